@@ -1,0 +1,126 @@
+"""The pass `layer-prune`: take residual blocks out of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import ClassVar, Literal
+
+from sparsify import registry
+from sparsify.blocks import Block, blocks
+from sparsify.criteria import Criterion
+from sparsify.errors import PassError, UsageError
+from sparsify.pass_manager import Context, Contract, Pass
+from sparsify.program import Program
+from sparsify.removal import remove
+from sparsify.spec import nearest
+from sparsify.stats import Calibration, collect
+
+__all__ = ["LayerPrune"]
+
+
+@dataclass(frozen=True)
+class LayerPrune(Pass):
+    """Remove residual blocks: whole layers, or single branches such as attention or MLP.
+
+    A block is a sum x + f(x) whose branch f has one entry and one exit; it is replaced by x, and its parameters,
+    buffers and nodes are gone. Without `count`, `sparsity` or `blocks` one block is removed: the one with the lowest
+    score.
+
+    Options:
+        count: how many blocks to remove.
+        sparsity: which fraction of the removable blocks to remove (rounded down).
+        blocks: names of the blocks to remove, as `sparsify inspect` lists them; no criterion is used.
+        criterion: what decides which blocks go; `sparsify criteria` lists them.
+        granularity: layer removes all sublayers of a repeated module together, sublayer single branches.
+        shortcut: keep also considers blocks whose shortcut is a projection, and drops only their branch.
+        protect: names or patterns (`*.0`) of blocks that stay.
+        batches: how many training batches a criterion that needs data looks at.
+
+    Reference: Jordao et al., "When Layers Play the Lottery, all Tickets Win at Initialization", 2023;
+    Men et al., "ShortGPT", 2024.
+    """
+
+    contract: ClassVar[Contract] = Contract.LOSSY
+
+    count: int | None = None
+    sparsity: float | None = None
+    blocks: tuple[str, ...] = ()
+    criterion: str = "magnitude"
+    granularity: Literal["layer", "sublayer"] = "layer"
+    shortcut: Literal["refuse", "keep"] = "refuse"
+    protect: tuple[str, ...] = ()
+    batches: int = 8
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("count", "sparsity", "blocks") if getattr(self, name) not in (None, ())]
+        if len(given) > 1:
+            raise UsageError(f"layer-prune takes one of count, sparsity and blocks, not {' and '.join(given)}.")
+        if self.count is not None and self.count < 0:
+            raise UsageError(f"layer-prune: count={self.count} is negative.")
+        if self.sparsity is not None and not 0 <= self.sparsity < 1:
+            raise UsageError(f"layer-prune: sparsity={self.sparsity} is not in [0, 1).")
+        if self.batches < 1:
+            raise UsageError(f"layer-prune: batches={self.batches} is less than 1.")
+        registry.find("sparsify.criteria", self.criterion)
+
+    def run(self, program: Program, context: Context) -> Program:
+        """Choose the blocks and take them out."""
+        found = blocks(program, self.granularity)
+        chosen = self._named(found) if self.blocks else self._lowest(program, found, context)
+        context.record["removed"] = [block.name for block in chosen]
+        context.record["parameters_removed"] = sum(
+            program.parameters[name].numel() for block in chosen for name in block.parameters
+        )
+        return remove(program, chosen) if chosen else program
+
+    def _candidates(self, found: Sequence[Block]) -> list[Block]:
+        return [
+            block
+            for block in found
+            if not block.contains
+            and (block.removable or (self.shortcut == "keep" and block.shortcut == "projection"))
+            and not any(fnmatchcase(block.name, pattern) for pattern in self.protect)
+        ]
+
+    def _named(self, found: Sequence[Block]) -> list[Block]:
+        known = {block.name: block for block in found}
+        for name in self.blocks:
+            if name not in known:
+                raise PassError(
+                    f"There is no block {name!r} at granularity={self.granularity}{nearest(name, known)}. "
+                    "`sparsify inspect MODEL` lists the blocks."
+                )
+            block = known[name]
+            if not block.removable and not (self.shortcut == "keep" and block.shortcut == "projection"):
+                raise PassError(f"The block {name} cannot be removed: {block.reason}.")
+        return [block for block in found if block.name in self.blocks]
+
+    def _lowest(self, program: Program, found: Sequence[Block], context: Context) -> list[Block]:
+        candidates = self._candidates(found)
+        count = self._count(candidates, found)
+        if not count:
+            return []
+        criterion, _ = registry.make("sparsify.criteria", self.criterion)
+        assert isinstance(criterion, Criterion)
+        calibration = Calibration(context.task, self.batches, context.seed)
+        calibration.check(program, criterion.needs, self.criterion)
+        statistics = collect(program, criterion.needs, calibration, candidates)
+        scores = {block.name: criterion.block(statistics.of_block(block)) for block in candidates}
+        context.record["scores"] = scores
+        order = sorted(candidates, key=lambda block: scores[block.name])  # stable: ties go to the earlier block
+        victims = {block.name for block in order[:count]}
+        return [block for block in candidates if block.name in victims]
+
+    def _count(self, candidates: Sequence[Block], found: Sequence[Block]) -> int:
+        if self.sparsity is not None:
+            return int(self.sparsity * len(candidates) + 1e-9)
+        count = 1 if self.count is None else self.count
+        if count > len(candidates):
+            refused = next((f" {b.name} is not removable: {b.reason}." for b in found if b.reason), "")
+            raise PassError(
+                f"{count} blocks should go, but only {len(candidates)} of {len(found)} blocks are removable.{refused} "
+                "`sparsify inspect MODEL` lists them with reasons."
+            )
+        return count

@@ -1,0 +1,86 @@
+"""sparsify: a compiler for sparsity in PyTorch models.
+
+Importing this package does not import torch; that happens when a name below is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparsify.blocks import Block, blocks
+    from sparsify.capture import capture
+    from sparsify.cost import Cost, cost
+    from sparsify.export.archive import save
+    from sparsify.export.onnx import export_onnx
+    from sparsify.load import load
+    from sparsify.pass_manager import Contract, Pass
+    from sparsify.pipeline import Result, retrain, run
+    from sparsify.program import Program
+    from sparsify.task import Score, Task
+
+_HOMES = {
+    "Block": "blocks",
+    "Contract": "pass_manager",
+    "Cost": "cost",
+    "Pass": "pass_manager",
+    "Program": "program",
+    "Result": "pipeline",
+    "Score": "task",
+    "Task": "task",
+    "blocks": "blocks",
+    "capture": "capture",
+    "cost": "cost",
+    "export_onnx": "export.onnx",
+    "load": "load",
+    "retrain": "pipeline",
+    "run": "pipeline",
+    "save": "export.archive",
+}
+
+__all__ = [
+    "Block",
+    "Contract",
+    "Cost",
+    "Pass",
+    "Program",
+    "Result",
+    "Score",
+    "Task",
+    "blocks",
+    "capture",
+    "cost",
+    "export_onnx",
+    "load",
+    "retrain",
+    "run",
+    "save",
+]
+
+
+class _Package(ModuleType):
+    """Keeps `sparsify.capture` the function, although a submodule of that name is imported (decision 002)."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("sparsify.version").__version__
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sparsify' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"sparsify.{_HOMES[name]}"), name)
+    setattr(sys.modules[__name__], name, value)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

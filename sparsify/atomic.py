@@ -1,0 +1,70 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sparsify.errors import InputError
+
+__all__ = ["check_writable", "writing"]
+
+
+@contextmanager
+def writing(target: str | Path) -> Iterator[Path]:
+    """Yield a path to write to; when the block ends well, what is there becomes `target` in one step.
+
+    The work happens in the system's folder for temporary files, so that nothing is left beside the target even when
+    the process is killed. A file that was there before stays until the last moment.
+
+    Raises:
+        InputError: the target cannot be written.
+    """
+    target = Path(target)
+    check_writable(target)
+    with tempfile.TemporaryDirectory(prefix="sparsify-") as folder:
+        source = Path(folder) / target.name
+        yield source
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as out, source.open("rb") as data:
+                shutil.copyfileobj(data, out)
+                out.flush()
+                os.fsync(out.fileno())
+            Path(name).chmod(_mode(target))
+            Path(name).replace(target)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+            if isinstance(error, OSError):
+                raise InputError(f"{target} cannot be written: {error.strerror or error}.") from error
+            raise
+
+
+def check_writable(target: str | Path) -> None:
+    """Check before the work starts that `target` can be written at its end.
+
+    Raises:
+        InputError: its folder does not exist or may not be written, or it is itself a folder.
+    """
+    target = Path(target)
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; name a file.")
+    if not target.parent.is_dir():
+        raise InputError(f"{target} cannot be written: the folder {target.parent} does not exist.")
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"{target} cannot be written: the folder {target.parent} is not writable.")
+
+
+def _mode(target: Path) -> int:
+    """Return the permissions of the file that is replaced, or those that the user's mask gives a new one."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

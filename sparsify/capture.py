@@ -1,0 +1,196 @@
+"""Capture: an nn.Module and example inputs become a Program.
+
+The model is exported in training mode with a symbolic batch dimension, so that one graph serves training and
+evaluation at any batch size. Before a program is returned, its evaluation form has been run beside the model on the
+example and gave the same bits.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram, ShapesCollection
+from torch.utils import _pytree as pytree
+
+from sparsify.errors import CaptureError
+from sparsify.normalize import normalize, tied_names
+from sparsify.program import Example, Program
+
+__all__ = ["capture", "export", "from_exported"]
+
+_STATIC_NOTE = "The model fixes its batch size: the program only runs at the batch size of the example."
+_EVAL_NOTE = (
+    "Captured in evaluation mode, because {why}. What exists only in training (stochastic depth, layer drop, "
+    "branches on `self.training`) is lost when this program is trained."
+)
+
+
+def capture(
+    model: nn.Module,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_batch: bool = True,
+    *,
+    synthetic: bool = False,
+) -> Program:
+    """Turn a model into a program. The model is not changed; the program shares its tensors.
+
+    Args:
+        model: any module that torch.export can export.
+        args: positional example inputs; tensors have their batch in the first dimension.
+        kwargs: keyword example inputs.
+        dynamic_batch: keep the batch size symbolic; when the model fixes it, the program carries a note.
+        synthetic: the example's values are random, so that nothing may be measured on them.
+
+    Raises:
+        CaptureError: the model does not run on the example, cannot be exported in either mode, or computes something
+            that its graph does not.
+    """
+    if not isinstance(model, nn.Module):
+        raise CaptureError(f"capture needs a torch.nn.Module, not {type(model).__name__}.")
+    example = Example(tuple(args), dict(kwargs or {}), synthetic)
+    expected = _reference(model, example)
+    problems: list[str] = []
+    for training in (True, False):
+        try:
+            with _mode(model, training):
+                exported = export(model, example, dynamic_batch)
+            program = _build(exported, example)
+        except Exception as error:  # noqa: BLE001 -- torch.export raises errors of a dozen unrelated classes
+            problems.append(_reason(error))
+            continue
+        if not training:
+            program = program.noted(_EVAL_NOTE.format(why=problems[0]))
+        if _same(_run(program), expected):
+            static = dynamic_batch and not program.dynamic_batch and bool(_batched(example.leaves()))
+            return program.noted(_STATIC_NOTE) if static else program
+        problems.append("the graph of the training mode does not reproduce the model's evaluation output")
+    raise CaptureError(f"{type(model).__name__} cannot be captured: {problems[0]}. In evaluation mode: {problems[-1]}.")
+
+
+def from_exported(exported: ExportedProgram) -> Program:
+    """Turn a program that torch.export made into a Program; its example inputs come along.
+
+    Raises:
+        CaptureError: the exported program has no example inputs.
+    """
+    if exported.example_inputs is None:
+        raise CaptureError("The exported program carries no example inputs; export it again with torch.export.export.")
+    args, kwargs = exported.example_inputs
+    return _build(exported, Example(tuple(args), dict(kwargs)))
+
+
+def _build(exported: ExportedProgram, example: Example) -> Program:
+    module = exported.module(check_guards=False)
+    aliases = tied_names(module.named_parameters(remove_duplicate=False))
+    graph = normalize(module, aliases)
+    names = {node.target for node in graph.nodes if node.op == "get_attr"}
+    parameters = {name: value for name, value in module.named_parameters() if name in names}
+    buffers = {name: value for name in names - set(parameters) if isinstance(value := _find(module, name), Tensor)}
+    kept = {buffer for buffer in exported.graph_signature.buffers} - set(
+        exported.graph_signature.non_persistent_buffers
+    )
+    return Program(
+        graph=graph,
+        parameters=parameters,
+        buffers={name: buffers[name] for name in sorted(buffers)},
+        example=example,
+        aliases={alias: name for alias, name in aliases.items() if name in names},
+        transient=frozenset(set(buffers) - kept),
+    ).with_graph(graph)
+
+
+def _find(module: nn.Module, name: str) -> Any:
+    value: Any = module
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def export(model: nn.Module, example: Example, dynamic_batch: bool = True) -> ExportedProgram:
+    """Call torch.export in the mode the model is in, with a symbolic batch size where the model allows it.
+
+    The batch is the first dimension of every tensor that is as long there as the first tensor.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if dynamic_batch and _batched(example.leaves()):
+            args, kwargs = _widened(example)
+            shapes = ShapesCollection()
+            for leaf in _batched(pytree.tree_leaves((args, kwargs))):
+                shapes[leaf] = {0: Dim.AUTO}
+            try:
+                exported = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+            except Exception:  # noqa: BLE001 -- the symbolic batch may be the cause: the fixed one decides
+                exported = None
+            if exported is not None and exported.range_constraints:
+                return exported
+        return torch.export.export(model, example.args, dict(example.kwargs))
+
+
+def _batched(leaves: list[Any]) -> list[Tensor]:
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim]
+    return [tensor for tensor in tensors if tensor.shape[0] == tensors[0].shape[0]]
+
+
+def _widened(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the example with a batch of at least two, every tensor a new object: export would freeze a batch of 1."""
+    batched = {id(tensor) for tensor in _batched(example.leaves())}
+
+    def widen(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        return torch.cat([leaf, leaf]) if id(leaf) in batched and leaf.shape[0] == 1 else leaf.clone()
+
+    return pytree.tree_map(widen, (example.args, dict(example.kwargs)))  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    before = {module: module.training for module in model.modules()}
+    try:
+        model.train(training)
+        yield
+    finally:
+        for module, was in before.items():
+            module.training = was
+
+
+def _reference(model: nn.Module, example: Example) -> list[Any]:
+    """Run the user's model in evaluation mode on copies of its buffers."""
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    with _mode(model, False), torch.no_grad():
+        try:
+            output = torch.func.functional_call(model, buffers, example.args, dict(example.kwargs))
+        except Exception as error:
+            raise CaptureError(
+                f"{type(model).__name__} does not run on the example input: {_reason(error)}. "
+                "Check the number, names, shapes and types of the inputs."
+            ) from error
+    return pytree.tree_leaves(output)
+
+
+def _run(program: Program) -> list[Any]:
+    module = program.module(copy=False)
+    with torch.no_grad():
+        return pytree.tree_leaves(module(*program.example.args, **program.example.kwargs))
+
+
+def _same(found: list[Any], expected: list[Any]) -> bool:
+    return len(found) == len(expected) and all(
+        torch.equal(a.nan_to_num(), b.nan_to_num()) and torch.equal(a.isnan(), b.isnan())
+        if isinstance(a, Tensor) and isinstance(b, Tensor)
+        else a == b
+        for a, b in zip(found, expected, strict=True)
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return the first telling line of an error, without the advice that torch.export appends for its developers."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300].rstrip('.')}" if lines else type(error).__name__

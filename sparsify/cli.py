@@ -1,0 +1,298 @@
+"""The command line. torch is imported only when a model is touched, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from rich.console import Console
+
+from sparsify import registry
+from sparsify.errors import SparsifyError, UsageError
+from sparsify.recipe import Recipe, read_recipe
+from sparsify.report import terminal
+
+if TYPE_CHECKING:
+    from sparsify.pass_manager import Event
+
+__all__ = ["main"]
+
+_BUG = 70  # the exit status of a fault of sparsify itself
+
+out = Console()
+err = Console(stderr=True)
+_debug = False
+
+
+def _version() -> str:
+    from sparsify.version import __version__
+
+    return __version__
+
+
+app = App(
+    name="sparsify",
+    version=_version,
+    help="""Make PyTorch models smaller and faster, and prove after every step that the result is still right.
+
+    `sparsify model.pt --pass layer-prune -o small.onnx` captures the model, removes its least useful residual block,
+    verifies the result and writes ONNX. `sparsify demo` shows it on a model that it trains in seconds.""",
+    help_format="markdown",
+    result_action="return_value",
+)
+_INPUT = Group("Model and data", sort_key=1)
+_WORK = Group("What to do", sort_key=2)
+_OUTPUT = Group("Results", sort_key=3)
+
+Model = Annotated[
+    Path,
+    Parameter(
+        help="a .pt2 archive, a pickled module, or a state dict (with --model)", group=_INPUT, show_default=False
+    ),
+]
+Inputs = Annotated[
+    str | None,
+    Parameter(
+        help="example inputs: 1x3x224x224, or ids:int64[2,128]%30522,..., or a .npz or .safetensors file", group=_INPUT
+    ),
+]
+Task_ = Annotated[
+    str | None,
+    Parameter(name="--task", help="data, loss and score: digits, my_task.py:make, package.module:make", group=_INPUT),
+]
+Factory = Annotated[
+    str | None,
+    Parameter(name="--model", help="what makes the module of a state dict: package.module:factory", group=_INPUT),
+]
+Trust = Annotated[
+    bool, Parameter(negative="", show_default=False, help="the file may run code when it is loaded", group=_INPUT)
+]
+Device = Annotated[str, Parameter(help="where the model runs: cpu, cuda, ...", group=_INPUT)]
+AsJson = Annotated[
+    bool, Parameter(name="--json", negative="", show_default=False, help="print JSON and nothing else", group=_OUTPUT)
+]
+
+
+@app.default
+def prune(  # noqa: PLR0917 -- every parameter is an option of the command
+    model: Model,
+    /,
+    *,
+    passes: Annotated[
+        list[str] | None,
+        Parameter(name="--pass", negative="", help="NAME[:key=value,...]; repeat for a pipeline", group=_WORK),
+    ] = None,
+    recipe: Annotated[
+        Path | None, Parameter(help="a YAML file with passes, task, inputs, retrain, seed", group=_WORK)
+    ] = None,
+    retrain: Annotated[
+        str | None, Parameter(help="METHOD[:key=value,...] after the passes, such as fine-tune:steps=5ep", group=_WORK)
+    ] = None,
+    task: Task_ = None,
+    inputs: Inputs = None,
+    factory: Factory = None,
+    seed: Annotated[int, Parameter(help="of everything random", group=_WORK)] = 0,
+    device: Device = "cpu",
+    trust: Trust = False,
+    output: Annotated[
+        list[Path] | None,
+        Parameter(
+            name=("--output", "-o"), negative="", help=".onnx, .pt2 or .safetensors; may be repeated", group=_OUTPUT
+        ),
+    ] = None,
+    report: Annotated[Path | None, Parameter(help="write the report as .json", group=_OUTPUT)] = None,
+    max_drop: Annotated[
+        float | None, Parameter(help="exit with 1 and write nothing when the score falls by more", group=_OUTPUT)
+    ] = None,
+    print_after: Annotated[
+        str | None, Parameter(help="print the program after this pass, or after all", group=_OUTPUT)
+    ] = None,
+    time_passes: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="print how long each pass and its checks took", group=_OUTPUT),
+    ] = False,
+    no_verify: Annotated[
+        bool, Parameter(negative="", show_default=False, help="do not check the program after every pass", group=_WORK)
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run passes on a model, check after each, and write the result."""
+    given = Recipe(tuple(passes or ()), retrain, task, inputs, seed)
+    chosen = given.over(read_recipe(recipe)) if recipe else given
+    if not chosen.passes and not chosen.retrain and not output:
+        raise UsageError("Nothing to do: give --pass, --retrain, --recipe or -o. `sparsify inspect MODEL` only looks.")
+    from sparsify.job import Job
+
+    with _progress() as show:
+        job = Job(
+            model=model,
+            recipe=chosen,
+            outputs=output or (),
+            report=report,
+            factory=factory,
+            device=device,
+            trust=trust,
+            verify=not no_verify,
+            max_drop=max_drop,
+            observer=_observer(print_after, time_passes, show),
+            on_step=lambda step: show(f"retraining: step {step.step} of {step.steps}, loss {step.loss:.3f}"),
+            stage=show,
+        )
+        result = job.run()
+    if as_json:
+        _print_json(result)
+        return
+    words = [
+        "sparsify",
+        str(model),
+        *Recipe(**{**result["recipe"], "passes": tuple(result["recipe"].get("passes", ()))}).options(),
+    ]
+    words += [word for path in output or () for word in ("-o", str(path))]
+    words += ["--model", factory] if factory else []
+    terminal.print_report(out, result, shlex.join([*words, "--trust"] if trust else words))
+
+
+@app.command
+def inspect(
+    model: Model,
+    /,
+    *,
+    granularity: Annotated[
+        Literal["layer", "sublayer"], Parameter(help="list whole layers or single branches", group=_OUTPUT)
+    ] = "layer",
+    task: Task_ = None,
+    inputs: Inputs = None,
+    factory: Factory = None,
+    device: Device = "cpu",
+    trust: Trust = False,
+    graph: Annotated[
+        bool, Parameter(negative="", show_default=False, help="print the program as text instead", group=_OUTPUT)
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a model's inputs, cost and blocks: what can be removed, and why the rest cannot."""
+    from sparsify.inspection import inspection
+    from sparsify.job import load_program
+    from sparsify.task import resolve
+
+    with _progress() as show:
+        show(f"loading {model}")
+        program = load_program(model, inputs, None if task is None else resolve(task), factory, trust, device)
+    if graph:
+        out.print(str(program), highlight=False, markup=False, soft_wrap=True)
+        return
+    found = inspection(program, granularity)
+    if as_json:
+        _print_json(found.as_dict())
+        return
+    terminal.print_summary(out, program, found.cost.as_dict(), str(model))
+    terminal.print_block_list(out, found.blocks, found.savings)
+
+
+@app.command
+def passes(*, as_json: AsJson = False) -> None:
+    """List the passes with their options and defaults."""
+    _list("sparsify.passes", as_json)
+
+
+@app.command
+def criteria(*, as_json: AsJson = False) -> None:
+    """List the criteria that decide what is removed."""
+    _list("sparsify.criteria", as_json)
+
+
+@app.command
+def explain(name: str, /) -> None:
+    """Explain a pass, a criterion, a retraining method or a task."""
+    packages = ("sparsify.passes", "sparsify.criteria", "sparsify.methods", "sparsify.tasks")
+    found = [registry.entries(package)[name] for package in packages if name in registry.entries(package)]
+    if not found:
+        from sparsify.spec import nearest
+
+        known = [entry for package in packages for entry in registry.entries(package)]
+        raise UsageError(f"There is nothing called {name!r}{nearest(name, known)}. There are: {', '.join(known)}.")
+    for entry in found:
+        terminal.print_entry(out, entry)
+
+
+@app.command
+def demo(
+    *,
+    folder: Annotated[Path, Parameter(help="where the files go", group=_OUTPUT)] = Path("demo-out"),
+    seed: Annotated[int, Parameter(help="of the training", group=_WORK)] = 0,
+) -> None:
+    """Train a small residual network on real digits, remove layers, fine-tune, compare and write ONNX."""
+    from sparsify.demo import run_demo
+
+    with _progress() as show:
+        result = run_demo(folder, seed, show)
+    result.print(out)
+
+
+def _list(package: str, as_json: bool) -> None:
+    found = list(registry.entries(package).values())
+    if as_json:
+        _print_json([asdict(entry) for entry in found])
+        return
+    terminal.print_entries(out, found)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def _observer(print_after: str | None, time_passes: bool, show: Callable[[str], None]) -> Callable[[Event], None]:
+    def observe(event: Event) -> None:
+        show(f"{event.spec}: {'checking' if event.kind == 'transformed' else 'running'}")
+        name = event.spec.partition(":")[0]
+        if time_passes and event.kind != "started":
+            err.print(f"{event.seconds:8.3f} s  {event.spec} ({event.kind})", highlight=False, markup=False)
+        if event.kind == "transformed" and print_after in (name, "all"):
+            err.print(f"--- after {event.spec}\n{event.program}", highlight=False, markup=False, soft_wrap=True)
+
+    return observe
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Show on stderr what is being done: a line that moves in a terminal, nothing elsewhere."""
+    if not err.is_terminal:
+        yield lambda text: None
+        return
+    with err.status("starting") as status:
+        yield status.update
+
+
+def main(words: list[str] | None = None) -> None:
+    """Run the command and leave with its exit status."""
+    words = sys.argv[1:] if words is None else words
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    sys.exit(_run(words, debug))
+
+
+def _run(words: list[str], debug: bool) -> int:
+    try:
+        app(words, exit_on_error=False, print_error=False)
+    except (SparsifyError, CycloptsError) as error:
+        status = error.exit_status if isinstance(error, SparsifyError) else 2
+        message = str(error)
+    except KeyboardInterrupt:
+        status, message = 130, "Interrupted; nothing half-written is left behind."
+    except Exception as error:  # noqa: BLE001 -- the last line of defence: no traceback without --debug
+        status = _BUG
+        message = f"This is a fault of sparsify, not yours: {type(error).__name__}: {error}. --debug shows where."
+    else:
+        return 0
+    if debug:
+        traceback.print_exc()
+    err.print(f"sparsify: {message}", style="red", highlight=False, markup=False)
+    return status

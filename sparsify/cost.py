@@ -1,0 +1,163 @@
+"""Cost of a program: parameters, non-zeros, multiply-accumulates and bytes, counted from shapes, never from a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from sparsify.program import Program
+
+__all__ = ["Cost", "cost", "macs_by_node"]
+
+aten = torch.ops.aten
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a program costs.
+
+    Attributes:
+        parameters: number of trainable values; tied parameters count once.
+        nonzero: how many of them are not zero.
+        macs: multiply-accumulates of one example (batch size 1) in convolutions and matrix products.
+        bytes: size of parameters and buffers in memory.
+    """
+
+    parameters: int
+    nonzero: int
+    macs: int
+    bytes: int
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+def cost(program: Program) -> Cost:
+    """Count a program's cost. Masked weights count as zeros."""
+    masks = program.masks
+    values = program.parameters.items()
+    return Cost(
+        parameters=sum(value.numel() for _, value in values),
+        nonzero=sum(_nonzero(value, masks.get(name)) for name, value in values),
+        macs=sum(macs_by_node(program).values()),
+        bytes=sum(v.numel() * v.element_size() for v in (*program.parameters.values(), *program.buffers.values())),
+    )
+
+
+def macs_by_node(program: Program) -> dict[str, int]:
+    """Return the multiply-accumulates of every node that has some, for one example.
+
+    A dynamic batch dimension counts as 1; other symbolic sizes count as they are in the example.
+    """
+    shapes = _Shapes(program)
+    counted = {}
+    for node in program.graph.nodes:
+        rule = _RULES.get(node.target) if node.op == "call_function" else None
+        if rule is not None:
+            counted[node.name] = rule(node, shapes)
+    return counted
+
+
+def _nonzero(value: Tensor, mask: Tensor | None) -> int:
+    data = value.detach()
+    return int(torch.count_nonzero(data if mask is None else data * mask))
+
+
+class _Shapes:
+    """Concrete shapes of nodes at batch size 1."""
+
+    def __init__(self, program: Program) -> None:
+        symbol = program.batch_symbol
+        self._substitution = {} if symbol is None else {symbol: 1}
+        self._state: Mapping[str, Tensor] = {**program.parameters, **program.buffers}
+
+    def __call__(self, node: Any) -> Shape:
+        if not isinstance(node, fx.Node):
+            return ()
+        if node.op == "get_attr":
+            return tuple(self._state[str(node.target)].shape)
+        value = node.meta.get("val")
+        return tuple(map(self._size, value.shape)) if isinstance(value, Tensor) else ()
+
+    def _size(self, size: int | torch.SymInt) -> int:
+        if isinstance(size, int):
+            return size
+        expression = size.node.expr.subs(self._substitution)
+        return int(expression) if expression.is_number else int(size.node.hint)
+
+
+def _convolution(node: fx.Node, shapes: _Shapes) -> int:
+    weight = shapes(node.args[1])
+    return math.prod(shapes(node)) * math.prod(weight[1:])
+
+
+def _transposed(node: fx.Node, shapes: _Shapes) -> int:
+    weight = shapes(node.args[1])
+    return math.prod(shapes(node.args[0])) * math.prod(weight[1:])
+
+
+def _general_convolution(node: fx.Node, shapes: _Shapes) -> int:
+    return (_transposed if node.args[6] else _convolution)(node, shapes)
+
+
+def _product(first: int) -> Callable[[fx.Node, _Shapes], int]:
+    """The argument at `first` is multiplied by the next; its last dimension is summed over."""
+
+    def count(node: fx.Node, shapes: _Shapes) -> int:
+        left = shapes(node.args[first])
+        return math.prod(shapes(node)) * (left[-1] if left else 1)
+
+    return count
+
+
+def _attention(node: fx.Node, shapes: _Shapes) -> int:
+    query, key, value = (shapes(argument) for argument in node.args[:3])
+    scores = math.prod(query[:-1]) * key[-2]
+    return scores * (query[-1] + value[-1])
+
+
+def _einsum(node: fx.Node, shapes: _Shapes) -> int:
+    """Product of the sizes of all letters; two operands only, as deeper contractions have no one order."""
+    equation, operands = node.args[0], node.args[1]
+    sizes: dict[str, int] = {}
+    for letters, operand in zip(str(equation).replace(" ", "").split("->")[0].split(","), operands, strict=True):  # type: ignore[arg-type]
+        sizes.update(zip(letters, shapes(operand), strict=False))
+    return math.prod(sizes.values())
+
+
+def _recurrent(node: fx.Node, shapes: _Shapes) -> int:
+    """LSTM and GRU: every step multiplies every weight matrix once."""
+    steps = math.prod(shapes(node.args[0])[:-1])
+    weights = [shapes(weight) for weight in node.args[2]]  # type: ignore[union-attr]
+    return steps * sum(math.prod(weight) for weight in weights if len(weight) == 2)
+
+
+_RULES: dict[Any, Callable[[fx.Node, _Shapes], int]] = {
+    aten.conv1d.default: _convolution,
+    aten.conv2d.default: _convolution,
+    aten.conv3d.default: _convolution,
+    aten.conv1d.padding: _convolution,
+    aten.conv2d.padding: _convolution,
+    aten.conv3d.padding: _convolution,
+    aten.conv_transpose1d.default: _transposed,
+    aten.conv_transpose2d.input: _transposed,
+    aten.conv_transpose3d.input: _transposed,
+    aten.convolution.default: _general_convolution,
+    aten.linear.default: _product(0),
+    aten.matmul.default: _product(0),
+    aten.mm.default: _product(0),
+    aten.bmm.default: _product(0),
+    aten.addmm.default: _product(1),
+    aten.baddbmm.default: _product(1),
+    aten.scaled_dot_product_attention.default: _attention,
+    aten.einsum.default: _einsum,
+    aten.lstm.input: _recurrent,
+    aten.gru.input: _recurrent,
+}

@@ -1,0 +1,59 @@
+"""Errors that a user can act on: what failed, where, and what to do; each class carries its exit status."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CaptureError",
+    "ContractError",
+    "ExportError",
+    "GateError",
+    "InputError",
+    "PassError",
+    "SparsifyError",
+    "UntrustedError",
+    "UsageError",
+]
+
+
+class SparsifyError(Exception):
+    """Base of every error that sparsify raises on purpose; the message is one readable paragraph."""
+
+    exit_status = 2
+
+
+class UsageError(SparsifyError):
+    """An option, a pass spec or an argument is wrong."""
+
+
+class InputError(SparsifyError):
+    """A file is missing, broken, of an unknown kind, or does not fit what was asked."""
+
+
+class UntrustedError(InputError):
+    """Loading the file could run code that it carries, and the user has not said `--trust`."""
+
+
+class CaptureError(SparsifyError):
+    """torch.export cannot turn the model into a graph, or the graph does not compute what the model does."""
+
+
+class GateError(SparsifyError):
+    """A limit that the user set (such as `--max-drop`) is not met."""
+
+    exit_status = 1
+
+
+class PassError(SparsifyError):
+    """A pass could not do what it was asked to do; the program before it is untouched."""
+
+
+class ContractError(SparsifyError):
+    """A pass changed what its contract promises to keep; the program before it is untouched."""
+
+    exit_status = 3
+
+
+class ExportError(SparsifyError):
+    """An exported file does not compute what the program computes, so it was not written."""
+
+    exit_status = 3

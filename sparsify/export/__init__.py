@@ -1,0 +1,1 @@
+"""Writing programs: each format checks what it wrote before the file appears."""

@@ -1,0 +1,52 @@
+"""`.pt2`: the program in training form as a torch.export archive, with its example inputs."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparsify import verify
+from sparsify.atomic import writing
+from sparsify.capture import export, from_exported
+from sparsify.errors import ExportError
+from sparsify.export.outputs import plain_spec
+from sparsify.program import Program
+from sparsify.version import __version__
+
+__all__ = ["save"]
+
+
+def save(program: Program, path: str | Path) -> dict[str, Any]:
+    """Write a program as a torch.export archive that `torch.export.load` and `sparsify.load` read.
+
+    Classes of the model's own output (such as those of transformers) are written as dictionaries, so that the archive
+    can be loaded without them.
+
+    Returns:
+        What was checked: `bytes`, `largest_difference`.
+
+    Raises:
+        ExportError: torch.export cannot write it, or what it wrote computes something else.
+        InputError: the path cannot be written.
+    """
+    module = program.module(training=True)
+    codegen = module.graph._codegen  # type: ignore[union-attr]
+    codegen.pytree_info = codegen.pytree_info._replace(out_spec=plain_spec(program))  # type: ignore[union-attr]
+    module.recompile()  # type: ignore[operator]
+    with writing(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exported = export(module, program.example, program.dynamic_batch)
+            exported.example_inputs = (program.example.args, dict(program.example.kwargs))
+            extra = {"sparsify.json": json.dumps({"version": __version__, "passes": list(program.history)})}
+            with temporary.open("wb") as file:
+                torch.export.save(exported, file, extra_files=extra)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ExportError(f"The program cannot be written as .pt2: {type(error).__name__}: {reason}.") from error
+        difference = verify.equivalent(program, from_exported(exported))
+        return {"bytes": temporary.stat().st_size, "largest_difference": difference}

@@ -1,0 +1,41 @@
+"""`.safetensors`: the state dict of a program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from sparsify.atomic import writing
+from sparsify.errors import ExportError
+from sparsify.program import Program
+from sparsify.version import __version__
+
+__all__ = ["save_state"]
+
+
+def save_state(program: Program, path: str | Path) -> dict[str, Any]:
+    """Write the parameters and persistent buffers by their original names; a tied parameter is written once.
+
+    Returns:
+        What was checked: `bytes`.
+
+    Raises:
+        ExportError: what is read back differs.
+        InputError: the path cannot be written.
+    """
+    tensors = {
+        name: value.detach().contiguous().clone()
+        for name, value in {**program.parameters, **program.buffers}.items()
+        if name not in program.transient
+    }
+    metadata = {"sparsify.version": __version__, "sparsify.passes": json.dumps(list(program.history))}
+    with writing(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+        for name, value in load_file(temporary).items():
+            if not torch.equal(value.view(torch.uint8), tensors[name].cpu().view(torch.uint8)):
+                raise ExportError(f"{path}: {name} reads back different from what was written.")
+        return {"bytes": temporary.stat().st_size}

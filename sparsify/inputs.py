@@ -1,0 +1,123 @@
+"""Example inputs: written as `1x3x224x224` or `ids:int64[2,128]%30522`, or read from a file of tensors.
+
+A spec says shape and, if wanted, name, type and range. Several specs are separated by commas. Unnamed inputs are
+positional; named ones are keyword arguments. Floats are drawn from a normal distribution, integers from 0 to the
+number after `%` (default 2: any embedding has two rows), booleans are true.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsify.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["another_batch", "parse"]
+
+_SPEC = re.compile(
+    r"(?:(?P<name>[A-Za-z_]\w*):)?"
+    r"(?:(?P<type>[a-z]+\d*):?)?"
+    r"(?:\[(?P<listed>[\d,\s]*)\]|(?P<crossed>\d+(?:x\d+)*))"
+    r"(?:%(?P<range>\d+))?"
+)
+_TYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+_SEPARATOR = re.compile(r",(?![^\[]*\])")  # a comma outside of brackets
+_HOW = "Write 1x3x224x224, or name:type[2,128], several separated by commas, or a .npz or .safetensors file."
+
+
+def parse(spec: str, seed: int = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Make example inputs from a spec, or read them from a `.npz` or `.safetensors` file.
+
+    Args:
+        spec: what the user wrote after `--inputs`.
+        seed: of the random values.
+
+    Returns:
+        Positional and keyword arguments, all tensors on the CPU.
+
+    Raises:
+        UsageError: the spec cannot be read.
+        InputError: the file cannot be read.
+    """
+    if Path(spec).suffix in (".npz", ".safetensors"):
+        return (), _read(Path(spec))
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for item in _SEPARATOR.split(spec.replace(" ", "")):
+        match = _SPEC.fullmatch(item)
+        if not match:
+            raise UsageError(f"The input spec {item!r} cannot be read. {_HOW}")
+        name, type_name = match["name"], match["type"]
+        if name in _TYPES and type_name is None:  # `int64:2x5`: a type, not an input called int64
+            name, type_name = None, name
+        tensor = _draw(match, type_name or "float32", item, generator)
+        if name is None:
+            args.append(tensor)
+        else:
+            kwargs[name] = tensor
+    return tuple(args), kwargs
+
+
+def _draw(match: re.Match[str], type_name: str, item: str, generator: torch.Generator) -> torch.Tensor:
+    import torch
+
+    if type_name not in _TYPES:
+        raise UsageError(f"The input spec {item!r} has the unknown type {type_name!r}. Known: {', '.join(_TYPES)}.")
+    sizes = match["listed"].split(",") if match["listed"] is not None else match["crossed"].split("x")
+    shape = [int(size) for size in sizes if size]
+    if 0 in shape:
+        raise UsageError(f"The input spec {item!r} has a dimension of size 0; every size must be at least 1.")
+    dtype: torch.dtype = getattr(torch, type_name)
+    if dtype == torch.bool:
+        return torch.ones(shape, dtype=dtype)
+    if dtype.is_floating_point:
+        return torch.randn(shape, generator=generator).to(dtype)
+    return torch.randint(0, max(1, int(match["range"] or 2)), shape, generator=generator).to(dtype)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import numpy as np
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise InputError(f"The input file {path} does not exist. {_HOW}")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        raise InputError(f"The input file {path} cannot be read as named tensors: {error}.") from error
+
+
+def another_batch(example: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw `size` new rows that look like the example's rows.
+
+    Floats are normal with the example's mean and deviation; integers and booleans are values of the example, so that
+    indices stay inside their tables.
+
+    Args:
+        example: `[batch, ...]`.
+        size: rows wanted.
+        generator: of the random values.
+    """
+    import torch
+
+    shape = (size, *example.shape[1:])
+    if example.dtype.is_floating_point:
+        values = example.detach().to("cpu", torch.float64)
+        spread = values.std(unbiased=False).clamp_min(1e-3)
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64) * spread + values.mean()
+        return drawn.to(example.dtype).to(example.device)
+    flat = example.reshape(-1)
+    chosen = torch.randint(0, max(1, flat.numel()), shape, generator=generator)
+    return flat[chosen.to(flat.device)]

@@ -1,0 +1,183 @@
+"""The main job: load a model, run a recipe on it, write the artefacts, measure and report."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sparsify.atomic import check_writable, writing
+from sparsify.errors import GateError, UsageError
+from sparsify.export.archive import save
+from sparsify.export.checkpoint import save_state
+from sparsify.export.onnx import export_onnx, feed
+from sparsify.latency import measure
+from sparsify.load import load
+from sparsify.pass_manager import Observer, PassManager
+from sparsify.pipeline import retrain, run
+from sparsify.program import Program
+from sparsify.recipe import Recipe
+from sparsify.retrain import parse_method
+from sparsify.task import Task, example_inputs, resolve
+from sparsify.train import OnStep
+
+__all__ = ["ENDINGS", "Job", "check_outputs"]
+
+ENDINGS = (".onnx", ".pt2", ".safetensors")
+Stage = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the command.
+
+    Attributes:
+        model: the file to start from.
+        recipe: what to do with it.
+        outputs: files to write; the ending says the format.
+        report: a `.json` file to write, or None.
+        factory: makes the module for a state dict.
+        device: where to run.
+        trust: files may run code.
+        verify: check after every pass.
+        max_drop: how much the score may fall.
+        observer: called at every step of the pipeline.
+        on_step: called after every training step.
+        stage: told what begins.
+    """
+
+    model: Path
+    recipe: Recipe
+    outputs: Sequence[Path] = ()
+    report: Path | None = None
+    factory: str | None = None
+    device: str = "cpu"
+    trust: bool = False
+    verify: bool = True
+    max_drop: float | None = None
+    observer: Observer | None = None
+    on_step: OnStep | None = None
+    stage: Stage = lambda text: None
+
+    def run(self) -> dict[str, Any]:
+        """Do the job; return the report.
+
+        Raises:
+            SparsifyError: of the kind that says what failed; nothing half-written is left behind.
+        """
+        started = time.perf_counter()
+        check_outputs(self.outputs, self.report)
+        manager = PassManager(self.recipe.passes)  # a wrong spec should fail before the model is loaded
+        task = None if self.recipe.task is None else resolve(self.recipe.task)
+        method = self._method(task)
+        recipe = replace(self.recipe, passes=manager.specs, retrain=method)
+        self.stage(f"loading {self.model}")
+        before = load_program(self.model, recipe.inputs, task, self.factory, self.trust, self.device)
+        loaded = time.perf_counter()
+        self.stage("running passes")
+        result = run(before, recipe.passes, task, recipe.seed, observer=self.observer, verify=self.verify)
+        after, report = result.program, dict(result.report)
+        if recipe.retrain and task:
+            self.stage(f"retraining: {recipe.retrain}")
+            again = retrain(after, recipe.retrain, task, recipe.seed, on_step=self.on_step)
+            after = again.program
+            merged = {**report["scores"], "pruned": report["scores"]["after"], "after": again.report["scores"]["after"]}
+            report |= {"retrain": again.report["retrain"], "scores": merged, "score": again.report["score"]}
+            report["after"] = again.report["after"]
+        report |= {"model": str(self.model), "recipe": recipe.as_dict(), "load_seconds": round(loaded - started, 3)}
+        self._gate(report)
+        self._write(before, after, report)
+        report["seconds"] = round(time.perf_counter() - started, 3)
+        if self.report is not None:
+            write_json(self.report, report)
+        return report
+
+    def _method(self, task: Task | None) -> str | None:
+        if self.recipe.retrain is None:
+            return None
+        if task is None:
+            raise UsageError("--retrain needs data and a loss: give --task too (digits, my_task.py:make).")
+        return parse_method(self.recipe.retrain)[1]
+
+    def _gate(self, report: Mapping[str, Any]) -> None:
+        if self.max_drop is None:
+            return
+        scores = report["scores"]
+        if scores is None:
+            raise UsageError("--max-drop compares scores: give --task too.")
+        drop = scores["before"]["value"] - scores["after"]["value"]
+        if drop > self.max_drop:
+            raise GateError(
+                f"The {scores['after']['name']} fell by {drop:.4f}, more than --max-drop {self.max_drop:g} allows: "
+                f"{scores['before']['value']:.4f} before, {scores['after']['value']:.4f} after. Nothing was written."
+            )
+
+    def _write(self, before: Program, after: Program, report: dict[str, Any]) -> None:
+        metadata = {"sparsify.recipe": json.dumps(report["recipe"])}
+        report["artefacts"] = []
+        report["latency"] = None
+        for path in self.outputs:
+            self.stage(f"writing {path}")
+            if path.suffix == ".onnx":
+                checked = export_onnx(after, path, metadata=metadata)
+                report["latency"] = self._compare(before, after, path)
+            else:
+                checked = save(after, path) if path.suffix == ".pt2" else save_state(after, path)
+            report["artefacts"].append({"path": str(path), **checked})
+
+    def _compare(self, before: Program, after: Program, path: Path) -> dict[str, Any]:
+        """Measure the dense model beside the new one, in the same run."""
+        self.stage("measuring latency")
+        with tempfile.TemporaryDirectory(prefix="sparsify-") as folder:
+            dense = Path(folder) / "dense.onnx"
+            size = export_onnx(before, dense)["bytes"]
+            feeds = [feed(program, one_example(program)) for program in (before, after)]
+            first, second = measure([dense, path], feeds)
+        return {"before": first.as_dict(), "after": second.as_dict(), "dense_bytes": size}
+
+
+def load_program(
+    path: Path, inputs: str | None, task: Task | None, factory: str | None, trust: bool, device: str
+) -> Program:
+    """Load a program from a file; a task may offer the inputs."""
+    example = None if task is None else example_inputs(task)
+    return load(path, inputs, trust=trust, factory=factory, example=example, device=device)
+
+
+def one_example(program: Program) -> list[Any]:
+    """Return the example's inputs with a batch of one, where the batch size may vary."""
+    leaves = program.example.leaves()
+    if not program.dynamic_batch:
+        return leaves
+    symbol = program.batch_symbol
+    return [
+        leaf[:1] if hasattr(leaf, "shape") and leaf.ndim and str(node.meta["val"].shape[0]) == str(symbol) else leaf
+        for node, leaf in zip(program.placeholders, leaves, strict=True)
+    ]
+
+
+def check_outputs(outputs: Sequence[Path], report: Path | None) -> None:
+    """Check endings and folders before any work is done.
+
+    Raises:
+        UsageError: an ending says no known format.
+        InputError: a file cannot be written.
+    """
+    for path in outputs:
+        if path.suffix not in ENDINGS:
+            raise UsageError(f"{path}: the ending says what is written; use one of {', '.join(ENDINGS)}.")
+        check_writable(path)
+    if report is not None:
+        if report.suffix != ".json":
+            raise UsageError(f"{report}: a report is written as .json.")
+        check_writable(report)
+
+
+def write_json(path: Path, report: Mapping[str, Any]) -> None:
+    """Write a report."""
+    with writing(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,185 @@
+"""Training and evaluation form of a graph, and the module that switches between them.
+
+A graph is captured in training mode. Its evaluation form is derived: flags of normalisation and dropout are cleared,
+step counters stop, and multiplicative noise (stochastic depth) is taken out. Capture compares the evaluation form
+with the model's own evaluation output bit for bit, so a rule that does not fit a model is never used on it.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+if TYPE_CHECKING:
+    from sparsify.program import Program
+
+__all__ = ["ProgramModule", "evaluation_graph"]
+
+aten = torch.ops.aten
+
+_FLAGS = ("training", "train")  # the schema's names of the argument that says "this is training"
+_RANDOM = torch.Tag.nondeterministic_seeded
+
+
+class ProgramModule(fx.GraphModule):
+    """A program as a `torch.nn.Module`; made by `Program.module`."""
+
+    def __init__(self, program: Program, *, training: bool, copy: bool) -> None:
+        state = {name: _parameter(value, copy) for name, value in program.parameters.items()}
+        buffers = {name: value.detach().clone() if copy else value for name, value in program.buffers.items()}
+        self._setup({**state, **buffers}, program.graph, dict(program.aliases), program.transient, training)
+
+    def _setup(
+        self,
+        state: dict[str, Any],
+        training_graph: fx.Graph,
+        aliases: dict[str, str],
+        transient: frozenset[str],
+        training: bool,
+    ) -> None:
+        super().__init__(state, _form(training_graph, training), "Program")
+        self.meta["program"] = (training_graph, aliases, transient)
+        self.meta["form"] = training
+        for alias, name in aliases.items():
+            _assign(self, alias, state[name])
+        for name in transient:
+            path, _, leaf = name.rpartition(".")
+            self.get_submodule(path)._non_persistent_buffers_set.add(leaf)
+        self.train(training)
+
+    def train(self, mode: bool = True) -> ProgramModule:
+        """Switch to training (`mode`) or evaluation, like `torch.nn.Module.train`."""
+        if self.meta.get("form", mode) != mode:
+            self.graph = _form(self.meta["program"][0], mode)
+            self.meta["form"] = mode
+        super().train(mode)
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ProgramModule:
+        """Copy with tensors of its own, tied parameters still tied."""
+        graph, aliases, transient = self.meta["program"]
+        tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        state = {name: copy.deepcopy(value, memo) for name, value in tensors.items()}
+        result = type(self).__new__(type(self))
+        result._setup(state, graph, aliases, transient, self.training)
+        return result
+
+
+def _form(training_graph: fx.Graph, training: bool) -> fx.Graph:
+    return copy.deepcopy(training_graph) if training else evaluation_graph(training_graph)
+
+
+def _parameter(value: Tensor, copied: bool) -> nn.Parameter:
+    if not copied and isinstance(value, nn.Parameter):
+        return value
+    data = value.detach().clone() if copied else value.detach()
+    return nn.Parameter(data, requires_grad=value.requires_grad)
+
+
+def _assign(root: nn.Module, name: str, value: nn.Parameter) -> None:
+    *path, leaf = name.split(".")
+    for part in path:
+        if part not in root._modules:
+            root.add_module(part, nn.Module())
+        root = root.get_submodule(part)
+    root.register_parameter(leaf, value)
+
+
+def evaluation_graph(training_graph: fx.Graph) -> fx.Graph:
+    """Return a copy of the graph that computes what the model computes after `.eval()`."""
+    graph = copy.deepcopy(training_graph)
+    for node in list(graph.nodes):
+        if not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        _clear_flags(node)
+        if _is_counter(node):
+            graph.erase_node(node)
+    _take_out_noise(graph)
+    return graph
+
+
+def _clear_flags(node: fx.Node) -> None:
+    for index, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
+        if argument.name in _FLAGS and str(argument.type) == "bool":
+            _set_argument(node, index, argument.name, False)
+        elif argument.name == "dropout_p":
+            _set_argument(node, index, argument.name, 0.0)
+        elif argument.name == "use_input_stats" and _has_running_statistics(node):
+            _set_argument(node, index, argument.name, False)
+
+
+def _set_argument(node: fx.Node, index: int, name: str, value: bool | float) -> None:
+    if name in node.kwargs:
+        node.update_kwarg(name, value)
+    elif index < len(node.args):
+        node.update_arg(index, value)
+
+
+def _has_running_statistics(node: fx.Node) -> bool:
+    return len(node.args) > 4 and node.args[3] is not None
+
+
+def _is_counter(node: fx.Node) -> bool:
+    """`num_batches_tracked.add_(1)`, which nothing reads: the only state that a mode without training leaves alone."""
+    first = node.args[0] if node.args else None
+    return (
+        node.target is aten.add_.Tensor
+        and isinstance(first, fx.Node)
+        and first.op == "get_attr"
+        and str(first.target).endswith("num_batches_tracked")
+        and not node.users
+    )
+
+
+def _take_out_noise(graph: fx.Graph) -> None:
+    """Replace `x / keep * noise` and `x * noise` by `x`, where the noise depends on no value, only on shapes."""
+    noise = _noise_nodes(graph)
+    for node in list(graph.nodes):
+        if node in noise or node.target not in (aten.mul.Tensor, aten.add.Tensor):
+            continue
+        factors = [argument for argument in node.args[:2] if isinstance(argument, fx.Node)]
+        silent = [factor for factor in factors if factor in noise]
+        if len(silent) != 1 or len(factors) != 2:
+            continue
+        signal = factors[0] if silent[0] is factors[1] else factors[1]
+        if node.target is aten.mul.Tensor and _divides_by_constant(signal):
+            signal = signal.args[0]  # type: ignore[assignment]
+        node.replace_all_uses_with(signal)
+    for node in reversed(list(graph.nodes)):
+        if not node.users and (node in noise or (node.op == "call_function" and not node.is_impure())):
+            graph.erase_node(node)
+
+
+def _divides_by_constant(node: fx.Node) -> bool:
+    return node.target in (aten.div.Tensor, aten.div.Scalar) and not isinstance(node.args[1], fx.Node)
+
+
+def _noise_nodes(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes whose value is random and depends on the model's inputs and state only through shapes."""
+    shape_only: set[fx.Node] = set()
+    random: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        inputs = node.all_input_nodes
+        tensors = [source for source in inputs if isinstance(source.meta.get("val"), Tensor)]
+        target = node.target
+        if not isinstance(node.meta.get("val"), Tensor) or _is_factory(target):
+            shape_only.add(node)
+        elif all(source in shape_only for source in tensors):
+            shape_only.add(node)
+        else:
+            continue
+        is_random = isinstance(target, torch._ops.OpOverload) and _RANDOM in target.tags
+        if is_random or any(source in random for source in inputs):
+            random.add(node)
+    return random
+
+
+def _is_factory(target: Any) -> bool:
+    """Ops that read the shape of a tensor and never its values."""
+    name = target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
+    return name.startswith("aten::new_") or name.endswith("_like")

@@ -1,0 +1,60 @@
+"""Readable, unique names for parts of a program, made from the names of their parameters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+__all__ = ["common_module", "distinct_names", "repeated_module"]
+
+
+def common_module(parameters: Sequence[str]) -> str:
+    """Return the innermost module path that holds all the parameters; empty for the root."""
+    paths = [name.split(".")[:-1] for name in parameters]
+    common = []
+    for parts in zip(*paths, strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common)
+
+
+def repeated_module(parameters: Sequence[str]) -> str:
+    """Return the innermost numbered module (an element of a list of modules) that holds all the parameters, or ''."""
+    path = common_module(parameters).split(".")
+    while path and not path[-1].isdigit():
+        path.pop()
+    return ".".join(path)
+
+
+def distinct_names(parts: Sequence[Sequence[str]], fallbacks: Sequence[str]) -> list[str]:
+    """Name each part by its module; where that says too little, add the children that its weights are in.
+
+    Args:
+        parts: for each part the names of its weights.
+        fallbacks: for each part the name that it gets when it has no weights.
+
+    Returns:
+        Names such as `layer1.0`, `h.3.attn` or `encoder.layer.0.intermediate+output`; all different.
+    """
+    names = [common_module(part) or fallback for part, fallback in zip(parts, fallbacks, strict=True)]
+    for index, part in enumerate(parts):
+        name = names[index]
+        others = [other for position, other in enumerate(names) if position != index]
+        if part and any(other == name or other.startswith(f"{name}.") for other in others):
+            names[index] = _with_children(name, part)
+    counts = Counter(names)
+    seen: Counter[str] = Counter()
+    for index, name in enumerate(names):
+        if counts[name] > 1:
+            seen[name] += 1
+            names[index] = f"{name}#{seen[name]}"
+    return names
+
+
+def _with_children(module: str, parameters: Sequence[str]) -> str:
+    """`h.0` with the weights `h.0.fc.weight` and `h.0.proj.weight` becomes `h.0.fc+proj`."""
+    start = len(module) + 1 if module else 0
+    children = list(dict.fromkeys(name[start:].split(".")[0] for name in parameters))
+    prefix = f"{module}." if module else ""
+    return prefix + "+".join(children)

@@ -1,0 +1,279 @@
+"""Program: the immutable value that passes transform: a graph, its state, an example input and its history.
+
+The graph is torch.export's ATen-level graph with parameters as `get_attr` nodes under their original names. It is
+always kept in its training form; `sparsify.modes` derives the evaluation form.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+__all__ = ["Example", "Program", "source_line"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """The inputs that a program was captured with.
+
+    Attributes:
+        args: positional inputs.
+        kwargs: keyword inputs.
+        synthetic: the values are random because only their shapes were given; nothing may be measured on them.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    synthetic: bool = False
+
+    def leaves(self) -> list[Any]:
+        """Return the inputs in the order of the graph's placeholders."""
+        return pytree.tree_leaves((self.args, dict(self.kwargs)))
+
+
+@dataclass(frozen=True)
+class Program:
+    """A model as a graph, with everything that is needed to run, train, transform and save it.
+
+    Nothing in a program is ever written in place: a pass returns a new program that shares every tensor that it did
+    not change. The tensors may be the user's own, so their values are the model's as long as the user trains it.
+
+    Attributes:
+        graph: the graph in its training form; every node but the output carries `meta["val"]`, a fake tensor.
+        parameters: trainable tensors by their original names.
+        buffers: other tensors by their names: running statistics, tables, constants.
+        example: the inputs that the program was captured with.
+        aliases: further names of tied parameters, each with the name under which the parameter is kept.
+        transient: names of buffers that the model's state dict does not hold.
+        history: the canonical specs of the passes that made this program, first to last.
+        notes: what a user should know, such as a batch size that the model froze.
+    """
+
+    graph: fx.Graph
+    parameters: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor]
+    example: Example
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    transient: frozenset[str] = frozenset()
+    history: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("parameters", "buffers", "aliases"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def module(self, training: bool = False, *, copy: bool = True) -> nn.Module:
+        """Make a `torch.nn.Module` that computes the program.
+
+        Args:
+            training: the mode it starts in; `.train()` and `.eval()` switch it.
+            copy: give the module its own tensors; without it the module shares them and must not be trained.
+
+        Returns:
+            A `torch.fx.GraphModule` with the original parameter names, called like the original model.
+        """
+        from sparsify.modes import ProgramModule
+
+        return ProgramModule(self, training=training, copy=copy)
+
+    def with_state(self, module: nn.Module) -> Program:
+        """Return this program with the values that `module` (made by `module()`) has now.
+
+        Raises:
+            KeyError: the module lacks a tensor of the program.
+        """
+        state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        parameters = {
+            name: nn.Parameter(state[name].detach().clone(), requires_grad=old.requires_grad)
+            for name, old in self.parameters.items()
+        }
+        return replace(
+            self,
+            parameters=parameters,
+            buffers={name: state[name].detach().clone() for name in self.buffers},
+        )
+
+    def with_graph(self, graph: fx.Graph) -> Program:
+        """Return this program with another graph: dead nodes are dropped, and so is the state that nothing uses."""
+        live = _live(graph)
+        for node in reversed(list(graph.nodes)):
+            if node not in live:
+                graph.erase_node(node)
+        used = {node.target for node in graph.nodes if node.op == "get_attr"}
+        parameters = {name: value for name, value in self.parameters.items() if name in used}
+        return replace(
+            self,
+            graph=graph,
+            parameters=parameters,
+            buffers={name: value for name, value in self.buffers.items() if name in used},
+            aliases={alias: name for alias, name in self.aliases.items() if name in parameters},
+            transient=frozenset(self.transient & used),
+        )
+
+    def with_example(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, synthetic: bool) -> Program:
+        """Return this program with other example inputs; their structure must be that of the graph's placeholders."""
+        return replace(self, example=Example(args, dict(kwargs), synthetic))
+
+    def noted(self, note: str) -> Program:
+        """Return this program with one more note."""
+        return replace(self, notes=(*self.notes, note))
+
+    def applied(self, spec: str) -> Program:
+        """Return this program with one more pass in its history."""
+        return replace(self, history=(*self.history, spec))
+
+    def copy_graph(self) -> fx.Graph:
+        """Return a copy of the graph that may be edited, with the same node names and metadata."""
+        return copy.deepcopy(self.graph)
+
+    def node(self, name: str) -> fx.Node:
+        """Return the node called `name`.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for node in self.graph.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    @property
+    def placeholders(self) -> list[fx.Node]:
+        """The input nodes, in the order of `example.leaves()`."""
+        return [node for node in self.graph.nodes if node.op == "placeholder"]
+
+    @property
+    def dynamic_batch(self) -> bool:
+        """Whether the first dimension of some input is symbolic."""
+        return self.batch_symbol is not None
+
+    @property
+    def batch_symbol(self) -> Any | None:
+        """The sympy symbol of the batch dimension, or None when the batch size is fixed."""
+        for node in self.placeholders:
+            value = node.meta.get("val")
+            if isinstance(value, Tensor) and value.ndim and isinstance(value.shape[0], torch.SymInt):
+                return value.shape[0].node.expr
+        return None
+
+    @property
+    def masks(self) -> Mapping[str, Tensor]:
+        """The masks in the graph: parameter name to a boolean tensor of its shape, True where the weight is kept."""
+        found: dict[str, Tensor] = {}
+        for node in self.graph.nodes:
+            if node.target is torch.ops.aten.where.self:
+                mask, weight = node.args[0], node.args[1]
+                if _is_attribute(mask) and _is_attribute(weight) and weight.target in self.parameters:
+                    found[weight.target] = self.buffers[mask.target]
+        return MappingProxyType(found)
+
+    def __str__(self) -> str:
+        """Return the canonical text of the program, one line for each node."""
+        return "\n".join(_lines(self.graph))
+
+
+def source_line(node: fx.Node) -> str | None:
+    """Return the line of the user's model that made `node`, as `file:line: code`, or None when it is not known."""
+    frames = re.findall(r'File "([^"]+)", line (\d+), in \w+\n\s*(.+)', node.meta.get("stack_trace") or "")
+    own = [frame for frame in frames if "/torch/" not in frame[0]]
+    if not own:
+        return None
+    file, line, code = own[-1]
+    return f"{file}:{line}: {code.strip()}"
+
+
+def _live(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes that the output needs, and the in-place updates of tensors that are themselves alive.
+
+    A batch norm's step counter is read by nothing; it lives as long as another tensor of the same module does.
+    """
+    live: set[fx.Node] = set()
+
+    def mark(start: fx.Node) -> None:
+        stack = [start]
+        while stack:
+            node = stack.pop()
+            if node not in live:
+                live.add(node)
+                stack.extend(node.all_input_nodes)
+
+    mutations = []
+    for node in graph.nodes:
+        if node.op in ("output", "placeholder"):
+            mark(node)
+        elif _mutates(node):
+            mutations.append(node)
+    changed = True
+    while changed:
+        owners = {_owner(node) for node in live if node.op == "get_attr"}
+        alive = [
+            node
+            for node in mutations
+            if node not in live
+            and (node.args[0] in live or (_is_attribute(node.args[0]) and _owner(node.args[0]) in owners))
+        ]
+        for node in alive:
+            mark(node)
+        changed = bool(alive)
+    return live
+
+
+def _mutates(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def _owner(node: fx.Node) -> str:
+    return str(node.target).rpartition(".")[0]
+
+
+def _is_attribute(node: Any) -> bool:
+    return isinstance(node, fx.Node) and node.op == "get_attr"
+
+
+def _lines(graph: fx.Graph) -> Iterator[str]:
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            continue
+        if node.op == "placeholder":
+            yield f"%{node.name}: {_type(node)} = input"
+        elif node.op == "output":
+            yield f"return {_argument(node.args[0])}"
+        else:
+            arguments = [_argument(a) for a in node.args] + [f"{k}={_argument(v)}" for k, v in node.kwargs.items()]
+            yield f"%{node.name}: {_type(node)} = {_operator(node)}({', '.join(arguments)})"
+
+
+def _operator(node: fx.Node) -> str:
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target).removeprefix("aten.").removesuffix(".default")
+    return str(getattr(target, "__name__", target))
+
+
+def _argument(value: Any) -> str:
+    if isinstance(value, fx.Node):
+        return str(value.target) if value.op == "get_attr" else f"%{value.name}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_argument, value))}]"
+    return str(value)
+
+
+def _type(node: fx.Node) -> str:
+    value = node.meta.get("val")
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}[{', '.join(map(str, value.shape))}]"
+    if isinstance(value, (list, tuple)):
+        return f"({', '.join(_type_of(item) for item in value)})"
+    return type(value).__name__ if value is not None else "?"
+
+
+def _type_of(value: Any) -> str:
+    return "x".join(map(str, value.shape)) if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,1 @@
+"""Telling what was done: as a mapping, in the terminal."""

@@ -1,0 +1,223 @@
+"""Verification: what every program must satisfy, and what a pass with a contract must keep.
+
+`check` is run on the result of every pass; `equivalent` proves an EXACT pass by translation validation: both programs
+are run on the example and on random inputs of another batch size, and the first node that differs is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._subclasses import FakeTensorMode
+from torch.utils import _pytree as pytree
+
+from sparsify.errors import ContractError, PassError
+from sparsify.inputs import another_batch
+from sparsify.modes import evaluation_graph
+from sparsify.program import Program, source_line
+
+__all__ = ["check", "difference", "equivalent", "outputs", "propagate_shapes", "signature", "tolerance", "trial_inputs"]
+
+
+def check(program: Program) -> None:
+    """Check the graph's form, derive all shapes again and run the program on its example.
+
+    Raises:
+        PassError: the graph is malformed, a node's shapes do not fit or the output is not finite; the message names
+            the node and the line of the user's model.
+    """
+    check_structure(program)
+    propagate_shapes(program)
+    values = outputs(program)
+    was_finite = all(bool(torch.isfinite(v).all()) for v in program.example.leaves() if _is_float(v))
+    if was_finite and not all(bool(torch.isfinite(v).all()) for v in values if _is_float(v)):
+        raise PassError(f"The output is not finite. {_first_infinite(program)}")
+
+
+def signature(program: Program) -> list[str]:
+    """Return the type and shape of every output, such as `float32[s0, 10]`, as the graph has them."""
+    output = next(node for node in reversed(program.graph.nodes) if node.op == "output")
+    values = [leaf.meta.get("val") if isinstance(leaf, fx.Node) else leaf for leaf in pytree.tree_leaves(output.args)]
+    return [
+        f"{str(v.dtype).removeprefix('torch.')}[{', '.join(map(str, v.shape))}]" if isinstance(v, Tensor) else str(v)
+        for v in values
+    ]
+
+
+def check_structure(program: Program) -> None:
+    """Check that the graph is well formed and that its state is exactly what its nodes name.
+
+    Raises:
+        PassError: it is not.
+    """
+    graph = program.graph
+    try:
+        graph.lint()
+    except RuntimeError as error:
+        raise PassError(f"The graph is malformed: {error}.") from error
+    state = {**program.parameters, **program.buffers}
+    used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    if missing := sorted(used - set(state)):
+        raise PassError(f"The graph reads {', '.join(missing[:3])}, which the program does not hold.")
+    if unused := sorted(set(state) - used):
+        raise PassError(f"The program holds {', '.join(unused[:3])}, which no node reads.")
+    for node in graph.nodes:
+        if node.op in ("call_module", "call_method"):
+            raise PassError(f"The node {node.name} is a {node.op}; only ATen operators are allowed.")
+    if len(program.placeholders) != len(program.example.leaves()):
+        raise PassError("The number of inputs of the graph differs from that of the example.")
+
+
+class _ShapePropagation(fx.Interpreter):
+    """Runs a graph on fake tensors and stores each node's value in `meta["val"]`."""
+
+    def __init__(self, program: Program, mode: FakeTensorMode) -> None:
+        super().__init__(torch.nn.Module(), graph=program.graph, garbage_collect_values=False)
+        self._mode = mode
+        self._state: Mapping[str, Tensor] = {**program.parameters, **program.buffers}
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return self._mode.from_tensor(self._state[target], static_shapes=True)
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.op == "placeholder":
+            return super().run_node(n)
+        try:
+            n.meta["val"] = super().run_node(n)
+        except Exception as error:
+            raise PassError(f"The shapes do not fit at {_where(n)}: {_first_line(error)}.") from error
+        return n.meta["val"]
+
+
+def propagate_shapes(program: Program) -> None:
+    """Derive the fake value of every node again from those of the inputs.
+
+    Raises:
+        PassError: the shapes of some node do not fit.
+    """
+    values = [node.meta["val"] for node in program.placeholders]
+    mode = next((v.fake_mode for v in values if hasattr(v, "fake_mode")), None) or FakeTensorMode()
+    with mode, torch.no_grad():
+        _ShapePropagation(program, mode).run(*values, enable_io_processing=False)
+
+
+def equivalent(before: Program, after: Program, *, seed: int = 0) -> float:
+    """Check that two programs compute the same function; return the largest relative difference that was seen.
+
+    Both are run in evaluation mode on the example of `before` and, if the batch size is dynamic, on random inputs of
+    another batch size.
+
+    Raises:
+        ContractError: they differ by more than the tolerance of their type.
+    """
+    worst = 0.0
+    for leaves in trial_inputs(before, seed):
+        expected, found = outputs(before, leaves), outputs(after, leaves)
+        if len(expected) != len(found):
+            raise ContractError(f"The number of outputs changed from {len(expected)} to {len(found)}.")
+        for one, other in zip(expected, found, strict=True):
+            gap = difference(one, other)
+            worst = max(worst, gap)
+            if not gap <= tolerance(one):
+                where = _first_difference(before, after, leaves)
+                raise ContractError(f"The outputs differ by {gap:.2g} (relative). {where}")
+    return worst
+
+
+def tolerance(value: Any) -> float:
+    """Return the relative difference that rounding explains for a tensor of this type."""
+    if not _is_float(value):
+        return 0.0
+    return {torch.float64: 1e-10, torch.float32: 1e-5}.get(value.dtype, 2e-2)
+
+
+def trial_inputs(program: Program, seed: int = 0) -> list[list[Any]]:
+    """Return flat inputs to try a program on: the example, and random ones of another batch size where it may vary."""
+    leaves = program.example.leaves()
+    if not program.dynamic_batch:
+        return [leaves]
+    generator = torch.Generator().manual_seed(seed)
+    dynamic = [_is_dynamic(node) for node in program.placeholders]
+    size = next(leaf.shape[0] for leaf, free in zip(leaves, dynamic, strict=True) if free) + 1
+    other = [another_batch(leaf, size, generator) if free else leaf for leaf, free in zip(leaves, dynamic, strict=True)]
+    return [leaves, other]
+
+
+def outputs(program: Program, leaves: list[Any] | None = None) -> list[Any]:
+    """Run a program in evaluation mode on flat inputs (its example if none are given); return its flat outputs."""
+    module = program.module(copy=False)
+    with torch.no_grad():
+        if leaves is None:
+            return pytree.tree_leaves(module(*program.example.args, **program.example.kwargs))
+        result = fx.Interpreter(module).run(*leaves, enable_io_processing=False)
+    return pytree.tree_leaves(result)
+
+
+def _is_dynamic(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.ndim > 0 and isinstance(value.shape[0], torch.SymInt)
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph and keeps what every node computed."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program.module(copy=False), garbage_collect_values=False)
+
+    def record(self, leaves: list[Any]) -> dict[str, Any]:
+        with torch.no_grad():
+            self.run(*leaves, enable_io_processing=False)
+        return {node.name: value for node, value in self.env.items()}
+
+
+def _first_difference(before: Program, after: Program, leaves: list[Any]) -> str:
+    expected, found = _Recorder(before).record(leaves), _Recorder(after).record(leaves)
+    for node in evaluation_graph(after.graph).nodes:
+        one, other = expected.get(node.name), found.get(node.name)
+        if isinstance(one, Tensor) and isinstance(other, Tensor) and not difference(one, other) <= tolerance(one):
+            return f"The first node that differs is {_where(node)}."
+    return "No node that both programs have differs, so the output is taken from a new node."
+
+
+def _first_infinite(program: Program) -> str:
+    values = _Recorder(program).record(program.example.leaves())
+    for node in evaluation_graph(program.graph).nodes:
+        value = values.get(node.name)
+        if _is_float(value) and not bool(torch.isfinite(value).all()) and not _is_mask(value):
+            return f"The first node that is not finite is {_where(node)}."
+    return ""
+
+
+def _is_mask(value: Tensor) -> bool:
+    """Attention masks hold minus infinity on purpose."""
+    return not bool(torch.isnan(value).any() or torch.isposinf(value).any())
+
+
+def difference(one: Any, other: Any) -> float:
+    """Return the largest absolute difference over the largest magnitude; infinite when shapes or types differ."""
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return 0.0 if one == other else float("inf")
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return float("inf")
+    if not _is_float(one):
+        return 0.0 if torch.equal(one, other) else float("inf")
+    if one.numel() == 0 or torch.equal(one, other):
+        return 0.0
+    a, b = one.double(), other.double()
+    return float((a - b).abs().max() / a.abs().max().clamp_min(1e-12))
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _where(node: fx.Node) -> str:
+    line = source_line(node)
+    return f"{node.name} ({node.target}), made by {line}" if line else f"{node.name} ({node.target})"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
