@@ -6,8 +6,8 @@ gather the sublayers of a repeated module into a layer.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Literal
 
 from torch import fx
@@ -33,6 +33,7 @@ class Block:
         exit: name of the node that is replaced.
         removable: whether it may be removed without naming a special shortcut rule.
         reason: why it is not removable, or None.
+        droppable: whether its branch can be dropped, at least with shortcut=keep.
         shortcut: `identity`, or `projection` when the shortcut changes the value; then only the branch can go.
         contains: names of smaller blocks inside this one.
         sublayers: names of the sublayers that make up this layer.
@@ -44,6 +45,7 @@ class Block:
     exit: str
     removable: bool = True
     reason: str | None = None
+    droppable: bool = True
     shortcut: Literal["identity", "projection"] = "identity"
     contains: tuple[str, ...] = ()
     sublayers: tuple[str, ...] = ()
@@ -61,86 +63,108 @@ def blocks(program: Program, granularity: Granularity = "layer") -> list[Block]:
         All blocks, also those that cannot be removed, each with the reason.
     """
     stream = Stream(program)
-    sublayers = _describe(find_branches(stream), stream)
-    return sublayers if granularity == "sublayer" else _layers(program, stream, sublayers)
+    found = find_branches(stream)
+    read = [_named_after(item, stream) for item in found]
+    sublayers = _describe(found, read, stream)
+    return sublayers if granularity == "sublayer" else _layers(program, stream, sublayers, read)
 
 
-def _describe(found: list[Branch], stream: Stream) -> list[Block]:
+def _named_after(item: Branch, stream: Stream) -> list[str]:
+    """Return the parameters that name a branch: its own if it has any (else it shares them), matrices and kernels first."""
+    names = stream.own_parameters(item.region) or stream.parameters(item.region)
+    return [name for name in names if stream.dimensions[name] >= 2] or names
+
+
+def _describe(found: list[Branch], read: list[list[str]], stream: Stream) -> list[Block]:
     """Give every block its name and parameters, and tell which smaller blocks it contains."""
-    read = [stream.parameters(item.region) for item in found]
-    heavy = [[name for name in names if stream.dimensions[name] >= 2] or names for names in read]
-    names = distinct_names(heavy, [item.exit.name for item in found])
-    described = []
-    for index, item in enumerate(found):
-        inner = tuple(
-            names[other]
-            for other, smaller in enumerate(found)
-            if other != index and smaller.exit in item.region and smaller.entry in {*item.region, item.entry}
+    names = distinct_names(read, [item.exit.name for item in found])
+    return [
+        Block(
+            name=name,
+            parameters=tuple(stream.own_parameters(item.region)),
+            entry=item.entry.name,
+            exit=item.exit.name,
+            removable=item.reason is None,
+            reason=item.reason,
+            droppable=item.droppable,
+            shortcut=item.shortcut,
+            contains=tuple(n for n, other in zip(names, found, strict=True) if other.region < item.region),
         )
-        described.append(
-            Block(
-                name=names[index],
-                parameters=tuple(stream.own_parameters(item.region)),
-                entry=item.entry.name,
-                exit=item.exit.name,
-                removable=item.reason is None,
-                reason=item.reason,
-                shortcut=item.shortcut,
-                contains=inner,
-            )
-        )
-    return described
+        for name, item in zip(names, found, strict=True)
+    ]
 
 
-def _layers(program: Program, stream: Stream, sublayers: list[Block]) -> list[Block]:
+def _layers(program: Program, stream: Stream, sublayers: list[Block], read: list[list[str]]) -> list[Block]:
     """Gather sublayers that follow each other in one repeated module."""
     nodes = {node.name: node for node in program.graph.nodes}
-    keys = _layer_keys(stream, sublayers, nodes)
-    result = []
-    for key, group in groupby(zip(sublayers, keys, strict=True), key=lambda pair: pair[1]):
-        members = [block for block, _ in group]
+    groups = _groups(sublayers, read)
+    counts = Counter(key for key, _ in groups)
+    seen: Counter[str] = Counter()
+    result: list[Block] = []
+    for key, members in groups:
+        seen[key] += 1
         inner = {name for block in members for name in block.contains}
         outer = [block for block in members if block.name not in inner]
-        result.extend(_layer(key, outer, stream, nodes) if key else members)
-    return result
+        name = key if counts[key] == 1 else f"{key}#{seen[key]}"
+        result.extend(_layer(key, name, outer, stream, nodes) if key else members)
+    layer_of = {sublayer: layer.name for layer in result for sublayer in layer.sublayers}
+    return [
+        replace(block, contains=tuple(dict.fromkeys(layer_of.get(name, name) for name in block.contains)))
+        for block in result
+    ]
 
 
-def _layer_keys(stream: Stream, sublayers: list[Block], nodes: dict[str, fx.Node]) -> list[str]:
+def _groups(sublayers: list[Block], read: list[list[str]]) -> list[tuple[str, list[Block]]]:
+    """Divide the sublayers into runs of one repeated module; a module that is run again starts another run."""
+    groups: list[tuple[str, list[Block]]] = []
+    used: dict[str, set[str]] = {}
+    for block, key, names in zip(sublayers, _layer_keys(read), read, strict=True):
+        last_key, members = groups[-1] if groups else ("", [])
+        again = any(used[member.name] & set(names) and member.name not in block.contains for member in members)
+        if key and key == last_key and not again:
+            members.append(block)
+        else:
+            groups.append((key, [block]))
+        used[block.name] = set(names)
+    return groups
+
+
+def _layer_keys(read: list[list[str]]) -> list[str]:
     """Return for every sublayer the repeated module it belongs to; `h.0.mlp.0` next to `h.0` belongs to `h.0`."""
-    keys = []
-    for block in sublayers:
-        region = stream.between(nodes[block.entry], [nodes[block.exit]])
-        keys.append(repeated_module(stream.parameters(region)))
+    keys = [repeated_module(names) for names in read]
     outer = set(keys) - {""}
     return [min((k for k in outer if key == k or key.startswith(f"{k}.")), key=len, default="") for key in keys]
 
 
-def _layer(key: str, members: list[Block], stream: Stream, nodes: dict[str, fx.Node]) -> list[Block]:
+def _layer(key: str, name: str, members: list[Block], stream: Stream, nodes: dict[str, fx.Node]) -> list[Block]:
     """Make one layer of sublayers if each starts where the one before it ends; else leave them alone."""
     if len(members) == 1 and members[0].shortcut == "projection":
-        return [replace(members[0], name=key, sublayers=(members[0].name,))]
+        return [replace(members[0], name=name, sublayers=(members[0].name,))]
     ends = [_with_tail(nodes[block.exit], key, stream) for block in members]
     starts = [stream.origin(nodes[block.entry]) for block in members]
     chained = all(start is end for start, end in zip(starts[1:], ends, strict=False))
     if not chained or any(block.shortcut == "projection" for block in members):
         return members
     entry, exit_ = nodes[members[0].entry], ends[-1]
+    region, _ = stream.enclosed(entry, [exit_])
+    inner = {name for block in members for name in block.contains}
     refused = next((block for block in members if not block.removable), None)
     layer = replace(
         members[0],
-        name=key,
-        parameters=tuple(stream.own_parameters(stream.between(entry, [exit_]))),
+        name=name,
+        parameters=tuple(stream.own_parameters(region)),
         exit=exit_.name,
         removable=refused is None,
         reason=refused and (refused.reason if len(members) == 1 else f"in {refused.name}, {refused.reason}"),
-        contains=tuple(name for block in members for name in block.contains),
+        droppable=refused is None,
+        contains=tuple(dict.fromkeys(name for block in members for name in block.contains if name not in own)),
         sublayers=tuple(block.name for block in members),
     )
     return [layer]
 
 
 def _with_tail(exit_: fx.Node, key: str, stream: Stream) -> fx.Node:
-    """Move on over the norm that follows the sum (post-norm transformers), as long as it belongs to the module `key`."""
+    """Move on over the norm that follows the sum (post-norm transformers), if it belongs to the module `key`."""
     while True:
         users = [user for user in exit_.users if user in stream.nodes]
         own = stream.parameters(users[:1])

@@ -92,9 +92,8 @@ def _build(exported: ExportedProgram, example: Example) -> Program:
     names = {node.target for node in graph.nodes if node.op == "get_attr"}
     parameters = {name: value for name, value in module.named_parameters() if name in names}
     buffers = {name: value for name in names - set(parameters) if isinstance(value := _find(module, name), Tensor)}
-    kept = {buffer for buffer in exported.graph_signature.buffers} - set(
-        exported.graph_signature.non_persistent_buffers
-    )
+    signature = exported.graph_signature
+    kept = set(signature.buffers) - set(signature.non_persistent_buffers)
     return Program(
         graph=graph,
         parameters=parameters,
@@ -121,7 +120,7 @@ def export(model: nn.Module, example: Example, dynamic_batch: bool = True) -> Ex
         warnings.simplefilter("ignore")
         if dynamic_batch and _batched(example.leaves()):
             args, kwargs = _widened(example)
-            shapes = ShapesCollection()
+            shapes: Any = ShapesCollection()  # type: ignore[no-untyped-call]
             for leaf in _batched(pytree.tree_leaves((args, kwargs))):
                 shapes[leaf] = {0: Dim.AUTO}
             try:

@@ -82,7 +82,7 @@ AsJson = Annotated[
 
 
 @app.default
-def prune(  # noqa: PLR0917 -- every parameter is an option of the command
+def prune(
     model: Model,
     /,
     *,
@@ -185,7 +185,9 @@ def inspect(
 
     with _progress() as show:
         show(f"loading {model}")
-        program = load_program(model, inputs, None if task is None else resolve(task), factory, trust, device)
+        program = load_program(
+            model, inputs, None if task is None else resolve(task), factory=factory, trust=trust, device=device
+        )
     if graph:
         out.print(str(program), highlight=False, markup=False, soft_wrap=True)
         return

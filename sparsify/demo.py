@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from sparsify.capture import capture
+from sparsify.cost import Cost, cost
 from sparsify.demo_net import DIGITS_TRAINING, digits_resnet
 from sparsify.errors import InputError
 from sparsify.export.archive import save
@@ -19,23 +22,35 @@ from sparsify.export.onnx import export_onnx, feed
 from sparsify.job import Job, one_example, write_json
 from sparsify.latency import Latency, measure
 from sparsify.pipeline import score
+from sparsify.program import Program
 from sparsify.recipe import Recipe
-from sparsify.task import example_inputs, resolve
+from sparsify.task import Task, example_inputs, resolve
 from sparsify.train import train
 
-__all__ = ["Demo", "run_demo"]
+__all__ = ["Demo", "Row", "run_demo"]
 
 _COUNTS = (1, 2, 4, 6)
 _RETRAIN = "fine-tune:steps=2ep"
+_HEADINGS = ("removed", "MACs", "parameters", "file", "latency", "speed", "pruned", "fine-tuned")
+
+Show = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model of the demo: the dense one, or what one command made of it."""
+    """One model of the demo: the dense one, or what one command made of it.
 
-    name: str
-    macs: int
-    parameters: int
+    Attributes:
+        removed: how many blocks are gone.
+        cost: of the program.
+        bytes: of the ONNX file.
+        pruned: accuracy before the fine-tuning, or None for the dense model.
+        score: accuracy in the end, with interval and n.
+        latency: of one image in onnxruntime.
+    """
+
+    removed: int
+    cost: Cost
     bytes: int
     pruned: float | None
     score: dict[str, Any]
@@ -60,43 +75,22 @@ class Demo:
         """Print the comparison and the commands that made it."""
         dense = self.rows[0]
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in (
-            "",
-            "MACs",
-            "parameters",
-            "file",
-            "latency",
-            "speed",
-            "accuracy: pruned",
-            "fine-tuned (95% interval)",
-        ):
-            table.add_column(heading, justify="right" if heading else "left")
+        for heading in _HEADINGS:
+            table.add_column(heading, justify="right", no_wrap=True)
         for row in self.rows:
-            low, high = row.score["interval"]
-            table.add_row(
-                row.name,
-                f"{row.macs / 1e6:.2f}M",
-                f"{row.parameters / 1e3:.0f}k",
-                f"{row.bytes / 1024:.0f} KiB",
-                f"{row.latency.median:.3f} ms",
-                f"{dense.latency.median / row.latency.median:.2f}x",
-                "" if row.pruned is None else f"{100 * row.pruned:.1f}%",
-                f"{100 * row.score['value']:.1f}% ({100 * low:.1f} to {100 * high:.1f})",
-            )
+            table.add_row(*_cells(row, dense))
         console.print(table)
-        n, latency = dense.score["n"], dense.latency
         console.print(
-            f"accuracy on {n} images that were not trained on; latency in onnxruntime, one image, "
-            f"{latency.threads} threads, median of {latency.runs} interleaved runs",
-            style="dim",
+            f"Accuracy in % (95% interval) on {dense.score['n']} images that were not trained on, after pruning and after "
+            f"fine-tuning. Latency of one image in onnxruntime, median of {dense.latency.runs} interleaved runs.\n\n"
+            f"The files are in {self.folder}. What was run, for you to repeat:",
             highlight=False,
         )
-        console.print(f"\nThe files are in {self.folder}. What was run, for you to repeat:", highlight=False)
         for command in self.commands:
             console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
 
 
-def run_demo(folder: Path, seed: int, show: Callable[[str], None]) -> Demo:
+def run_demo(folder: Path, seed: int, show: Show) -> Demo:
     """Train, save `model.pt`, remove layers at several counts with a short fine-tuning, and write ONNX files.
 
     Args:
@@ -113,49 +107,84 @@ def run_demo(folder: Path, seed: int, show: Callable[[str], None]) -> Demo:
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be made: {error.strerror}.") from error
     task = resolve("digits")
-    show("training a residual network of 9 blocks on scikit-learn's digits")
-    args, kwargs = example_inputs(task) or ((), {})
-    untrained = capture(digits_resnet(seed), args, kwargs)
-    trained = train(
-        untrained, task, DIGITS_TRAINING, seed=seed,
-        on_step=lambda step: show(f"training: step {step.step} of {step.steps}, loss {step.loss:.3f}"),
-    ).program  # fmt: skip
     model, dense = folder / "model.pt", folder / "dense.onnx"
-    save(trained, model)
-    size = export_onnx(trained, dense)["bytes"]
-    reports, files, commands = [], [dense], [f"sparsify inspect {shlex.quote(str(model))}"]
-    for count in _COUNTS:
-        recipe = Recipe((f"layer-prune:count={count},criterion=oracle",), _RETRAIN, "digits", seed=seed)
-        target = folder / f"small-{count}.onnx"
-        show(f"removing {count} of the blocks")
-        reports.append(Job(model, recipe, [target], stage=lambda text, c=count: show(f"{c} blocks: {text}")).run())  # type: ignore[misc]
-        files.append(target)
-        commands.append(shlex.join(["sparsify", str(model), *recipe.options(), "-o", str(target)]))
+    with _one_thread():
+        trained = _trained(task, seed, show)
+        save(trained, model)
+        size = export_onnx(trained, dense)["bytes"]
+        recipes = [
+            Recipe((f"layer-prune:count={count},criterion=oracle",), _RETRAIN, "digits", seed=seed) for count in _COUNTS
+        ]
+        targets = [folder / f"small-{count}.onnx" for count in _COUNTS]
+        reports = []
+        for count, recipe, target in zip(_COUNTS, recipes, targets, strict=True):
+            show(f"removing {count} of the blocks, fine-tuning, writing {target}")
+            reports.append(Job(model, recipe, [target]).run())
     show("measuring latency, all models in turns")
     inputs = feed(trained, one_example(trained))
-    latencies = measure(files, [inputs] * len(files), seconds=3.0)
-    first = Row(
-        "dense",
-        reports[0]["before"]["macs"],
-        reports[0]["before"]["parameters"],
-        size,
-        None,
-        score(trained, task),
-        latencies[0],
-    )
-    rows = [first, *(_row(c, r, t) for c, r, t in zip(_COUNTS, reports, latencies[1:], strict=True))]
+    first, *others = measure([dense, *targets], [inputs] * (1 + len(targets)), seconds=3.0)
+    rows = [Row(0, cost(trained), size, None, score(trained, task), first)]
+    rows += [_row(*parts) for parts in zip(_COUNTS, reports, others, strict=True)]
     write_json(folder / "report.json", {"runs": reports})
-    commands.append("sparsify YOUR_MODEL.pt --inputs 1x3x224x224 --pass layer-prune -o small.onnx")
-    return Demo(rows, commands, folder)
+    return Demo(rows, _commands(model, recipes, targets), folder)
 
 
-def _row(count: int, report: dict[str, Any], latency: Latency) -> Row:
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A network this small trains fastest on one thread, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _trained(task: Task, seed: int, show: Show) -> Program:
+    show("training a residual network of 9 blocks on scikit-learn's digits")
+    args, kwargs = example_inputs(task) or ((), {})
+    program = capture(digits_resnet(seed), args, kwargs)
+    return train(
+        program,
+        task,
+        DIGITS_TRAINING,
+        seed=seed,
+        on_step=lambda step: show(f"training: step {step.step} of {step.steps}, loss {step.loss:.3f}"),
+    ).program
+
+
+def _row(removed: int, report: dict[str, Any], latency: Latency) -> Row:
     return Row(
-        name=f"{count} block{'s' * (count > 1)} removed",
-        macs=report["after"]["macs"],
-        parameters=report["after"]["parameters"],
+        removed=removed,
+        cost=Cost(**report["after"]),
         bytes=report["artefacts"][0]["bytes"],
         pruned=report["scores"]["pruned"]["value"],
         score=report["scores"]["after"],
         latency=latency,
     )
+
+
+def _cells(row: Row, dense: Row) -> list[str]:
+    low, high = row.score["interval"]
+    return [
+        f"{row.removed} block{'s' * (row.removed > 1)}" if row.removed else "dense",
+        f"{row.cost.macs / 1e6:.2f}M",
+        f"{row.cost.parameters / 1e3:.0f}k",
+        f"{row.bytes / 1024:.0f} KiB",
+        f"{1e3 * row.latency.median:.0f} µs",
+        f"{dense.latency.median / row.latency.median:.2f}x",
+        "" if row.pruned is None else f"{100 * row.pruned:.1f}",
+        f"{100 * row.score['value']:.1f} ({100 * low:.1f}-{100 * high:.1f})",
+    ]
+
+
+def _commands(model: Path, recipes: Sequence[Recipe], targets: Sequence[Path]) -> list[str]:
+    runs = [
+        shlex.join(["sparsify", str(model), *recipe.options(), "-o", str(target)])
+        for recipe, target in zip(recipes, targets, strict=True)
+    ]
+    return [
+        f"sparsify inspect {shlex.quote(str(model))}",
+        *runs,
+        "sparsify YOUR_MODEL.pt --inputs 1x3x224x224 --pass layer-prune -o small.onnx",
+    ]

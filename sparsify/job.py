@@ -18,7 +18,7 @@ from sparsify.export.onnx import export_onnx, feed
 from sparsify.latency import measure
 from sparsify.load import load
 from sparsify.pass_manager import Observer, PassManager
-from sparsify.pipeline import retrain, run
+from sparsify.pipeline import execute
 from sparsify.program import Program
 from sparsify.recipe import Recipe
 from sparsify.retrain import parse_method
@@ -71,44 +71,47 @@ class Job:
         """
         started = time.perf_counter()
         check_outputs(self.outputs, self.report)
-        manager = PassManager(self.recipe.passes)  # a wrong spec should fail before the model is loaded
-        task = None if self.recipe.task is None else resolve(self.recipe.task)
-        method = self._method(task)
-        recipe = replace(self.recipe, passes=manager.specs, retrain=method)
+        recipe, task = self._checked()
         self.stage(f"loading {self.model}")
-        before = load_program(self.model, recipe.inputs, task, self.factory, self.trust, self.device)
+        before = load_program(
+            self.model, recipe.inputs, task, factory=self.factory, trust=self.trust, device=self.device
+        )
         loaded = time.perf_counter()
         self.stage("running passes")
-        result = run(before, recipe.passes, task, recipe.seed, observer=self.observer, verify=self.verify)
-        after, report = result.program, dict(result.report)
-        if recipe.retrain and task:
-            self.stage(f"retraining: {recipe.retrain}")
-            again = retrain(after, recipe.retrain, task, recipe.seed, on_step=self.on_step)
-            after = again.program
-            merged = {**report["scores"], "pruned": report["scores"]["after"], "after": again.report["scores"]["after"]}
-            report |= {"retrain": again.report["retrain"], "scores": merged, "score": again.report["score"]}
-            report["after"] = again.report["after"]
-        report |= {"model": str(self.model), "recipe": recipe.as_dict(), "load_seconds": round(loaded - started, 3)}
+        result = execute(
+            before,
+            recipe.passes,
+            recipe.retrain,
+            task,
+            recipe.seed,
+            observer=self.observer,
+            on_step=self.on_step,
+            verify=self.verify,
+        )
+        report = {**result.report, "model": str(self.model), "recipe": recipe.as_dict()}
+        report["load_seconds"] = round(loaded - started, 3)
         self._gate(report)
-        self._write(before, after, report)
+        self._write(before, result.program, report)
         report["seconds"] = round(time.perf_counter() - started, 3)
         if self.report is not None:
             write_json(self.report, report)
         return report
 
-    def _method(self, task: Task | None) -> str | None:
-        if self.recipe.retrain is None:
-            return None
-        if task is None:
-            raise UsageError("--retrain needs data and a loss: give --task too (digits, my_task.py:make).")
-        return parse_method(self.recipe.retrain)[1]
+    def _checked(self) -> tuple[Recipe, Task | None]:
+        """Return the recipe in canonical form and its task; what is wrong should fail before the model is loaded."""
+        recipe = replace(self.recipe, passes=PassManager(self.recipe.passes).specs)
+        if recipe.retrain is not None:
+            recipe = replace(recipe, retrain=parse_method(recipe.retrain)[1])
+            if recipe.task is None:
+                raise UsageError("--retrain needs data and a loss: give --task too (digits, my_task.py:make).")
+        if self.max_drop is not None and recipe.task is None:
+            raise UsageError("--max-drop compares scores: give --task too.")
+        return recipe, None if recipe.task is None else resolve(recipe.task)
 
     def _gate(self, report: Mapping[str, Any]) -> None:
         if self.max_drop is None:
             return
         scores = report["scores"]
-        if scores is None:
-            raise UsageError("--max-drop compares scores: give --task too.")
         drop = scores["before"]["value"] - scores["after"]["value"]
         if drop > self.max_drop:
             raise GateError(
@@ -141,7 +144,7 @@ class Job:
 
 
 def load_program(
-    path: Path, inputs: str | None, task: Task | None, factory: str | None, trust: bool, device: str
+    path: Path, inputs: str | None, task: Task | None, *, factory: str | None, trust: bool, device: str
 ) -> Program:
     """Load a program from a file; a task may offer the inputs."""
     example = None if task is None else example_inputs(task)

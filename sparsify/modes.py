@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from sparsify.program import copied_graph
+
 if TYPE_CHECKING:
     from sparsify.program import Program
 
@@ -69,7 +71,7 @@ class ProgramModule(fx.GraphModule):
 
 
 def _form(training_graph: fx.Graph, training: bool) -> fx.Graph:
-    return copy.deepcopy(training_graph) if training else evaluation_graph(training_graph)
+    return copied_graph(training_graph) if training else evaluation_graph(training_graph)
 
 
 def _parameter(value: Tensor, copied: bool) -> nn.Parameter:
@@ -90,7 +92,7 @@ def _assign(root: nn.Module, name: str, value: nn.Parameter) -> None:
 
 def evaluation_graph(training_graph: fx.Graph) -> fx.Graph:
     """Return a copy of the graph that computes what the model computes after `.eval()`."""
-    graph = copy.deepcopy(training_graph)
+    graph = copied_graph(training_graph)
     for node in list(graph.nodes):
         if not isinstance(node.target, torch._ops.OpOverload):
             continue
@@ -167,9 +169,11 @@ def _noise_nodes(graph: fx.Graph) -> set[fx.Node]:
         inputs = node.all_input_nodes
         tensors = [source for source in inputs if isinstance(source.meta.get("val"), Tensor)]
         target = node.target
-        if not isinstance(node.meta.get("val"), Tensor) or _is_factory(target):
-            shape_only.add(node)
-        elif all(source in shape_only for source in tensors):
+        if (
+            not isinstance(node.meta.get("val"), Tensor)
+            or _is_factory(target)
+            or all(source in shape_only for source in tensors)
+        ):
             shape_only.add(node)
         else:
             continue

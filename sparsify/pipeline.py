@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparsify.cost import cost
+from sparsify.errors import UsageError
 from sparsify.pass_manager import Event, Observer, PassManager
 from sparsify.program import Program
 from sparsify.report.record import environment
-from sparsify.retrain import retrain as _retrain
+from sparsify.retrain import retrain as run_method
 from sparsify.task import Task, resolve
 from sparsify.train import OnStep
 
-__all__ = ["Result", "retrain", "run", "score"]
+__all__ = ["Result", "execute", "retrain", "run", "score"]
 
 
 @dataclass(frozen=True)
@@ -54,20 +55,7 @@ def run(
         PassError: a pass refuses or fails.
         ContractError: a pass changed what it must keep.
     """
-    steps: list[dict[str, Any]] = []
-
-    def note(event: Event) -> None:
-        if event.kind == "transformed":
-            steps.append({"pass": event.spec, "seconds": round(event.seconds, 4), **event.record})
-        elif event.kind == "verified":
-            steps[-1].update(verify_seconds=round(event.seconds, 4), **event.record)
-        if observer is not None:
-            observer(event)
-
-    known = None if task is None else resolve(task)
-    manager = PassManager(passes, note, verify=verify)
-    after = manager.run(program, task=known, seed=seed)
-    return Result(after, {**_summary(program, after, known, seed), "passes": steps})
+    return execute(program, passes, None, task, seed, observer=observer, verify=verify)
 
 
 def retrain(program: Program, method: str, task: Task | str, seed: int = 0, *, on_step: OnStep | None = None) -> Result:
@@ -77,9 +65,55 @@ def retrain(program: Program, method: str, task: Task | str, seed: int = 0, *, o
         UsageError: the method or the task does not fit.
         TrainingError: the training diverged.
     """
-    known = resolve(task)
-    result = _retrain(program, method, known, seed=seed, on_step=on_step)
-    return Result(result.program, {**_summary(program, result.program, known, seed), "retrain": result.record})
+    return execute(program, (), method, task, seed, on_step=on_step)
+
+
+def execute(
+    program: Program,
+    passes: Iterable[str],
+    method: str | None,
+    task: Task | str | None,
+    seed: int,
+    *,
+    observer: Observer | None = None,
+    on_step: OnStep | None = None,
+    verify: bool = True,
+) -> Result:
+    """Run passes, then a retraining method if there is one, and report on both.
+
+    Raises:
+        UsageError: a spec does not fit, or a method is given without a task.
+        SparsifyError: what `run` and `retrain` raise.
+    """
+    steps: list[dict[str, Any]] = []
+    known = None if task is None else resolve(task)
+    manager = PassManager(passes, _recorder(steps, observer), verify=verify)
+    if method is not None and known is None:
+        raise UsageError("Retraining needs data and a loss: give a task (digits, my_task.py:make).")
+    scores = {} if known is None else {"before": score(program, known)}
+    after = manager.run(program, task=known, seed=seed)
+    record = None
+    if method is not None and known is not None:
+        if steps:
+            scores["pruned"] = score(after, known)
+        retrained = run_method(after, method, known, seed=seed, on_step=on_step)
+        after, record = retrained.program, retrained.record
+    if known is not None:
+        scores["after"] = score(after, known)
+    report = {
+        "schema": 1,
+        "pipeline": list(after.history),
+        "seed": seed,
+        "before": cost(program).as_dict(),
+        "after": cost(after).as_dict(),
+        "passes": steps,
+        "retrain": record,
+        "score": scores["after"]["value"] if scores else None,
+        "scores": scores or None,
+        "notes": list(after.notes),
+        "environment": environment(),
+    }
+    return Result(after, report)
 
 
 def score(program: Program, task: Task) -> dict[str, Any]:
@@ -88,16 +122,13 @@ def score(program: Program, task: Task) -> dict[str, Any]:
     return {"value": found.value, "name": found.name, "n": found.n, "interval": found.interval}
 
 
-def _summary(before: Program, after: Program, task: Task | None, seed: int) -> dict[str, Any]:
-    scores = None if task is None else {"before": score(before, task), "after": score(after, task)}
-    return {
-        "schema": 1,
-        "pipeline": list(after.history),
-        "seed": seed,
-        "before": cost(before).as_dict(),
-        "after": cost(after).as_dict(),
-        "score": None if scores is None else scores["after"]["value"],
-        "scores": scores,
-        "notes": list(after.notes),
-        "environment": environment(),
-    }
+def _recorder(steps: list[dict[str, Any]], observer: Observer | None) -> Observer:
+    def record(event: Event) -> None:
+        if event.kind == "transformed":
+            steps.append({"pass": event.spec, "seconds": round(event.seconds, 4), **event.record})
+        elif event.kind == "verified":
+            steps[-1].update(verify_seconds=round(event.seconds, 4), **event.record)
+        if observer is not None:
+            observer(event)
+
+    return record

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-__all__ = ["Example", "Program", "source_line"]
+__all__ = ["Example", "Program", "copied_graph", "source_line"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Program:
         for name in ("parameters", "buffers", "aliases"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
-    def module(self, training: bool = False, *, copy: bool = True) -> nn.Module:
+    def module(self, training: bool = False, *, copy: bool = True) -> fx.GraphModule:
         """Make a `torch.nn.Module` that computes the program.
 
         Args:
@@ -132,7 +132,7 @@ class Program:
 
     def copy_graph(self) -> fx.Graph:
         """Return a copy of the graph that may be edited, with the same node names and metadata."""
-        return copy.deepcopy(self.graph)
+        return copied_graph(self.graph)
 
     def node(self, name: str) -> fx.Node:
         """Return the node called `name`.
@@ -140,10 +140,10 @@ class Program:
         Raises:
             KeyError: there is none.
         """
-        for node in self.graph.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(name)
+        found: fx.Node | None = next((node for node in self.graph.nodes if node.name == name), None)
+        if found is None:
+            raise KeyError(name)
+        return found
 
     @property
     def placeholders(self) -> list[fx.Node]:
@@ -160,8 +160,9 @@ class Program:
         """The sympy symbol of the batch dimension, or None when the batch size is fixed."""
         for node in self.placeholders:
             value = node.meta.get("val")
-            if isinstance(value, Tensor) and value.ndim and isinstance(value.shape[0], torch.SymInt):
-                return value.shape[0].node.expr
+            size: Any = value.shape[0] if isinstance(value, Tensor) and value.ndim else None
+            if isinstance(size, torch.SymInt):
+                return size.node.expr
         return None
 
     @property
@@ -176,8 +177,22 @@ class Program:
         return MappingProxyType(found)
 
     def __str__(self) -> str:
-        """Return the canonical text of the program, one line for each node."""
-        return "\n".join(_lines(self.graph))
+        """Return the canonical text of the program, one line for each node; the dynamic batch size is `batch`."""
+        return self.spelled("\n".join(_lines(self.graph)))
+
+    def spelled(self, text: str) -> str:
+        """Return a text about shapes with the symbol of the batch size replaced by the word `batch`."""
+        return text if self.batch_symbol is None else re.sub(rf"\b{self.batch_symbol}\b", "batch", text)
+
+
+def copied_graph(graph: fx.Graph) -> fx.Graph:
+    """Return a copy of a graph with the same node names and metadata, and the same calling convention."""
+    result = fx.Graph()
+    values: dict[fx.Node, fx.Node] = {}
+    returned = result.graph_copy(graph, values)
+    result.output(returned)
+    result._codegen = copy.copy(graph._codegen)
+    return result
 
 
 def source_line(node: fx.Node) -> str | None:

@@ -69,7 +69,7 @@ def _simplified(program: Program, followers: set[str]) -> Program:
     if not redundant:
         return program
     for node in redundant:
-        node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+        node.replace_all_uses_with(node.args[0])
     shorter = program.with_graph(graph)
     verify.equivalent(program, shorter)
     return shorter

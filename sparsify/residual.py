@@ -29,6 +29,7 @@ class Branch:
         region: the nodes that go away: those of f and the adds of the sum.
         shortcut: what the sum adds f(x) to.
         reason: why the branch cannot simply be dropped, or None.
+        droppable: whether it can be dropped at all, if need be by leaving the projection in its place.
     """
 
     entry: fx.Node
@@ -36,16 +37,23 @@ class Branch:
     region: frozenset[fx.Node]
     shortcut: Literal["identity", "projection"]
     reason: str | None
+    droppable: bool
 
 
 def find_branches(stream: Stream) -> list[Branch]:
     """Find the residual branches that read parameters, in the order of their sums."""
     found = []
     for node in stream.nodes:
-        if not _is_add(node, stream) or _continues(node, stream):
+        if not _is_add(node, stream):
             continue
         terms = _terms(node, stream)
-        item = _identity(node, terms, stream) or _projection(node, terms, stream)
+        item = _identity(node, terms, stream)
+        sum_ = _whole_sum(node, stream)
+        if sum_ is node:
+            item = item or _projection(node, terms, stream)
+        elif item is not None:
+            outer = _identity(sum_, _terms(sum_, stream), stream)
+            item = None if outer is not None and outer.entry is item.entry else item
         if item is not None and stream.parameters(item.region):
             found.append(item)
     return found
@@ -60,10 +68,11 @@ def _is_add(node: fx.Node, stream: Stream) -> bool:
     )
 
 
-def _continues(node: fx.Node, stream: Stream) -> bool:
-    """Whether the add is one term of a larger sum."""
-    users = list(node.users)
-    return len(users) == 1 and _is_add(users[0], stream)
+def _whole_sum(node: fx.Node, stream: Stream) -> fx.Node:
+    """Return the last add of the sum that the add is part of."""
+    while len(node.users) == 1 and _is_add(user := next(iter(node.users)), stream):
+        node = user
+    return node
 
 
 def _terms(node: fx.Node, stream: Stream) -> list[fx.Node]:
@@ -81,12 +90,11 @@ def _identity(exit_: fx.Node, terms: list[fx.Node], stream: Stream) -> Branch | 
     for skip in terms:
         others = [term for term in terms if term is not skip]
         region = stream.between(skip, others)
-        if len(others) != len(terms) - 1 or not all(term in region for term in others):
+        if len(others) != len(terms) - 1 or not all(term in region for term in others) or not _same_type(skip, exit_):
             continue
-        inside = frozenset(region) | _sum_nodes(exit_, terms)
-        return Branch(
-            skip, exit_, inside, "identity", _entry_reason(skip, inside, stream) or _exit_reason(inside, exit_)
-        )
+        inside, cut_off = stream.enclosed(skip, [exit_])
+        reason = _reason(inside, cut_off, exit_, stream)
+        return Branch(skip, exit_, inside, "identity", reason, droppable=reason is None)
     return None
 
 
@@ -101,42 +109,30 @@ def _projection(exit_: fx.Node, terms: list[fx.Node], stream: Stream) -> Branch 
     light, heavy = sorted(range(2), key=lambda i: (_weights(regions[i], stream), len(regions[i])))
     if _weights(regions[light], stream) > 1 or _weights(regions[heavy], stream) <= _weights(regions[light], stream):
         return None
-    inside = regions[heavy] | {exit_}
+    if not _same_type(terms[light], exit_):
+        return None
+    inside, cut_off = stream.enclosed(source, [terms[heavy]])
+    inside |= {exit_}
     before, after = shape(source), shape(exit_)
     change = f"{_sizes(before)} becomes {_sizes(after)}" if before != after else "it changes the values"
-    reason = f"its shortcut is not the identity ({change}); shortcut=keep drops the branch only"
-    return Branch(terms[light], exit_, inside, "projection", _exit_reason(inside, exit_) or reason)
+    refusal = _reason(inside, cut_off, exit_, stream)
+    reason = refusal or f"its shortcut is not the identity ({change}); shortcut=keep drops the branch only"
+    return Branch(terms[light], exit_, inside, "projection", reason, droppable=refusal is None)
 
 
-def _sum_nodes(exit_: fx.Node, terms: list[fx.Node]) -> set[fx.Node]:
-    """Return the adds that make up the sum."""
-    nodes, stack = set(), [exit_]
-    while stack:
-        node = stack.pop()
-        if node not in nodes and node not in terms:
-            nodes.add(node)
-            stack.extend(argument for argument in node.args[:2] if isinstance(argument, fx.Node))
-    return nodes
-
-
-def _entry_reason(skip: fx.Node, inside: frozenset[fx.Node], stream: Stream) -> str | None:
-    """One entry: what else the branch reads must also be read elsewhere, or removing it would cut off its source."""
-    for node in inside:
-        for source in stream.sources(node):
-            if source is not skip and source not in inside and all(user in inside for user in source.users):
-                return f"its branch also reads {source.name}, which nothing else reads"
-    return None
-
-
-def _exit_reason(inside: frozenset[fx.Node], exit_: fx.Node) -> str | None:
-    """One exit: nothing outside may read a value of the branch, directly or through its shape."""
-    for node in inside:
-        if node is exit_:
-            continue
+def _reason(inside: frozenset[fx.Node], cut_off: fx.Node | None, exit_: fx.Node, stream: Stream) -> str | None:
+    """One entry: nothing may be cut off with the branch. One exit: nothing outside may read a value of it."""
+    if cut_off is not None:
+        return f"its branch also reads {cut_off.name}, which nothing else reads"
+    for node in sorted(inside - {exit_}, key=stream.nodes.__getitem__):
         for user in node.users:
-            if user not in inside and not (user.users and all(later in inside for later in user.users)):
+            if not stream.stays_in(user, inside):
                 return f"its inner value {node.name} is also read by {user.name}"
     return None
+
+
+def _same_type(one: fx.Node, other: fx.Node) -> bool:
+    return one.meta["val"].dtype == other.meta["val"].dtype
 
 
 def _weights(region: frozenset[fx.Node], stream: Stream) -> int:

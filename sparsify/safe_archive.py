@@ -149,8 +149,8 @@ def read_exported(file: IO[bytes], path: Path, *, trust: bool) -> ExportedProgra
         return _load(file, trust)
     except Exception as error:
         raise InputError(
-            f"{path} holds a graph that torch cannot rebuild: {brief(error)}. If it needs operators of another package, "
-            "import that package first and load from Python; if it was saved by another version of torch, export again."
+            f"{path} holds a graph that torch cannot rebuild: {brief(error)}. If it needs operators of another "
+            "package, import that first and load from Python; if another version of torch wrote it, export it again."
         ) from error
 
 

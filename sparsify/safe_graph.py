@@ -1,8 +1,8 @@
 """What the JSON of an exported graph may say, so that torch can rebuild the graph without running code of the file.
 
-Texts of that JSON end up in four places that run code: expressions go to `eval` (safe_expression.py), operator names are
-looked up from `torch` by attribute (`torch.os.system` is one), type names of the input structure are imported, and names
-of nodes, arguments and submodules are written into Python source that is then executed. So the rule is the other way
+Texts of that JSON end up in four places that run code: expressions go to `eval` (safe_expression.py), operators are
+looked up from `torch` by attribute (`torch.os.system` is one), types of the input structure are imported, and names of
+nodes, arguments and submodules are written into Python source that is then executed. So the rule is the other way
 round: each text must match the pattern of its field, and a field without a rule of its own holds a plain label.
 """
 
@@ -22,15 +22,42 @@ LABEL = re.compile(r"[\w .:/+@<>=-]{0,1000}")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _OPERATOR = re.compile(r"torch\.ops\.(aten|prims|sparsify|torchvision|transformers)\.([A-Za-z_]\w*)\.([A-Za-z_]\w*)")
-_TOUCHES_FILES = frozenset({"from_file", "save"})
+_RAW = re.compile(r"from_file|save|set_|_?resize_\w*|_sparse_\w*_unsafe|_nested_\w*")  # files and unchecked memory
 _FUNCTIONS = frozenset(
-    "eq ne le ge lt gt neg pos mul add sub floordiv mod pow truediv and_ or_ lshift rshift getitem".split()
+    [
+        "eq",
+        "ne",
+        "le",
+        "ge",
+        "lt",
+        "gt",
+        "neg",
+        "pos",
+        "mul",
+        "add",
+        "sub",
+        "floordiv",
+        "mod",
+        "pow",
+        "truediv",
+        "and_",
+        "or_",
+        "lshift",
+        "rshift",
+        "getitem",
+    ]
 )
 _HIGHER_ORDER = frozenset(
-    "cond while_loop scan associative_scan map_impl wrap_with_set_grad_enabled wrap_with_autocast".split()
+    ["cond", "while_loop", "scan", "associative_scan", "map_impl", "wrap_with_set_grad_enabled", "wrap_with_autocast"]
 )
 _VMAP = frozenset(
-    "_add_batch_dim _remove_batch_dim _vmap_increment_nesting _vmap_decrement_nesting lazy_load_decompositions".split()
+    [
+        "_add_batch_dim",
+        "_remove_batch_dim",
+        "_vmap_increment_nesting",
+        "_vmap_decrement_nesting",
+        "lazy_load_decompositions",
+    ]
 )
 _TARGETS = frozenset(
     {f"_operator.{name}" for name in _FUNCTIONS}
@@ -40,13 +67,26 @@ _TARGETS = frozenset(
     | {"math.trunc", "torch._sym_sqrt"}
 )
 _CONTAINERS = frozenset(
-    "builtins.tuple builtins.list builtins.dict collections.OrderedDict collections.namedtuple collections.deque "
-    "torch.Size torch.fx.immutable_collections.immutable_list torch.fx.immutable_collections.immutable_dict".split()
+    [
+        "builtins.tuple",
+        "builtins.list",
+        "builtins.dict",
+        "collections.OrderedDict",
+        "collections.namedtuple",
+        "collections.deque",
+        "torch.Size",
+        "torch.fx.immutable_collections.immutable_list",
+        "torch.fx.immutable_collections.immutable_dict",
+    ]
 )
 _TRANSFORMERS_OUTPUT = re.compile(r"transformers\.(modeling_outputs|models\.(\w+)\.modeling_\w+)\.\w+")
 _RANGE_SYMBOL = re.compile(r"[a-z_]{1,16}\d{1,6}")  # the number is a loop count in torch's deserializer
 _CUSTOM_OBJECTS = frozenset({"as_custom_obj", "custom_obj"})
-_MAPS_OF_NAMES = frozenset({"tensor_values", "sym_int_values", "sym_bool_values", "sym_float_values"})
+_NAMES_OF_VALUES = frozenset({"tensor_values", "sym_int_values", "sym_bool_values", "sym_float_values"})
+_FREE_KEYS = _NAMES_OF_VALUES | frozenset(
+    {"custom_obj_values", "range_constraints", "opset_version", "treespec_namedtuple_fields", "config"}
+    | {"as_string_to_argument"}
+)
 
 
 def offences(document: Any) -> Iterator[str]:
@@ -56,24 +96,26 @@ def offences(document: Any) -> Iterator[str]:
         value, field, where, strict = pending.pop()
         if isinstance(value, dict):
             for key, child in value.items():
-                inside = f"{where}.{key}" if where else key
-                if problem := _key_problem(key, field):
+                if problem := _entry_problem(key, child, field):
                     yield f"at {where or 'the top'}, {problem}"
-                # A metadata mapping is free in its keys, and all of its texts are comments.
-                name = field if field == "metadata" else key
-                pending.append((child, name, inside, key == "graph" or (strict and key != "nodes")))
+                inside = f"{where}.{key}" if where else key
+                # Keys that the file chose say nothing about the field that their values are.
+                name = "metadata" if field == "metadata" else "" if field in _FREE_KEYS else key
+                pending.append((child, name, inside, name == "graph" or (strict and name != "nodes")))
         elif isinstance(value, list):
             pending.extend((child, field, f"{where}[{i}]", strict) for i, child in enumerate(value))
         elif isinstance(value, str) and (problem := _text_problem(value, field, strict)):
             yield f"at {where}, {problem}"
 
 
-def _key_problem(key: str, field: str) -> str | None:
-    if key in _CUSTOM_OBJECTS:
+def _entry_problem(key: str, child: Any, field: str) -> str | None:
+    if field == "metadata" and not isinstance(child, str):
+        return f"the metadata {key!r:.100} is not text"
+    if field not in _FREE_KEYS and key in _CUSTOM_OBJECTS:
         return "a custom object is built"
     if field == "range_constraints" and not _RANGE_SYMBOL.fullmatch(key):
         return f"{key!r:.100} is not a symbol"
-    if field in _MAPS_OF_NAMES and not key.isidentifier():
+    if field in _NAMES_OF_VALUES and not key.isidentifier():
         return f"{key!r:.100} is not a name"
     return None if LABEL.fullmatch(key) else f"the key {key!r:.100} is not a plain name"
 
@@ -101,7 +143,7 @@ def _target_problem(text: str) -> str | None:
     if text in _TARGETS:
         return None
     match = _OPERATOR.fullmatch(text)
-    if not match or match[2] in _TOUCHES_FILES:
+    if not match or _RAW.fullmatch(match[2]):
         return f"the operator {text!r:.100} is not one that computes on tensors only"
     packet = getattr(getattr(torch.ops, match[1]), match[2], None)
     found = getattr(packet, match[3], None)

@@ -1,11 +1,11 @@
 """torch.nn modules out of a pickle in two steps: read as inert data, checked, and only then made real.
 
-While a pickle is read, every class of `torch.nn` is an `Inert`, which stores its state and has no method that the pickle
-could reach. `build` then looks at the finished data and makes the modules. So nothing of `torch.nn` runs on unchecked
-state, and there is no order of pickle instructions to reason about.
+While a pickle is read, every class of `torch.nn` is an `Inert`, which stores its state and has no method that the
+pickle could use. `build` then looks at the finished data and makes the modules. So nothing of `torch.nn` runs on
+unchecked state, and there is no order of pickle instructions to reason about.
 
-Refused: hooks, state that hides a method or property of its class (such as a `forward` of the instance), functions other
-than the activations of a transformer layer, names that could leave the source code which torch.export writes them into.
+Refused: hooks, state that hides a method or property of its class (such as a `forward` of the instance), functions
+other than the activations of a transformer layer, names that could leave the source code that torch.export writes.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ class Inert:
 
     __slots__ = ("state",)
     name: ClassVar[str] = ""
+    state: dict[Any, Any] | None
 
     def __new__(cls, *arguments: object) -> Inert:  # noqa: D102 -- called by NEWOBJ and REDUCE of a pickle
         if arguments:
             raise UntrustedError(f"it calls {cls.name} with arguments of its own, which no saved module does")
-        self = object.__new__(cls)
-        self.state: dict[Any, Any] | None = None
-        return self
+        inert = object.__new__(cls)
+        inert.state = None
+        return inert
 
     def __setstate__(self, state: object) -> None:
         if self.state is not None or type(state) is not dict:
@@ -54,7 +55,7 @@ class InertFunction:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def __call__(self, *_arguments: object) -> None:
+    def __call__(self, *_arguments: object) -> None:  # noqa: D102 -- called by REDUCE of a pickle
         raise UntrustedError(f"it calls the function {self.name} while it is read")
 
 
@@ -144,7 +145,7 @@ class _Builder:
             raise InputError(f"{where} is incomplete: it has no {missing[0]}")
         made = {key: self._attribute(cls, key, value, where) for key, value in _items(state)}
         module = cls.__new__(cls)
-        module.__setstate__(made)
+        module.__setstate__(made)  # type: ignore[no-untyped-call]
         return module
 
     def _attribute(self, cls: type[torch.nn.Module], key: Any, value: Any, where: str) -> Any:

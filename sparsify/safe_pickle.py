@@ -24,10 +24,10 @@ from typing import IO, Any
 from sparsify.errors import InputError, UntrustedError
 from sparsify.safe_module import build, inert_globals
 
-__all__ = ["UNREADABLE", "WAYS_OUT", "brief", "load", "load_plain", "only", "scan"]
+__all__ = ["UNREADABLE", "WAYS_OUT", "brief", "load", "load_plain", "load_trusted", "only", "scan"]
 
 WAYS_OUT = (
-    "If you trust whoever made the file, pass --trust (trust=True). Otherwise have the model saved where its code lives: "
+    "If you trust whoever made the file, pass --trust (trust=True). Otherwise have the model saved where its code is: "
     "as a graph with torch.export.save(torch.export.export(model, args), 'model.pt2'), or its state_dict() alone, "
     "which needs --model pkg.module:factory here."
 )
@@ -98,6 +98,31 @@ def load(file: IO[bytes], path: Path, pickled: bytes | None) -> Any:
         return _load(file, path, names, known)
     except UntrustedError as error:
         raise UntrustedError(f"{path} could run code when it is loaded: {error}. {WAYS_OUT}") from error
+
+
+def load_trusted(file: IO[bytes], path: Path) -> Any:
+    """Unpickle a file that torch.save wrote and that the user trusts: it may run code.
+
+    Raises:
+        InputError: a module or class that the file names cannot be imported, or the file is damaged.
+    """
+    import torch
+
+    file.seek(0)
+    try:
+        return torch.load(file, map_location="cpu", weights_only=False)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{path} needs the Python module {error.name!r}, which cannot be imported. Install it, or put the folder "
+            "that it is in on PYTHONPATH."
+        ) from error
+    except AttributeError as error:
+        raise InputError(
+            f"{path} names a class that is not where it was when the file was saved: {brief(error)}. Put the code that "
+            "it was saved with on PYTHONPATH; a class of a script must be moved to a module and saved again."
+        ) from error
+    except Exception as error:
+        raise InputError(f"{path} cannot be unpickled: {type(error).__name__}: {brief(error)}. {_AGAIN}") from error
 
 
 def load_plain(data: bytes, path: Path) -> Any:

@@ -73,7 +73,7 @@ def build(cls: type[T], options: Mapping[str, str], *, name: str) -> T:
 
 
 def canonical(name: str, instance: object) -> str:
-    """Write an instance back as a spec: only the options that differ from their defaults, in the order of the fields."""
+    """Write an instance back as a spec: the options that differ from their defaults, in the order of the fields."""
     parts = []
     for field in dataclasses.fields(typing.cast(Any, instance)):
         value = getattr(instance, field.name)
@@ -88,7 +88,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
-def _convert(text: str, hint: Any) -> Any:  # noqa: PLR0911, C901 -- one line per type
+def _convert(text: str, hint: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         if text == "none" and type(None) in arguments:

@@ -6,6 +6,7 @@ leave no trace in the program. Memory does not grow with the number of batches.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -240,7 +241,7 @@ def _output_change(expected: Sequence[Any], found: Sequence[Any]) -> float:
     """Return the relative L2 distance of all floating outputs together."""
     pairs = [(a.double(), b.double()) for a, b in zip(expected, found, strict=True) if torch.is_floating_point(a)]
     distance = sum(float((a - b).square().sum()) for a, b in pairs)
-    return (distance / max(1e-30, sum(float(a.square().sum()) for a, _ in pairs))) ** 0.5
+    return math.sqrt(distance / max(1e-30, sum(float(a.square().sum()) for a, _ in pairs)))
 
 
 def _check_finite(found: Mapping[str, Mapping[str, Any]]) -> None:

@@ -1,13 +1,14 @@
 """The stream of a program: the activations, with who dominates whom.
 
-A node belongs to the stream when its value depends on a parameter and on the values of an input. Masks, position
-tables and everything computed from shapes alone are not part of it, so a block that reads an attention mask or rotary
-tables still has one entry: the residual stream.
+A node belongs to the stream when its value depends on a parameter and on the values of an input, or is a floating
+input or computed from one. Attention masks made of tokens, position tables and everything computed from shapes alone
+are not part of it, so a block that reads such a mask or rotary tables still has one entry: the residual stream.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import networkx as nx
 import torch
@@ -36,9 +37,13 @@ class Stream:
         self.dimensions = {name: value.ndim for name, value in program.parameters.items()}
         on_input: set[fx.Node] = set()
         on_parameter: set[fx.Node] = set()
+        signals: set[fx.Node] = set()
         for node in program.graph.nodes:
             if node.op == "placeholder":
                 on_input.add(node)
+                if _is_float(node):
+                    signals.add(node)
+                    self.nodes[node] = len(self.nodes)
             elif node.op == "get_attr" and node.target in program.parameters:
                 on_parameter.add(node)
             elif node.op == "call_function" and _carries_values(node):
@@ -47,7 +52,9 @@ class Stream:
                     on_input.add(node)
                 if any(source in on_parameter for source in sources):
                     on_parameter.add(node)
-                if node in on_input and node in on_parameter:
+                if _is_float(node) and any(source in signals for source in sources):
+                    signals.add(node)
+                if node in signals or (node in on_input and node in on_parameter):
                     self.nodes[node] = len(self.nodes)
         self.readers = {
             str(node.target): self._readers(node)
@@ -109,6 +116,37 @@ class Stream:
                 region[node] = None
         return region
 
+    def enclosed(self, start: fx.Node, ends: Collection[fx.Node]) -> tuple[frozenset[fx.Node], fx.Node | None]:
+        """Return the activations between `start` and `ends` with what only they read, such as keys of an encoder.
+
+        Returns:
+            The nodes; and the first node of the model that only they read, if they read such a node, else None: without
+            them, everything that is computed from it would be cut off.
+        """
+        between = self.between(start, ends)
+        region = set(between)
+        fringe = {source for node in region for source in self.sources(node)} - region - {start}
+        while fringe:
+            node = max(fringe, key=self.nodes.__getitem__)
+            fringe.discard(node)
+            if not self.is_inner(node, region):
+                continue
+            sources = self.sources(node)
+            if not sources and (node.op != "placeholder" or self.parameters(region.difference(between))):
+                return frozenset(region), node
+            if sources:
+                region.add(node)
+                fringe.update(source for source in sources if source not in region and source is not start)
+        return frozenset(region), None
+
+    def is_inner(self, node: fx.Node, region: Collection[fx.Node]) -> bool:
+        """Whether only nodes of `region` read the value of `node` or its shape."""
+        return bool(node.users) and all(self.stays_in(user, region) for user in node.users)
+
+    def stays_in(self, user: fx.Node, region: Collection[fx.Node]) -> bool:
+        """Whether `user` belongs to `region`, or is a size or the like that only nodes of `region` read."""
+        return user in region or (user not in self.nodes and self.is_inner(user, region))
+
     def _readers(self, parameter: fx.Node) -> set[fx.Node]:
         readers, stack, seen = set(), [parameter], {parameter}
         while stack:
@@ -123,10 +161,10 @@ class Stream:
     def _dominator_tree(self) -> tuple[dict[fx.Node, int], dict[fx.Node, int]]:
         """Number the dominator tree so that dominance is a comparison of intervals."""
         graph: nx.DiGraph = nx.DiGraph()
-        root = "the inputs"
+        root: Any = "the inputs"
         graph.add_node(root)
         for node in self.nodes:
-            graph.add_edges_from((source, node) for source in self.sources(node) or [root])
+            graph.add_edges_from((source, node) for source in (self.sources(node) or [root]))
         parents = nx.immediate_dominators(graph, root)
         self._parent: dict[fx.Node, fx.Node | None] = {
             node: None if parents[node] == root else parents[node] for node in self.nodes
@@ -148,6 +186,12 @@ class Stream:
             stack.append((node, True))
             stack.extend((child, False) for child in reversed(children.get(node, [])))
         return enter, leave
+
+
+def _is_float(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return any(isinstance(item, Tensor) and item.is_floating_point() for item in values)
 
 
 def _carries_values(node: fx.Node) -> bool:

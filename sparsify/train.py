@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from sparsify.errors import SparsifyError, UsageError
 from sparsify.program import Program
-from sparsify.schedules import Shape, parse_steps, warm
+from sparsify.schedules import parse_steps, warm
 from sparsify.task import Batch, Task
 
 __all__ = ["OnStep", "StepEvent", "TrainOptions", "Trained", "TrainingError", "epoch_length", "train"]
@@ -47,7 +47,7 @@ class TrainOptions:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: Shape = "cosine"
+    schedule: Literal["constant", "linear", "cubic", "cosine"] = "cosine"
     warmup: str = "0it"
     clip: float | None = None
 

@@ -38,11 +38,13 @@ def check(program: Program) -> None:
 
 
 def signature(program: Program) -> list[str]:
-    """Return the type and shape of every output, such as `float32[s0, 10]`, as the graph has them."""
+    """Return the type and shape of every output, such as `float32[batch, 10]`, as the graph has them."""
     output = next(node for node in reversed(program.graph.nodes) if node.op == "output")
     values = [leaf.meta.get("val") if isinstance(leaf, fx.Node) else leaf for leaf in pytree.tree_leaves(output.args)]
     return [
-        f"{str(v.dtype).removeprefix('torch.')}[{', '.join(map(str, v.shape))}]" if isinstance(v, Tensor) else str(v)
+        program.spelled(f"{str(v.dtype).removeprefix('torch.')}[{', '.join(map(str, v.shape))}]")
+        if isinstance(v, Tensor)
+        else str(v)
         for v in values
     ]
 
@@ -185,7 +187,7 @@ def _first_difference(before: Program, after: Program, leaves: list[Any]) -> str
 def _first_infinite(program: Program) -> str:
     values = _Recorder(program).record(program.example.leaves())
     for node in evaluation_graph(program.graph).nodes:
-        value = values.get(node.name)
+        value: Any = values.get(node.name)
         if _is_float(value) and not bool(torch.isfinite(value).all()) and not _is_mask(value):
             return f"The first node that is not finite is {_where(node)}."
     return ""

@@ -6,7 +6,6 @@ from the statistics that it declares in `needs`.
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -53,7 +52,7 @@ class BlockStats:
     damage: float | None = None
 
 
-class Criterion(ABC):
+class Criterion:
     """Base of all criteria; a subclass defines `weight`, or `block`, or both."""
 
     needs: ClassVar[tuple[Need, ...]] = ()

@@ -34,9 +34,9 @@ def save(program: Program, path: str | Path) -> dict[str, Any]:
         InputError: the path cannot be written.
     """
     module = program.module(training=True)
-    codegen = module.graph._codegen  # type: ignore[union-attr]
-    codegen.pytree_info = codegen.pytree_info._replace(out_spec=plain_spec(program))  # type: ignore[union-attr]
-    module.recompile()  # type: ignore[operator]
+    codegen: Any = module.graph._codegen
+    codegen.pytree_info = codegen.pytree_info._replace(out_spec=plain_spec(program))
+    module.recompile()
     with writing(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

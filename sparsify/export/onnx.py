@@ -156,7 +156,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's exporter talks on stdout, by warnings and by logging; results and errors are what a user needs."""
+    """Torch's exporter talks on stdout, by warnings and by logging; results and errors are what a user needs."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

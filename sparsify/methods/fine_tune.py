@@ -17,6 +17,10 @@ class FineTune(TrainOptions):
 
     The options are those of training, with a short run and a small learning rate as defaults.
 
+    Attributes:
+        steps: length of the run, `500it` or `10ep`.
+        learning_rate: its highest value.
+
     Reference: Han et al., Learning both Weights and Connections for Efficient Neural Networks, 2015.
     """
 

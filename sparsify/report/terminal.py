@@ -84,7 +84,9 @@ def print_summary(console: Console, program: Program, cost: Mapping[str, int], n
         highlight=False,
     )
     for node in program.placeholders:
-        console.print(f"  input {node.name}: {_tensor(node.meta.get('val'))}", highlight=False, markup=False)
+        console.print(
+            f"  input {node.name}: {program.spelled(_tensor(node.meta.get('val')))}", highlight=False, markup=False
+        )
     for text in signature(program):
         console.print(f"  output: {text}", highlight=False, markup=False)
     batch = "any batch size" if program.dynamic_batch else "the example's batch size only"

@@ -1,0 +1,202 @@
+"""Load: a file becomes an nn.Module or an exported program, and that a Program. Nothing in it runs without trust.
+
+The kind of a file is read from its content. A `.pt2` archive and a pickled module are complete; a state dict needs the
+user's factory. Where the example inputs come from, in this order: the user's spec, the archive, the task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from sparsify.errors import InputError, UntrustedError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
+
+    from sparsify.program import Program
+
+    Source = nn.Module | ExportedProgram | dict[str, Tensor]
+
+__all__ = ["load", "read"]
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+
+_LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # a pickled number, after the two bytes of the protocol
+_HEAD = 512
+_LARGEST_HEADER = 100_000_000  # of a .safetensors file, by its specification
+_OTHERS = {
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89PNG": "a PNG image",
+    b"\x1f\x8b": "compressed with gzip; unpack it first",
+    b"\x89HDF": "an HDF5 file, as Keras writes them",
+    b"GGUF": "a GGUF file of llama.cpp",
+    b"PK": "an empty or broken zip archive",
+    b"\x80": "a plain pickle that torch.save did not write",
+}
+_WANTED = "sparsify reads .pt2 archives (torch.export.save), modules and state dicts (torch.save), and .safetensors."
+
+
+def load(
+    path: str | Path,
+    inputs: str | None = None,
+    *,
+    trust: bool = False,
+    factory: str | None = None,
+    example: Inputs | None = None,
+    device: str = "cpu",
+) -> Program:
+    """Load a model from a file and capture it.
+
+    Inputs given for a `.pt2` archive replace its example; they must fit the shapes it was exported for, because a graph
+    cannot be captured again for others.
+
+    Args:
+        path: of a `.pt2` archive, a file that torch.save wrote, or a `.safetensors` file.
+        inputs: the spec of example inputs, such as `1x3x224x224`, or a file of them.
+        trust: the file may run code.
+        factory: `package.module:factory` or `file.py:factory`, makes the module of a state dict.
+        example: args and kwargs to use when neither the user nor the file gives inputs.
+        device: where the model and its inputs go.
+
+    Raises:
+        UsageError: the inputs' spec, the factory or the device is wrong.
+        InputError: the file cannot be read, or there are no inputs; UntrustedError if reading it could run code.
+        CaptureError: the model cannot be captured.
+    """
+    from torch import nn
+    from torch.jit import ScriptModule
+
+    from sparsify.capture import capture, from_exported
+    from sparsify.inputs import parse
+    from sparsify.placement import find_device, move_inputs, move_model, with_inputs
+
+    place = find_device(device)
+    synthetic = inputs is not None and Path(inputs).suffix not in (".npz", ".safetensors")
+    given = None if inputs is None else move_inputs(parse(inputs), place)
+    source = move_model(read(path, trust=trust, factory=factory), place)
+    own = None if isinstance(source, nn.Module) else source.example_inputs
+    chosen = given or own or move_inputs(example, place)
+    if chosen is None:
+        raise InputError(
+            f"{path} has no example inputs, and a graph cannot be captured without them. "
+            "Give their shapes, such as --inputs 1x3x224x224 or --inputs ids:int64[2,128]%30522, or a task."
+        )
+    args, kwargs = chosen
+    if isinstance(source, ScriptModule):
+        from sparsify.torchscript import convert
+
+        source = convert(source, args, kwargs, Path(path))
+    if isinstance(source, nn.Module):
+        return capture(source, args, kwargs, synthetic=synthetic)
+    program = from_exported(with_inputs(source, (args, kwargs), Path(path)))
+    return program.with_example(args, kwargs, synthetic=True) if synthetic else program
+
+
+def read(path: str | Path, *, trust: bool = False, factory: str | None = None) -> nn.Module | ExportedProgram:
+    """Read what a file holds: a module, or an exported program. The file is not changed.
+
+    Raises:
+        UsageError: the factory is wrong, or the file needs none.
+        InputError: the file is missing, damaged, of another kind, or does not fit the factory.
+        UntrustedError: reading the file could run code, and it is not trusted; the message names what was found.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        source = _reader(file, path)(file, path, trust)
+    if isinstance(source, dict):
+        from sparsify.state_dict import fill
+
+        return fill(source, factory, path)
+    if factory is not None:
+        raise UsageError(f"{path} holds a whole model, so the factory {factory!r} is not needed: leave --model out.")
+    return source
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a directory. Give the model's file inside, such as model.pt2 or model.safetensors."
+        )
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a regular file.")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened: {error.strerror}.") from error
+    with file:
+        yield file
+
+
+def _reader(file: IO[bytes], path: Path) -> Callable[[IO[bytes], Path, bool], Source]:
+    """Return the reader of the kind that the first bytes, or the entries of a zip archive, say."""
+    head = file.read(_HEAD)
+    if not head:
+        raise InputError(f"{path} is empty.")
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_reader(file, path)
+    if head[2:].startswith(_LEGACY_MAGIC):
+        return _read_saved
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LARGEST_HEADER:
+        return _read_safetensors
+    if (
+        head[0] == 8
+        and 0 < head[1] < 32
+        and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x2a", b"\x32", b"\x3a", b"\x42")
+    ):
+        raise InputError(f"{path} is an ONNX file, which sparsify writes but does not read. {_WANTED}")
+    if head[257:262] == b"ustar":
+        raise InputError(f"{path} is a tar archive. {_WANTED}")
+    other = next((name for start, name in _OTHERS.items() if head.startswith(start)), "no model of a known kind")
+    raise InputError(f"{path} is {other}. {_WANTED}")
+
+
+def _zip_reader(file: IO[bytes], path: Path) -> Callable[[IO[bytes], Path, bool], Source]:
+    from sparsify.safe_archive import entries, read_exported
+
+    names = {info.filename.partition("/")[2] or info.filename for info in entries(file, path)}
+    if names & {"archive_format", "serialized_exported_program.json"}:
+        return lambda file, path, trust: read_exported(file, path, trust=trust)
+    if "constants.pkl" in names:
+        return _read_script
+    if "data.pkl" in names:
+        return _read_saved
+    what = "a NumPy archive" if any(name.endswith(".npy") for name in names) else "a zip archive without a model"
+    raise InputError(f"{path} is {what}. {_WANTED}")
+
+
+def _read_script(file: IO[bytes], path: Path, trust: bool) -> Source:
+    if not trust:
+        raise UntrustedError(
+            f"{path} is a TorchScript archive, a program of its own that would have to be run. If you trust whoever "
+            "made it, pass --trust (trust=True). Otherwise load it where its Python class lives and save that module "
+            "with torch.export.save."
+        )
+    from sparsify.torchscript import read_script
+
+    return read_script(file, path)
+
+
+def _read_saved(file: IO[bytes], path: Path, trust: bool) -> Source:
+    from sparsify import safe_archive, safe_pickle
+    from sparsify.state_dict import unwrap
+
+    file.seek(0)
+    zipped = file.read(2) == b"PK"
+    pickled = safe_archive.open_archive(file, path).read("data.pkl") if zipped else None
+    tree = safe_pickle.load_trusted(file, path) if trust else safe_pickle.load(file, path, pickled)
+    return unwrap(tree, path)
+
+
+def _read_safetensors(_file: IO[bytes], path: Path, _trust: bool) -> Source:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError, ValueError, LookupError) as error:
+        raise InputError(f"{path} is not a whole .safetensors file: {error}. Get a complete copy of it.") from error
