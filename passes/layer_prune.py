@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -75,12 +76,15 @@ class LayerPrune(Pass):
         )
         return remove(program, chosen) if chosen else program
 
+    def _may_go(self, block: Block) -> bool:
+        return block.removable or (self.shortcut == "keep" and block.droppable)
+
     def _candidates(self, found: Sequence[Block]) -> list[Block]:
         return [
             block
             for block in found
             if not block.contains
-            and (block.removable or (self.shortcut == "keep" and block.shortcut == "projection"))
+            and self._may_go(block)
             and not any(fnmatchcase(block.name, pattern) for pattern in self.protect)
         ]
 
@@ -93,7 +97,7 @@ class LayerPrune(Pass):
                     "`sparsify inspect MODEL` lists the blocks."
                 )
             block = known[name]
-            if not block.removable and not (self.shortcut == "keep" and block.shortcut == "projection"):
+            if not self._may_go(block):
                 raise PassError(f"The block {name} cannot be removed: {block.reason}.")
         return [block for block in found if block.name in self.blocks]
 
@@ -108,6 +112,10 @@ class LayerPrune(Pass):
         calibration.check(program, criterion.needs, self.criterion)
         statistics = collect(program, criterion.needs, calibration, candidates)
         scores = {block.name: criterion.block(statistics.of_block(block)) for block in candidates}
+        if lost := [name for name, score in scores.items() if not math.isfinite(score)]:
+            raise PassError(
+                f"The score of the block {lost[0]} is not finite. Check the weights, the data and the loss."
+            )
         context.record["scores"] = scores
         order = sorted(candidates, key=lambda block: scores[block.name])  # stable: ties go to the earlier block
         victims = {block.name for block in order[:count]}
@@ -119,8 +127,10 @@ class LayerPrune(Pass):
         count = 1 if self.count is None else self.count
         if count > len(candidates):
             refused = next((f" {b.name} is not removable: {b.reason}." for b in found if b.reason), "")
+            kept = f" Some are protected by protect={','.join(self.protect)}." if self.protect else ""
             raise PassError(
-                f"{count} blocks should go, but only {len(candidates)} of {len(found)} blocks are removable.{refused} "
+                f"{count} blocks should go, but only {len(candidates)} of {len(found)} blocks are removable."
+                f"{refused}{kept} "
                 "`sparsify inspect MODEL` lists them with reasons."
             )
         return count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ __all__ = ["check_writable", "writing"]
 def writing(target: str | Path) -> Iterator[Path]:
     """Yield a path to write to; when the block ends well, what is there becomes `target` in one step.
 
-    The work happens in the system's folder for temporary files, so that nothing is left beside the target even when
-    the process is killed. A file that was there before stays until the last moment.
+    The work happens in the system's folder for temporary files, so that nothing is left beside the target when the
+    process is killed. A file that was there before stays until the last moment.
 
     Raises:
         InputError: the target cannot be written.
@@ -30,20 +31,38 @@ def writing(target: str | Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sparsify-") as folder:
         source = Path(folder) / target.name
         yield source
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
-            with os.fdopen(handle, "wb") as out, source.open("rb") as data:
-                shutil.copyfileobj(data, out)
-                out.flush()
-                os.fsync(out.fileno())
-            Path(name).chmod(_mode(target))
-            Path(name).replace(target)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            if isinstance(error, OSError):
-                raise InputError(f"{target} cannot be written: {error.strerror or error}.") from error
-            raise
+            _place(source, target)
+        except OSError as error:
+            raise InputError(f"{target} cannot be written: {error.strerror or error}.") from error
+
+
+def _place(source: Path, target: Path) -> None:
+    """Copy `source` beside `target` and rename the copy; while it grows the copy has no name where Linux allows it."""
+    handle, name = _open_beside(target)
+    try:
+        with os.fdopen(handle, "wb") as out, source.open("rb") as data:
+            shutil.copyfileobj(data, out)
+            out.flush()
+            os.fchmod(out.fileno(), _mode(target))
+            os.fsync(out.fileno())
+            if not name.exists():
+                at = out.fileno()  # with a folder given, os.link follows the link; the path is absolute all the same
+                os.link(f"/proc/self/fd/{at}", name, src_dir_fd=at, follow_symlinks=True)
+        name.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            name.unlink()
+        raise
+
+
+def _open_beside(target: Path) -> tuple[int, Path]:
+    name = target.parent / f".{target.name}.{secrets.token_hex(8)}"
+    if hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir():
+        with contextlib.suppress(OSError):  # not every file system can
+            return os.open(target.parent, os.O_TMPFILE | os.O_WRONLY, 0o600), name
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    return handle, Path(temporary)
 
 
 def check_writable(target: str | Path) -> None:
@@ -55,6 +74,8 @@ def check_writable(target: str | Path) -> None:
     target = Path(target)
     if target.is_dir():
         raise InputError(f"{target} is a folder; name a file.")
+    if target.exists() and not target.is_file():
+        raise InputError(f"{target} is not a regular file; name another.")
     if not target.parent.is_dir():
         raise InputError(f"{target} cannot be written: the folder {target.parent} does not exist.")
     if not os.access(target.parent, os.W_OK):

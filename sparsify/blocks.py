@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import fx
 
-from sparsify.naming import distinct_names, repeated_module
+from sparsify.naming import distinct_names, layer_keys
 from sparsify.program import Program
 from sparsify.residual import Branch, find_branches, shape
 from sparsify.stream import Stream
@@ -70,7 +70,7 @@ def blocks(program: Program, granularity: Granularity = "layer") -> list[Block]:
 
 
 def _named_after(item: Branch, stream: Stream) -> list[str]:
-    """Return the parameters that name a branch: its own if it has any (else it shares them), matrices and kernels first."""
+    """Return the parameters that name a branch: its own unless it shares all, and only matrices if it has any."""
     names = stream.own_parameters(item.region) or stream.parameters(item.region)
     return [name for name in names if stream.dimensions[name] >= 2] or names
 
@@ -100,25 +100,27 @@ def _layers(program: Program, stream: Stream, sublayers: list[Block], read: list
     groups = _groups(sublayers, read)
     counts = Counter(key for key, _ in groups)
     seen: Counter[str] = Counter()
+    home: dict[str, str] = {}
     result: list[Block] = []
     for key, members in groups:
         seen[key] += 1
-        inner = {name for block in members for name in block.contains}
-        outer = [block for block in members if block.name not in inner]
-        name = key if counts[key] == 1 else f"{key}#{seen[key]}"
-        result.extend(_layer(key, name, outer, stream, nodes) if key else members)
-    layer_of = {sublayer: layer.name for layer in result for sublayer in layer.sublayers}
-    return [
-        replace(block, contains=tuple(dict.fromkeys(layer_of.get(name, name) for name in block.contains)))
-        for block in result
-    ]
+        layer = _layer(key, members, stream, nodes) if key else None
+        if layer is not None:
+            layer = replace(layer, name=key if counts[key] == 1 else f"{key}#{seen[key]}")
+            home.update((block.name, layer.name) for block in members)
+        result.extend([layer] if layer is not None else members)
+    return [replace(block, contains=_without(block.name, [home.get(n, n) for n in block.contains])) for block in result]
+
+
+def _without(name: str, names: list[str]) -> tuple[str, ...]:
+    return tuple(other for other in dict.fromkeys(names) if other != name)
 
 
 def _groups(sublayers: list[Block], read: list[list[str]]) -> list[tuple[str, list[Block]]]:
     """Divide the sublayers into runs of one repeated module; a module that is run again starts another run."""
     groups: list[tuple[str, list[Block]]] = []
     used: dict[str, set[str]] = {}
-    for block, key, names in zip(sublayers, _layer_keys(read), read, strict=True):
+    for block, key, names in zip(sublayers, layer_keys(read), read, strict=True):
         last_key, members = groups[-1] if groups else ("", [])
         again = any(used[member.name] & set(names) and member.name not in block.contains for member in members)
         if key and key == last_key and not again:
@@ -129,38 +131,32 @@ def _groups(sublayers: list[Block], read: list[list[str]]) -> list[tuple[str, li
     return groups
 
 
-def _layer_keys(read: list[list[str]]) -> list[str]:
-    """Return for every sublayer the repeated module it belongs to; `h.0.mlp.0` next to `h.0` belongs to `h.0`."""
-    keys = [repeated_module(names) for names in read]
-    outer = set(keys) - {""}
-    return [min((k for k in outer if key == k or key.startswith(f"{k}.")), key=len, default="") for key in keys]
-
-
-def _layer(key: str, name: str, members: list[Block], stream: Stream, nodes: dict[str, fx.Node]) -> list[Block]:
-    """Make one layer of sublayers if each starts where the one before it ends; else leave them alone."""
+def _layer(key: str, group: list[Block], stream: Stream, nodes: dict[str, fx.Node]) -> Block | None:
+    """Make one layer of sublayers if each starts where the one before it ends; else they stay alone."""
+    inner = {name for block in group for name in block.contains}
+    members = [block for block in group if block.name not in inner]
     if len(members) == 1 and members[0].shortcut == "projection":
-        return [replace(members[0], name=name, sublayers=(members[0].name,))]
+        return replace(members[0], sublayers=(members[0].name,))
     ends = [_with_tail(nodes[block.exit], key, stream) for block in members]
     starts = [stream.origin(nodes[block.entry]) for block in members]
     chained = all(start is end for start, end in zip(starts[1:], ends, strict=False))
     if not chained or any(block.shortcut == "projection" for block in members):
-        return members
-    entry, exit_ = nodes[members[0].entry], ends[-1]
-    region, _ = stream.enclosed(entry, [exit_])
-    inner = {name for block in members for name in block.contains}
+        return None
     refused = next((block for block in members if not block.removable), None)
-    layer = replace(
+    reason = None if refused is None else refused.reason
+    if refused is not None and len(members) > 1:
+        reason = f"in {refused.name}, {reason}"
+    region, _ = stream.enclosed(nodes[members[0].entry], [ends[-1]])
+    return replace(
         members[0],
-        name=name,
         parameters=tuple(stream.own_parameters(region)),
-        exit=exit_.name,
+        exit=ends[-1].name,
         removable=refused is None,
-        reason=refused and (refused.reason if len(members) == 1 else f"in {refused.name}, {refused.reason}"),
+        reason=reason,
         droppable=refused is None,
-        contains=tuple(dict.fromkeys(name for block in members for name in block.contains if name not in own)),
+        contains=tuple(name for block in members for name in block.contains),
         sublayers=tuple(block.name for block in members),
     )
-    return [layer]
 
 
 def _with_tail(exit_: fx.Node, key: str, stream: Stream) -> fx.Node:

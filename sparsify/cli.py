@@ -8,17 +8,19 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from rich.console import Console
+from rich.markup import escape
 
 from sparsify import registry
-from sparsify.errors import SparsifyError, UsageError
+from sparsify.errors import InputError, SparsifyError, UsageError
 from sparsify.recipe import Recipe, read_recipe
 from sparsify.report import terminal
+from sparsify.spec import nearest, parse_spec
 
 if TYPE_CHECKING:
     from sparsify.pass_manager import Event
@@ -29,7 +31,6 @@ _BUG = 70  # the exit status of a fault of sparsify itself
 
 out = Console()
 err = Console(stderr=True)
-_debug = False
 
 
 def _version() -> str:
@@ -47,6 +48,7 @@ app = App(
     verifies the result and writes ONNX. `sparsify demo` shows it on a model that it trains in seconds.""",
     help_format="markdown",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 _INPUT = Group("Model and data", sort_key=1)
 _WORK = Group("What to do", sort_key=2)
@@ -99,7 +101,7 @@ def prune(
     task: Task_ = None,
     inputs: Inputs = None,
     factory: Factory = None,
-    seed: Annotated[int, Parameter(help="of everything random", group=_WORK)] = 0,
+    seed: Annotated[int | None, Parameter(help="of everything random (default: 0)", group=_WORK)] = None,
     device: Device = "cpu",
     trust: Trust = False,
     output: Annotated[
@@ -125,10 +127,21 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Run passes on a model, check after each, and write the result."""
-    given = Recipe(tuple(passes or ()), retrain, task, inputs, seed)
+    given = Recipe(tuple(passes or ()), retrain, task, inputs, seed or 0)
     chosen = given.over(read_recipe(recipe)) if recipe else given
+    if seed is not None:
+        chosen = replace(chosen, seed=seed)
     if not chosen.passes and not chosen.retrain and not output:
+        if not model.exists():
+            raise UsageError(_unknown(str(model)))
         raise UsageError("Nothing to do: give --pass, --retrain, --recipe or -o. `sparsify inspect MODEL` only looks.")
+    names = [parse_spec(spec)[0] for spec in chosen.passes]
+    for name in names:
+        registry.find("sparsify.passes", name)
+    if print_after not in (None, "all", *names):
+        raise UsageError(f"--print-after {print_after}: no such pass runs; give all or one of {', '.join(names)}.")
+    if not model.exists():  # said here, before torch is imported
+        raise InputError(f"{model} cannot be opened: no such file.")
     from sparsify.job import Job
 
     with _progress() as show:
@@ -150,14 +163,12 @@ def prune(
     if as_json:
         _print_json(result)
         return
-    words = [
-        "sparsify",
-        str(model),
-        *Recipe(**{**result["recipe"], "passes": tuple(result["recipe"].get("passes", ()))}).options(),
-    ]
-    words += [word for path in output or () for word in ("-o", str(path))]
+    words = ["sparsify", str(model), *Recipe.from_dict(result["recipe"]).options()]
     words += ["--model", factory] if factory else []
-    terminal.print_report(out, result, shlex.join([*words, "--trust"] if trust else words))
+    words += ["--device", device] if device != "cpu" else []
+    words += ["--trust"] if trust else []
+    words += [word for path in output or () for word in ("-o", str(path))]
+    terminal.print_report(out, result, shlex.join(words), report)
 
 
 @app.command
@@ -195,7 +206,7 @@ def inspect(
     if as_json:
         _print_json(found.as_dict())
         return
-    terminal.print_summary(out, program, found.cost.as_dict(), str(model))
+    terminal.print_summary(out, found, str(model))
     terminal.print_block_list(out, found.blocks, found.savings)
 
 
@@ -217,8 +228,6 @@ def explain(name: str, /) -> None:
     packages = ("sparsify.passes", "sparsify.criteria", "sparsify.methods", "sparsify.tasks")
     found = [registry.entries(package)[name] for package in packages if name in registry.entries(package)]
     if not found:
-        from sparsify.spec import nearest
-
         known = [entry for package in packages for entry in registry.entries(package)]
         raise UsageError(f"There is nothing called {name!r}{nearest(name, known)}. There are: {', '.join(known)}.")
     for entry in found:
@@ -270,7 +279,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield lambda text: None
         return
     with err.status("starting") as status:
-        yield status.update
+        yield lambda text: status.update(escape(text))
 
 
 def main(words: list[str] | None = None) -> None:
@@ -278,23 +287,39 @@ def main(words: list[str] | None = None) -> None:
     words = sys.argv[1:] if words is None else words
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    sys.exit(_run(words, debug))
+    sys.exit(_run(words or ["--help"], debug))
 
 
 def _run(words: list[str], debug: bool) -> int:
     try:
         app(words, exit_on_error=False, print_error=False)
     except (SparsifyError, CycloptsError) as error:
+        caught: BaseException = error
         status = error.exit_status if isinstance(error, SparsifyError) else 2
-        message = str(error)
-    except KeyboardInterrupt:
+        message = _unexpected(words) if isinstance(error, UnusedCliTokensError) else str(error)
+    except KeyboardInterrupt as error:
+        caught = error
         status, message = 130, "Interrupted; nothing half-written is left behind."
     except Exception as error:  # noqa: BLE001 -- the last line of defence: no traceback without --debug
+        caught = error
         status = _BUG
         message = f"This is a fault of sparsify, not yours: {type(error).__name__}: {error}. --debug shows where."
     else:
         return 0
     if debug:
-        traceback.print_exc()
-    err.print(f"sparsify: {message}", style="red", highlight=False, markup=False)
+        traceback.print_exception(caught)
+    # In a file or a pipe the paragraph is one line, so that no path in it is broken.
+    err.print(f"sparsify: {message}", style="red", highlight=False, markup=False, soft_wrap=not err.is_terminal)
     return status
+
+
+def _unexpected(words: list[str]) -> str:
+    """Say which word is one too many, or that the first one should have been a command."""
+    if words[0].startswith("-") or words[0] in app or Path(words[0]).exists():
+        return f"There is one word too many in: sparsify {shlex.join(words)}. `sparsify --help` shows what is possible."
+    return _unknown(words[0])
+
+
+def _unknown(word: str) -> str:
+    commands = [name for name in app if not name.startswith("-")]
+    return f"{word!r} is neither a file nor a command{nearest(word, commands)}. Commands: {', '.join(commands)}."

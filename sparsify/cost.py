@@ -66,8 +66,8 @@ def macs_by_node(program: Program) -> dict[str, int]:
 
 
 def _nonzero(value: Tensor, mask: Tensor | None) -> int:
-    data = value.detach()
-    return int(torch.count_nonzero(data if mask is None else data * mask))
+    nonzero = value.detach() != 0
+    return int(torch.count_nonzero(nonzero if mask is None else nonzero & mask))
 
 
 class _Shapes:
@@ -124,16 +124,32 @@ def _attention(node: fx.Node, shapes: _Shapes) -> int:
 
 
 def _einsum(node: fx.Node, shapes: _Shapes) -> int:
-    """Product of the sizes of all letters; two operands only, as deeper contractions have no one order."""
-    equation, operands = node.args[0], node.args[1]
+    """Multiply the sizes of all letters of two operands; more are contracted from left to right, as torch does.
+
+    The dimensions of an ellipsis are lettered from the right, as they broadcast. One operand is not multiplied at all.
+    """
+    terms, _, result = str(node.args[0]).replace(" ", "").partition("->")
+    operands = [shapes(operand) for operand in node.args[1]]  # type: ignore[union-attr]
+    letters = [_spelled(term, len(shape)) for term, shape in zip(terms.split(","), operands, strict=True)]
     sizes: dict[str, int] = {}
-    for letters, operand in zip(str(equation).replace(" ", "").split("->")[0].split(","), operands, strict=True):  # type: ignore[arg-type]
-        sizes.update(zip(letters, shapes(operand), strict=False))
-    return math.prod(sizes.values())
+    for term, shape in zip(letters, operands, strict=True):
+        sizes.update((letter, max(size, sizes.get(letter, 1))) for letter, size in zip(term, shape, strict=True))
+    wanted = set(sizes) if "->" not in str(node.args[0]) or "..." in result else set(result)
+    total, left = 0, set(letters[0])
+    for index, term in enumerate(letters[1:], 2):
+        total += math.prod(sizes[letter] for letter in left | set(term))
+        left = (left | set(term)) & wanted.union(*letters[index:])
+    return total
+
+
+def _spelled(term: str, rank: int) -> str:
+    """Write the dimensions of `...` as digits that count from the right."""
+    head, dots, tail = term.partition("...")
+    return head + "".join(str(i) for i in reversed(range(rank - len(head) - len(tail)))) + tail if dots else term
 
 
 def _recurrent(node: fx.Node, shapes: _Shapes) -> int:
-    """LSTM and GRU: every step multiplies every weight matrix once."""
+    """LSTM, GRU and plain RNN: every step multiplies every weight matrix once."""
     steps = math.prod(shapes(node.args[0])[:-1])
     weights = [shapes(weight) for weight in node.args[2]]  # type: ignore[union-attr]
     return steps * sum(math.prod(weight) for weight in weights if len(weight) == 2)
@@ -154,10 +170,15 @@ _RULES: dict[Any, Callable[[fx.Node, _Shapes], int]] = {
     aten.matmul.default: _product(0),
     aten.mm.default: _product(0),
     aten.bmm.default: _product(0),
+    aten.mv.default: _product(0),
+    aten.dot.default: _product(0),
+    aten._grouped_mm.default: _product(0),
     aten.addmm.default: _product(1),
     aten.baddbmm.default: _product(1),
     aten.scaled_dot_product_attention.default: _attention,
     aten.einsum.default: _einsum,
     aten.lstm.input: _recurrent,
     aten.gru.input: _recurrent,
+    aten.rnn_tanh.input: _recurrent,
+    aten.rnn_relu.input: _recurrent,
 }

@@ -81,8 +81,8 @@ class Demo:
             table.add_row(*_cells(row, dense))
         console.print(table)
         console.print(
-            f"Accuracy in % (95% interval) on {dense.score['n']} images that were not trained on, after pruning and after "
-            f"fine-tuning. Latency of one image in onnxruntime, median of {dense.latency.runs} interleaved runs.\n\n"
+            f"Accuracy in % (95% interval) on {dense.score['n']} images that were not trained on, after pruning and "
+            f"after fine-tuning. Latency of one image in onnxruntime, median of {dense.latency.runs} interleaved runs.\n\n"
             f"The files are in {self.folder}. What was run, for you to repeat:",
             highlight=False,
         )

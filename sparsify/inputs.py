@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from sparsify.errors import InputError, UsageError
 
@@ -20,7 +21,7 @@ __all__ = ["another_batch", "parse"]
 
 _SPEC = re.compile(
     r"(?:(?P<name>[A-Za-z_]\w*):)?"
-    r"(?:(?P<type>[a-z]+\d*):?)?"
+    r"(?:(?P<type>[a-z]+\d*)(?::|(?=\[)))?"
     r"(?:\[(?P<listed>[\d,\s]*)\]|(?P<crossed>\d+(?:x\d+)*))"
     r"(?:%(?P<range>\d+))?"
 )
@@ -58,6 +59,8 @@ def parse(spec: str, seed: int = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if name in _TYPES and type_name is None:  # `int64:2x5`: a type, not an input called int64
             name, type_name = None, name
         tensor = _draw(match, type_name or "float32", item, generator)
+        if name in kwargs:
+            raise UsageError(f"The input {name!r} is given twice in {spec!r}.")
         if name is None:
             args.append(tensor)
         else:
@@ -75,11 +78,16 @@ def _draw(match: re.Match[str], type_name: str, item: str, generator: torch.Gene
     if 0 in shape:
         raise UsageError(f"The input spec {item!r} has a dimension of size 0; every size must be at least 1.")
     dtype: torch.dtype = getattr(torch, type_name)
+    if match["range"] and (dtype == torch.bool or dtype.is_floating_point):
+        raise UsageError(f"The input spec {item!r} has a range, but only integers have one; {type_name} has none.")
     if dtype == torch.bool:
         return torch.ones(shape, dtype=dtype)
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(dtype)
-    return torch.randint(0, max(1, int(match["range"] or 2)), shape, generator=generator).to(dtype)
+    bound = max(1, int(match["range"] or 2))
+    if bound - 1 > torch.iinfo(dtype).max:
+        raise UsageError(f"The input spec {item!r} has a range that {type_name} does not hold.")
+    return torch.randint(0, bound, shape, generator=generator).to(dtype)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -95,7 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
             return dict(load_file(path))
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, BadZipFile, SafetensorError) as error:
         raise InputError(f"The input file {path} cannot be read as named tensors: {error}.") from error
 
 

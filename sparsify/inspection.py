@@ -23,14 +23,18 @@ class Inspection:
         cost: of the whole program.
         blocks: all blocks.
         savings: parameters and MACs that go away with each block alone, by its name.
+        inputs: types and shapes by name.
         outputs: types and shapes.
+        dynamic_batch: whether the program runs at any batch size.
         notes: of the capture.
     """
 
     cost: Cost
     blocks: Sequence[Block]
     savings: Mapping[str, tuple[int, int]]
+    inputs: Mapping[str, str]
     outputs: Sequence[str]
+    dynamic_batch: bool
     notes: Sequence[str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -41,7 +45,9 @@ class Inspection:
         ]
         return {
             "cost": self.cost.as_dict(),
+            "inputs": dict(self.inputs),
             "outputs": list(self.outputs),
+            "dynamic_batch": self.dynamic_batch,
             "notes": list(self.notes),
             "blocks": listed,
         }
@@ -56,4 +62,18 @@ def inspection(program: Program, granularity: Granularity = "layer") -> Inspecti
         kept = {node.name for node in remove(program, [block], simplify=False).graph.nodes}
         parameters = sum(program.parameters[name].numel() for name in block.parameters)
         savings[block.name] = (parameters, sum(value for name, value in macs.items() if name not in kept))
-    return Inspection(cost(program), found, savings, signature(program), program.notes)
+    return Inspection(
+        cost=cost(program),
+        blocks=found,
+        savings=savings,
+        inputs={node.name: program.spelled(_described(node.meta.get("val"))) for node in program.placeholders},
+        outputs=signature(program),
+        dynamic_batch=program.dynamic_batch,
+        notes=program.notes,
+    )
+
+
+def _described(value: Any) -> str:
+    if not hasattr(value, "shape"):
+        return repr(value)
+    return f"{str(value.dtype).removeprefix('torch.')}[{', '.join(map(str, value.shape))}]"

@@ -70,7 +70,7 @@ class Job:
             SparsifyError: of the kind that says what failed; nothing half-written is left behind.
         """
         started = time.perf_counter()
-        check_outputs(self.outputs, self.report)
+        check_outputs(self.outputs, self.report, self.model)
         recipe, task = self._checked()
         self.stage(f"loading {self.model}")
         before = load_program(
@@ -113,7 +113,7 @@ class Job:
             return
         scores = report["scores"]
         drop = scores["before"]["value"] - scores["after"]["value"]
-        if drop > self.max_drop:
+        if not drop <= self.max_drop:  # a score that is not a number passes no gate
             raise GateError(
                 f"The {scores['after']['name']} fell by {drop:.4f}, more than --max-drop {self.max_drop:g} allows: "
                 f"{scores['before']['value']:.4f} before, {scores['after']['value']:.4f} after. Nothing was written."
@@ -127,7 +127,7 @@ class Job:
             self.stage(f"writing {path}")
             if path.suffix == ".onnx":
                 checked = export_onnx(after, path, metadata=metadata)
-                report["latency"] = self._compare(before, after, path)
+                report["latency"] = report["latency"] or self._compare(before, after, path)
             else:
                 checked = save(after, path) if path.suffix == ".pt2" else save_state(after, path)
             report["artefacts"].append({"path": str(path), **checked})
@@ -163,16 +163,18 @@ def one_example(program: Program) -> list[Any]:
     ]
 
 
-def check_outputs(outputs: Sequence[Path], report: Path | None) -> None:
+def check_outputs(outputs: Sequence[Path], report: Path | None, model: Path) -> None:
     """Check endings and folders before any work is done.
 
     Raises:
-        UsageError: an ending says no known format.
+        UsageError: an ending says no known format, or the file is the model itself.
         InputError: a file cannot be written.
     """
     for path in outputs:
         if path.suffix not in ENDINGS:
             raise UsageError(f"{path}: the ending says what is written; use one of {', '.join(ENDINGS)}.")
+        if path.exists() and model.exists() and path.samefile(model):
+            raise UsageError(f"{path} is the model itself, which is never overwritten; name another file.")
         check_writable(path)
     if report is not None:
         if report.suffix != ".json":

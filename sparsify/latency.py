@@ -41,17 +41,25 @@ class Latency:
         return asdict(self)
 
 
-def measure(files: Sequence[str | Path], inputs: Sequence[Mapping[str, Any]], *, seconds: float = 2.0) -> list[Latency]:
+def measure(
+    files: Sequence[str | Path],
+    inputs: Sequence[Mapping[str, Any]],
+    *,
+    seconds: float = 2.0,
+    threads: int | None = None,
+) -> list[Latency]:
     """Time ONNX files in turns, so that what slows the machine down slows all of them.
 
     Args:
         files: what to run.
         inputs: for each file its arrays by input name.
         seconds: how long the measurement may take in all, once each file has had its least number of runs.
+        threads: how many onnxruntime uses; all that this process may run on if not given.
     """
     import onnxruntime
 
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads is None:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

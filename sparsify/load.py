@@ -7,6 +7,7 @@ user's factory. Where the example inputs come from, in this order: the user's sp
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ __all__ = ["load", "read"]
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 _LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # a pickled number, after the two bytes of the protocol
+_ONNX = re.compile(rb"\x08[\x01-\x1f][\x12\x1a\x22\x2a\x32\x3a\x42]")  # the format's version, then another field
 _HEAD = 512
 _LARGEST_HEADER = 100_000_000  # of a .safetensors file, by its specification
 _OTHERS = {
@@ -72,7 +74,7 @@ def load(
 
     from sparsify.capture import capture, from_exported
     from sparsify.inputs import parse
-    from sparsify.placement import find_device, move_inputs, move_model, with_inputs
+    from sparsify.loading.placement import find_device, move_inputs, move_model, with_inputs
 
     place = find_device(device)
     synthetic = inputs is not None and Path(inputs).suffix not in (".npz", ".safetensors")
@@ -87,7 +89,7 @@ def load(
         )
     args, kwargs = chosen
     if isinstance(source, ScriptModule):
-        from sparsify.torchscript import convert
+        from sparsify.loading.torchscript import convert
 
         source = convert(source, args, kwargs, Path(path))
     if isinstance(source, nn.Module):
@@ -108,7 +110,7 @@ def read(path: str | Path, *, trust: bool = False, factory: str | None = None) -
     with _opened(path) as file:
         source = _reader(file, path)(file, path, trust)
     if isinstance(source, dict):
-        from sparsify.state_dict import fill
+        from sparsify.loading.state_dict import fill
 
         return fill(source, factory, path)
     if factory is not None:
@@ -143,11 +145,7 @@ def _reader(file: IO[bytes], path: Path) -> Callable[[IO[bytes], Path, bool], So
         return _read_saved
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LARGEST_HEADER:
         return _read_safetensors
-    if (
-        head[0] == 8
-        and 0 < head[1] < 32
-        and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x2a", b"\x32", b"\x3a", b"\x42")
-    ):
+    if _ONNX.match(head):
         raise InputError(f"{path} is an ONNX file, which sparsify writes but does not read. {_WANTED}")
     if head[257:262] == b"ustar":
         raise InputError(f"{path} is a tar archive. {_WANTED}")
@@ -156,7 +154,8 @@ def _reader(file: IO[bytes], path: Path) -> Callable[[IO[bytes], Path, bool], So
 
 
 def _zip_reader(file: IO[bytes], path: Path) -> Callable[[IO[bytes], Path, bool], Source]:
-    from sparsify.safe_archive import entries, read_exported
+    from sparsify.loading.safe_archive import read_exported
+    from sparsify.loading.safe_zip import entries
 
     names = {info.filename.partition("/")[2] or info.filename for info in entries(file, path)}
     if names & {"archive_format", "serialized_exported_program.json"}:
@@ -176,18 +175,19 @@ def _read_script(file: IO[bytes], path: Path, trust: bool) -> Source:
             "made it, pass --trust (trust=True). Otherwise load it where its Python class lives and save that module "
             "with torch.export.save."
         )
-    from sparsify.torchscript import read_script
+    from sparsify.loading.torchscript import read_script
 
     return read_script(file, path)
 
 
 def _read_saved(file: IO[bytes], path: Path, trust: bool) -> Source:
-    from sparsify import safe_archive, safe_pickle
-    from sparsify.state_dict import unwrap
+    from sparsify.loading import safe_pickle
+    from sparsify.loading.safe_zip import open_archive
+    from sparsify.loading.state_dict import unwrap
 
     file.seek(0)
     zipped = file.read(2) == b"PK"
-    pickled = safe_archive.open_archive(file, path).read("data.pkl") if zipped else None
+    pickled = open_archive(file, path).read("data.pkl") if zipped else None
     tree = safe_pickle.load_trusted(file, path) if trust else safe_pickle.load(file, path, pickled)
     return unwrap(tree, path)
 

@@ -8,11 +8,13 @@ with the model's own evaluation output bit for bit, so a rule that does not fit 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from sparsify import aliasing
 from sparsify.program import copied_graph
 
 if TYPE_CHECKING:
@@ -30,8 +32,12 @@ class ProgramModule(fx.GraphModule):
     """A program as a `torch.nn.Module`; made by `Program.module`."""
 
     def __init__(self, program: Program, *, training: bool, copy: bool) -> None:
-        state = {name: _parameter(value, copy) for name, value in program.parameters.items()}
-        buffers = {name: value.detach().clone() if copy else value for name, value in program.buffers.items()}
+        changing = _written_state(program.graph)  # never shared: running the module must not change the program
+        state = {name: _parameter(value, copy or name in changing) for name, value in program.parameters.items()}
+        buffers = {
+            name: value.detach().clone() if copy or name in changing else value
+            for name, value in program.buffers.items()
+        }
         self._setup({**state, **buffers}, program.graph, dict(program.aliases), program.transient, training)
 
     def _setup(
@@ -45,9 +51,10 @@ class ProgramModule(fx.GraphModule):
         super().__init__(state, _form(training_graph, training), "Program")
         self.meta["program"] = (training_graph, aliases, transient)
         self.meta["form"] = training
+        _order_modules(self, state)
         for alias, name in aliases.items():
             _assign(self, alias, state[name])
-        for name in transient:
+        for name in [*transient, *(alias for alias, name in aliases.items() if name in transient)]:
             path, _, leaf = name.rpartition(".")
             self.get_submodule(path)._non_persistent_buffers_set.add(leaf)
         self.train(training)
@@ -63,8 +70,11 @@ class ProgramModule(fx.GraphModule):
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ProgramModule:
         """Copy with tensors of its own, tied parameters still tied."""
         graph, aliases, transient = self.meta["program"]
-        tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        state = {name: copy.deepcopy(value, memo) for name, value in tensors.items()}
+        tensors = {
+            **dict(self.named_parameters(remove_duplicate=False)),
+            **dict(self.named_buffers(remove_duplicate=False)),
+        }
+        state = {name: copy.deepcopy(value, memo) for name, value in tensors.items() if name not in aliases}
         result = type(self).__new__(type(self))
         result._setup(state, graph, aliases, transient, self.training)
         return result
@@ -74,6 +84,12 @@ def _form(training_graph: fx.Graph, training: bool) -> fx.Graph:
     return copied_graph(training_graph) if training else evaluation_graph(training_graph)
 
 
+def _written_state(graph: fx.Graph) -> set[str]:
+    base = aliasing.bases(graph)
+    roots = {base[target] for node in graph.nodes for target in aliasing.written(node)}
+    return {str(root.target) for root in roots if root.op == "get_attr"}
+
+
 def _parameter(value: Tensor, copied: bool) -> nn.Parameter:
     if not copied and isinstance(value, nn.Parameter):
         return value
@@ -81,13 +97,28 @@ def _parameter(value: Tensor, copied: bool) -> nn.Parameter:
     return nn.Parameter(data, requires_grad=value.requires_grad)
 
 
-def _assign(root: nn.Module, name: str, value: nn.Parameter) -> None:
+def _order_modules(root: nn.Module, names: Iterable[str]) -> None:
+    """Put modules and parameters in the order of `names`: a tied parameter is listed under its first name only."""
+    for name in reversed(list(names)):
+        parent = root
+        *path, leaf = name.split(".")
+        for part in path:
+            parent._modules = {part: parent._modules.pop(part), **parent._modules}
+            parent = parent.get_submodule(part)
+        if leaf in parent._parameters:
+            parent._parameters = {leaf: parent._parameters.pop(leaf), **parent._parameters}
+
+
+def _assign(root: nn.Module, name: str, value: Tensor) -> None:
     *path, leaf = name.split(".")
     for part in path:
         if part not in root._modules:
             root.add_module(part, nn.Module())
         root = root.get_submodule(part)
-    root.register_parameter(leaf, value)
+    if isinstance(value, nn.Parameter):
+        root.register_parameter(leaf, value)
+    else:
+        root.register_buffer(leaf, value)
 
 
 def evaluation_graph(training_graph: fx.Graph) -> fx.Graph:
@@ -104,6 +135,8 @@ def evaluation_graph(training_graph: fx.Graph) -> fx.Graph:
 
 
 def _clear_flags(node: fx.Node) -> None:
+    if node.target is aten.batch_norm.default and node.args[3] is None:
+        return  # without running statistics it normalises by the batch in both modes
     for index, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
         if argument.name in _FLAGS and str(argument.type) == "bool":
             _set_argument(node, index, argument.name, False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["common_module", "distinct_names", "repeated_module"]
+__all__ = ["common_module", "distinct_names", "layer_keys", "repeated_module"]
 
 
 def common_module(parameters: Sequence[str]) -> str:
@@ -27,6 +27,29 @@ def repeated_module(parameters: Sequence[str]) -> str:
     return ".".join(path)
 
 
+def layer_keys(parts: Sequence[Sequence[str]]) -> list[str]:
+    """Return for every part (the names of its weights) the repeated module that it is a sublayer of, or ''.
+
+    `h.0.mlp.0` next to `h.0` belongs to `h.0`. A numbered module whose numbered children all differ, while a sibling
+    has the same children, is one layer: `block.0.layer.0` and `block.0.layer.1` (T5) belong to `block.0`.
+    """
+    keys = [repeated_module(part) for part in parts]
+    children: dict[str, dict[str, set[str]]] = {}
+    for key, part in zip(keys, parts, strict=True):
+        if outer := repeated_module([key]):
+            names = {name.removeprefix(f"{key}.") for name in part}
+            children.setdefault(outer, {}).setdefault(key.removeprefix(outer), set()).update(names)
+    for index, key in enumerate(keys):
+        outer = repeated_module([key])
+        inner = children.get(outer, {})
+        alike = [other for other in children if other.rpartition(".")[0] == outer.rpartition(".")[0] != outer]
+        differ = len({frozenset(names) for names in inner.values()}) == len(inner) > 1
+        if differ and any(children[other] == inner for other in alike if other != outer):
+            keys[index] = outer
+    outer_keys = set(keys) - {""}
+    return [min((k for k in outer_keys if key == k or key.startswith(f"{k}.")), key=len, default="") for key in keys]
+
+
 def distinct_names(parts: Sequence[Sequence[str]], fallbacks: Sequence[str]) -> list[str]:
     """Name each part by its module; where that says too little, add the children that its weights are in.
 
@@ -37,10 +60,13 @@ def distinct_names(parts: Sequence[Sequence[str]], fallbacks: Sequence[str]) -> 
     Returns:
         Names such as `layer1.0`, `h.3.attn` or `encoder.layer.0.intermediate+output`; all different.
     """
-    names = [common_module(part) or fallback for part, fallback in zip(parts, fallbacks, strict=True)]
+    names = [
+        (common_module(part) or _with_children("", part)) if part else fallback
+        for part, fallback in zip(parts, fallbacks, strict=True)
+    ]
     for index, part in enumerate(parts):
         name = names[index]
-        others = [other for position, other in enumerate(names) if position != index]
+        others = [other for other, parameters in zip(names, parts, strict=True) if parameters != part]
         if part and any(other == name or other.startswith(f"{name}.") for other in others):
             names[index] = _with_children(name, part)
     counts = Counter(names)

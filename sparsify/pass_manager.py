@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 from sparsify import registry, verify
 from sparsify.errors import ContractError, PassError, SparsifyError
 from sparsify.program import Program
+from sparsify.shapes import KnownShapes
 from sparsify.task import Task
 
 __all__ = ["Context", "Contract", "Event", "Observer", "Pass", "PassManager"]
@@ -117,24 +118,26 @@ class PassManager:
             except SparsifyError as error:
                 raise type(error)(f"{spec}: {error}") from error
             except Exception as error:
-                raise PassError(f"{spec} failed: {type(error).__name__}: {error}. The program is unchanged.") from error
+                reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
+                raise PassError(f"{spec} failed: {reason}. The program is unchanged.") from error
         return program
 
     def _step(self, step: Pass, spec: str, index: int, before: Program, context: Context) -> Program:
         self._observe(Event("started", spec, index, before))
+        known = KnownShapes(before) if self._verify else None
         start = time.perf_counter()
         after = step.run(before, context)
         after = after.applied(spec)
         self._observe(Event("transformed", spec, index, after, time.perf_counter() - start, context.record))
         if self._verify:
             start = time.perf_counter()
-            record = _verified(step, before, after, context.seed)
+            record = _verified(step, before, after, context.seed, known)
             self._observe(Event("verified", spec, index, after, time.perf_counter() - start, record))
         return after
 
 
-def _verified(step: Pass, before: Program, after: Program, seed: int) -> dict[str, Any]:
-    verify.check(after)
+def _verified(step: Pass, before: Program, after: Program, seed: int, known: KnownShapes | None) -> dict[str, Any]:
+    verify.check(after, known)
     if step.contract is Contract.EXACT:
         return {"contract": "exact", "largest_difference": verify.equivalent(before, after, seed=seed)}
     old, new = verify.signature(before), verify.signature(after)

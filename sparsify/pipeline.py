@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from sparsify.cost import cost
-from sparsify.errors import UsageError
+from sparsify.errors import SparsifyError, UsageError
 from sparsify.pass_manager import Event, Observer, PassManager
 from sparsify.program import Program
 from sparsify.report.record import environment
@@ -117,9 +119,22 @@ def execute(
 
 
 def score(program: Program, task: Task) -> dict[str, Any]:
-    """Return the task's score of a program: `value`, `name`, `n` and the 95% `interval`."""
-    found = task.score(program.module(copy=False))
-    return {"value": found.value, "name": found.name, "n": found.n, "interval": found.interval}
+    """Return the task's score of a program: `value`, `name`, `n` and the 95% `interval`.
+
+    Raises:
+        UsageError: the task's own code failed.
+    """
+    try:
+        with torch.no_grad():
+            found = task.score(program.module(copy=False))
+    except SparsifyError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"The task {task.name} cannot score the model: {type(error).__name__}: {error}. --debug shows where."
+        ) from error
+    interval = None if found.interval is None else list(found.interval)  # as JSON has it
+    return {"value": found.value, "name": found.name, "n": found.n, "interval": interval}
 
 
 def _recorder(steps: list[dict[str, Any]], observer: Observer | None) -> Observer:

@@ -17,7 +17,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-__all__ = ["Example", "Program", "copied_graph", "source_line"]
+from sparsify.aliasing import live
+
+__all__ = ["HISTORY", "Example", "Program", "copied_graph", "source_line"]
+
+
+HISTORY = "sparsify.passes"  # where the meta of an exported graph module holds the passes that made it
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Program:
         parameters: trainable tensors by their original names.
         buffers: other tensors by their names: running statistics, tables, constants.
         example: the inputs that the program was captured with.
-        aliases: further names of tied parameters, each with the name under which the parameter is kept.
+        aliases: further names of tied tensors, each with the name under which the tensor is kept.
         transient: names of buffers that the model's state dict does not hold.
         history: the canonical specs of the passes that made this program, first to last.
         notes: what a user should know, such as a batch size that the model froze.
@@ -90,7 +95,10 @@ class Program:
         Raises:
             KeyError: the module lacks a tensor of the program.
         """
-        state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        state = {
+            **dict(module.named_parameters(remove_duplicate=False)),
+            **dict(module.named_buffers(remove_duplicate=False)),
+        }
         parameters = {
             name: nn.Parameter(state[name].detach().clone(), requires_grad=old.requires_grad)
             for name, old in self.parameters.items()
@@ -103,9 +111,9 @@ class Program:
 
     def with_graph(self, graph: fx.Graph) -> Program:
         """Return this program with another graph: dead nodes are dropped, and so is the state that nothing uses."""
-        live = _live(graph)
+        needed = live(graph)
         for node in reversed(list(graph.nodes)):
-            if node not in live:
+            if node not in needed:
                 graph.erase_node(node)
         used = {node.target for node in graph.nodes if node.op == "get_attr"}
         parameters = {name: value for name, value in self.parameters.items() if name in used}
@@ -114,7 +122,7 @@ class Program:
             graph=graph,
             parameters=parameters,
             buffers={name: value for name, value in self.buffers.items() if name in used},
-            aliases={alias: name for alias, name in self.aliases.items() if name in parameters},
+            aliases={alias: name for alias, name in self.aliases.items() if name in used},
             transient=frozenset(self.transient & used),
         )
 
@@ -197,56 +205,12 @@ def copied_graph(graph: fx.Graph) -> fx.Graph:
 
 def source_line(node: fx.Node) -> str | None:
     """Return the line of the user's model that made `node`, as `file:line: code`, or None when it is not known."""
-    frames = re.findall(r'File "([^"]+)", line (\d+), in \w+\n\s*(.+)', node.meta.get("stack_trace") or "")
+    frames = re.findall(r'File "([^"]+)", line (\d+), in [^\n]+\n\s*(.+)', node.meta.get("stack_trace") or "")
     own = [frame for frame in frames if "/torch/" not in frame[0]]
     if not own:
         return None
     file, line, code = own[-1]
     return f"{file}:{line}: {code.strip()}"
-
-
-def _live(graph: fx.Graph) -> set[fx.Node]:
-    """Return the nodes that the output needs, and the in-place updates of tensors that are themselves alive.
-
-    A batch norm's step counter is read by nothing; it lives as long as another tensor of the same module does.
-    """
-    live: set[fx.Node] = set()
-
-    def mark(start: fx.Node) -> None:
-        stack = [start]
-        while stack:
-            node = stack.pop()
-            if node not in live:
-                live.add(node)
-                stack.extend(node.all_input_nodes)
-
-    mutations = []
-    for node in graph.nodes:
-        if node.op in ("output", "placeholder"):
-            mark(node)
-        elif _mutates(node):
-            mutations.append(node)
-    changed = True
-    while changed:
-        owners = {_owner(node) for node in live if node.op == "get_attr"}
-        alive = [
-            node
-            for node in mutations
-            if node not in live
-            and (node.args[0] in live or (_is_attribute(node.args[0]) and _owner(node.args[0]) in owners))
-        ]
-        for node in alive:
-            mark(node)
-        changed = bool(alive)
-    return live
-
-
-def _mutates(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
-def _owner(node: fx.Node) -> str:
-    return str(node.target).rpartition(".")[0]
 
 
 def _is_attribute(node: Any) -> bool:
@@ -283,12 +247,12 @@ def _argument(value: Any) -> str:
 
 def _type(node: fx.Node) -> str:
     value = node.meta.get("val")
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')}[{', '.join(map(str, value.shape))}]"
-    if isinstance(value, (list, tuple)):
-        return f"({', '.join(_type_of(item) for item in value)})"
-    return type(value).__name__ if value is not None else "?"
+    return "?" if value is None else _type_of(value)
 
 
 def _type_of(value: Any) -> str:
-    return "x".join(map(str, value.shape)) if isinstance(value, Tensor) else type(value).__name__
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}[{', '.join(map(str, value.shape))}]"
+    if isinstance(value, (list, tuple)):
+        return f"({', '.join(map(_type_of, value))})"
+    return type(value).__name__

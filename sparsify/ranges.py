@@ -26,11 +26,15 @@ _KEEP = {  # the values of the result are values of the first argument
 }  # fmt: skip
 _AVERAGE = {  # averages of the values of the first argument, perhaps with padded zeros
     aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default, aten.adaptive_avg_pool1d.default,
-    aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default, aten.mean.dim, aten.constant_pad_nd.default,
+    aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default, aten.mean.dim,
 }  # fmt: skip
 _UNIT = {aten.sigmoid.default, aten.softmax.int, aten._softmax.default, aten.hardsigmoid.default}
+_KEEP_SIGN = {aten.add.Tensor, aten.mul.Tensor}
 _RECTIFY = {aten.relu.default, aten.relu_.default}
-_CLAMP = {aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default}
+_HARDTANH = {aten.hardtanh.default, aten.hardtanh_.default}
+_RELU6 = {aten.relu6.default, aten.relu6_.default}
+_CLAMP = {*_HARDTANH, *_RELU6, aten.clamp.default, aten.clamp_min.default}
+_PAD = {aten.constant_pad_nd.default: 2, aten.pad.default: 3}  # with the position of the value
 
 
 def ranges(graph: fx.Graph) -> dict[fx.Node, Range]:
@@ -53,13 +57,15 @@ def is_redundant(node: fx.Node, known: dict[fx.Node, Range]) -> bool:
 def _limits(node: fx.Node) -> Range:
     if node.target in _RECTIFY:
         return 0.0, inf
-    default = _ANYTHING if node.target is aten.clamp.default else (-1.0, 1.0)
+    if node.target in _RELU6:
+        return 0.0, 6.0
+    default = (-1.0, 1.0) if node.target in _HARDTANH else _ANYTHING
     low, high = (_argument(node, i, name, default[i - 1]) for i, name in ((1, "min"), (2, "max")))
     return low, high
 
 
 def _argument(node: fx.Node, index: int, name: str, default: float) -> float:
-    key = name if node.target is aten.clamp.default else f"{name}_val"
+    key = f"{name}_val" if node.target in _HARDTANH else name
     value: Any = node.args[index] if len(node.args) > index else node.kwargs.get(key, default)
     return float(value) if isinstance(value, (int, float)) else default
 
@@ -75,12 +81,17 @@ def _range(node: fx.Node, known: dict[fx.Node, Range]) -> Range:
     if target in _KEEP:
         return low, high
     if target in _AVERAGE:
+        if len(node.args) > 6 and node.args[6] is not None:  # divided by a number of the user's, not by the window
+            return (0.0 if low >= 0 else -inf), (0.0 if high <= 0 else inf)
         return min(low, 0.0), max(high, 0.0)
+    if target in _PAD:
+        value = _argument(node, _PAD[target], "value", 0.0)
+        return min(low, value), max(high, value)
     if target in _RECTIFY | _CLAMP:
         smallest, largest = _limits(node)
         return min(max(low, smallest), largest), max(min(high, largest), smallest)
     if target is aten.dropout.default:  # survivors are scaled up in training
         return (0.0 if low >= 0 else -inf), inf
-    if len(inputs) == 2 and min(low, inputs[1][0]) >= 0 and target in (aten.add.Tensor, aten.mul.Tensor):
+    if len(inputs) == 2 and not node.kwargs and min(low, inputs[1][0]) >= 0 and target in _KEEP_SIGN:
         return 0.0, inf
     return _ANYTHING

@@ -10,10 +10,12 @@ seed: 0
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sparsify import registry
 from sparsify.errors import InputError, UsageError
 from sparsify.spec import nearest
 
@@ -49,6 +51,11 @@ class Recipe:
         }
         return Recipe(**chosen)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Return the recipe that `as_dict` wrote."""
+        return cls(**{**values, "passes": tuple(values.get("passes", ()))})
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields that are set, as a recipe file would hold them."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items() if v not in (None, ())}
@@ -80,33 +87,58 @@ def read_recipe(path: str | Path) -> Recipe:
         raise InputError(f"The recipe {path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(root, yaml.MappingNode):
         raise UsageError(
-            f"The recipe {path} must hold keys such as `passes:`; it holds {getattr(root, 'tag', 'nothing')}."
+            f"The recipe {path} must hold keys such as `passes:`; it holds {_KINDS[getattr(root, 'id', None)]}."
         )
-    known = {field.name for field in fields(Recipe)}
     values: dict[str, Any] = {}
     for key, node in root.value:
-        line = f"{path}, line {key.start_mark.line + 1}"
-        if key.value not in known:
+        name = str(key.value)
+        if name not in _KEYS:
             raise UsageError(
-                f"{line}: a recipe has no {key.value!r}{nearest(key.value, known)}. Keys: {', '.join(sorted(known))}."
+                f"{_line(path, key)}: a recipe has no {name!r}{nearest(name, _KEYS)}. Keys: {', '.join(_KEYS)}."
             )
-        values[key.value] = _value(key.value, node, line)
+        if name in values:
+            raise UsageError(f"{_line(path, key)}: {name} is given twice.")
+        values[name] = _passes(path, node) if name == "passes" else _single(path, name, node)
     return Recipe(**values)
 
 
-def _value(name: str, node: Any, line: str) -> Any:
-    import yaml
+_KEYS = tuple(field.name for field in fields(Recipe))
+_KINDS = {None: "nothing", "sequence": "a list", "scalar": "a single value"}
+_NULL = "tag:yaml.org,2002:null"
 
-    if name == "passes":
-        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        if not all(isinstance(item, yaml.ScalarNode) for item in items):
-            raise UsageError(f"{line}: passes must be a list of specs such as `layer-prune:count=2`.")
-        return tuple(item.value for item in items)
-    if not isinstance(node, yaml.ScalarNode):
-        raise UsageError(f"{line}: {name} must be a single value.")
+
+def _line(path: Path, node: Any) -> str:
+    return f"{path}, line {node.start_mark.line + 1}"
+
+
+def _passes(path: Path, node: Any) -> tuple[str, ...]:
+    if node.tag == _NULL:
+        return ()
+    items = node.value if node.id == "sequence" else [node]
+    for item in items:
+        if item.id != "scalar":
+            raise UsageError(f"{_line(path, item)}: passes must be a list of specs such as `layer-prune:count=2`.")
+        _check_spec(path, item, "sparsify.passes")
+    return tuple(item.value for item in items)
+
+
+def _single(path: Path, name: str, node: Any) -> Any:
+    if node.id != "scalar":
+        raise UsageError(f"{_line(path, node)}: {name} must be a single value.")
+    if node.tag == _NULL:
+        return getattr(Recipe, name)
+    if name == "retrain":
+        _check_spec(path, node, "sparsify.methods")
     if name != "seed":
         return node.value
     try:
         return int(node.value)
     except ValueError:
-        raise UsageError(f"{line}: seed must be a whole number, not {node.value!r}.") from None
+        raise UsageError(f"{_line(path, node)}: seed must be a whole number, not {node.value!r}.") from None
+
+
+def _check_spec(path: Path, node: Any, package: str) -> None:
+    try:
+        registry.make(package, node.value)
+    except UsageError as error:
+        raise UsageError(f"{_line(path, node)}: {error}") from error

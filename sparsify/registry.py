@@ -21,6 +21,8 @@ from sparsify.spec import build, canonical, nearest, parse_spec
 
 __all__ = ["Entry", "Option", "entries", "find", "make"]
 
+_KINDS = {"passes": "pass", "criteria": "criterion", "methods": "retraining method", "tasks": "task"}
+
 
 @dataclass(frozen=True)
 class Option:
@@ -72,7 +74,7 @@ def find(package: str, name: str) -> Entry:
         UsageError: there is none; the nearest names are offered.
     """
     known = entries(package)
-    kind = {"passes": "pass", "criteria": "criterion"}.get(package.rpartition(".")[2], "entry")
+    kind = _KINDS.get(package.rpartition(".")[2], "entry")
     if name not in known:
         raise UsageError(f"There is no {kind} {name!r}{nearest(name, known)}. There are: {', '.join(known)}.")
     return known[name]

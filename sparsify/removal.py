@@ -55,7 +55,8 @@ def _check_nothing_else_went(before: Program, after: Program, chosen: Sequence[B
         entry, exit_ = nodes[block.entry], nodes[block.exit]
         start = entry if block.shortcut == "identity" else stream.common_dominator([entry, exit_])
         if start is not None:
-            expected.update(stream.parameters(stream.between(start, [exit_])))
+            region, _ = stream.enclosed(start, [exit_])
+            expected.update(stream.parameters(region))
     lost = [name for name in before.parameters if name not in after.parameters and name not in expected]
     if lost:
         names = ", ".join(block.name for block in chosen)

@@ -132,7 +132,7 @@ def _reason(inside: frozenset[fx.Node], cut_off: fx.Node | None, exit_: fx.Node,
 
 
 def _same_type(one: fx.Node, other: fx.Node) -> bool:
-    return one.meta["val"].dtype == other.meta["val"].dtype
+    return bool(one.meta["val"].dtype == other.meta["val"].dtype)
 
 
 def _weights(region: frozenset[fx.Node], stream: Stream) -> int:

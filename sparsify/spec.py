@@ -40,6 +40,8 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
             options[key] += f",{item}"
             continue
         key = head.strip().replace("-", "_")
+        if not key:
+            raise UsageError(f"In the spec {text!r}, {item!r} has no key. Write key=value.")
         if key in options:
             raise UsageError(f"In the spec {text!r}, the option {key!r} is given twice.")
         options[key] = value.strip()

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
@@ -105,7 +105,8 @@ class Statistics:
         )
 
     def _generator(self, name: str) -> torch.Generator:
-        return torch.Generator().manual_seed((self.seed << 32) + zlib.crc32(name.encode()))
+        seed = zlib.crc32(f"{self.seed} {name}".encode())  # a CPU generator looks at 32 bits of its seed only
+        return torch.Generator().manual_seed(seed)
 
 
 def collect(
@@ -210,7 +211,7 @@ def _influences(program: Program, calibration: Calibration, blocks: Sequence[Blo
     nodes = {node.name: node for node in model.graph.nodes}
     for index, (block, probe) in enumerate(zip(blocks, probes, strict=True)):
         model.add_module(f"probe_{index}", probe)
-        entry, exit_ = nodes[block.entry], nodes[block.exit]
+        entry, exit_ = (_evaluated(program.node(name), nodes) for name in (block.entry, block.exit))
         with model.graph.inserting_after(exit_):
             model.graph.call_module(f"probe_{index}", (entry, exit_))
     model.recompile()
@@ -218,6 +219,16 @@ def _influences(program: Program, calibration: Calibration, blocks: Sequence[Blo
         for _ in calibration.run(model, program):
             pass
     return {block.name: probe.total / max(1, probe.count) for block, probe in zip(blocks, probes, strict=True)}
+
+
+def _evaluated(node: fx.Node, nodes: Mapping[str, fx.Node]) -> fx.Node:
+    """Return what stands for `node` in the evaluation form, from which noise such as stochastic depth is taken out."""
+    if node.name in nodes:
+        return nodes[node.name]
+    user = next(user for user in node.users if user.name in nodes and node in user.args)
+    found = nodes[user.name].args[user.args.index(node)]
+    assert isinstance(found, fx.Node)
+    return found
 
 
 def _damages(program: Program, calibration: Calibration, blocks: Sequence[Block]) -> dict[str, float]:

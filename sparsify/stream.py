@@ -120,8 +120,8 @@ class Stream:
         """Return the activations between `start` and `ends` with what only they read, such as keys of an encoder.
 
         Returns:
-            The nodes; and the first node of the model that only they read, if they read such a node, else None: without
-            them, everything that is computed from it would be cut off.
+            The nodes, and None; or, if only they read what the model computes from an input, just the nodes between,
+            and the node that reads the input: everything from there on would be cut off without them.
         """
         between = self.between(start, ends)
         region = set(between)
@@ -133,7 +133,7 @@ class Stream:
                 continue
             sources = self.sources(node)
             if not sources and (node.op != "placeholder" or self.parameters(region.difference(between))):
-                return frozenset(region), node
+                return frozenset(between), node
             if sources:
                 region.add(node)
                 fringe.update(source for source in sources if source not in region and source is not start)

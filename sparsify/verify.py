@@ -6,7 +6,8 @@ are run on the example and on random inputs of another batch size, and the first
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,11 +19,23 @@ from sparsify.errors import ContractError, PassError
 from sparsify.inputs import another_batch
 from sparsify.modes import evaluation_graph
 from sparsify.program import Program, source_line
+from sparsify.shapes import KnownShapes, call, fake_mode, kind
 
-__all__ = ["check", "difference", "equivalent", "outputs", "propagate_shapes", "signature", "tolerance", "trial_inputs"]
+__all__ = [
+    "check",
+    "copied",
+    "difference",
+    "equivalent",
+    "outputs",
+    "propagate_shapes",
+    "same_bits",
+    "signature",
+    "tolerance",
+    "trial_inputs",
+]
 
 
-def check(program: Program) -> None:
+def check(program: Program, known: KnownShapes | None = None) -> None:
     """Check the graph's form, derive all shapes again and run the program on its example.
 
     Raises:
@@ -30,7 +43,7 @@ def check(program: Program) -> None:
             the node and the line of the user's model.
     """
     check_structure(program)
-    propagate_shapes(program)
+    propagate_shapes(program, known)
     values = outputs(program)
     was_finite = all(bool(torch.isfinite(v).all()) for v in program.example.leaves() if _is_float(v))
     if was_finite and not all(bool(torch.isfinite(v).all()) for v in values if _is_float(v)):
@@ -59,7 +72,7 @@ def check_structure(program: Program) -> None:
     try:
         graph.lint()
     except RuntimeError as error:
-        raise PassError(f"The graph is malformed: {error}.") from error
+        raise PassError(f"The graph is malformed: {_first_line(error)}.") from error
     state = {**program.parameters, **program.buffers}
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     if missing := sorted(used - set(state)):
@@ -76,9 +89,12 @@ def check_structure(program: Program) -> None:
 class _ShapePropagation(fx.Interpreter):
     """Runs a graph on fake tensors and stores each node's value in `meta["val"]`."""
 
-    def __init__(self, program: Program, mode: FakeTensorMode) -> None:
+    def __init__(self, program: Program, mode: FakeTensorMode, known: KnownShapes | None) -> None:
         super().__init__(torch.nn.Module(), graph=program.graph, garbage_collect_values=False)
+        self.extra_traceback = False  # it would append the node and a traceback to our message
         self._mode = mode
+        self._known = known if known is not None and known.fake_mode is mode else None
+        self._kinds: dict[fx.Node, Hashable] = {}
         self._state: Mapping[str, Tensor] = {**program.parameters, **program.buffers}
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
@@ -88,22 +104,43 @@ class _ShapePropagation(fx.Interpreter):
         if n.op == "placeholder":
             return super().run_node(n)
         try:
-            n.meta["val"] = super().run_node(n)
+            known = None if self._known is None else self._known.get(call(n, self._kind_of))
+            n.meta["val"] = super().run_node(n) if known is None else known
         except Exception as error:
             raise PassError(f"The shapes do not fit at {_where(n)}: {_first_line(error)}.") from error
         return n.meta["val"]
 
+    def _kind_of(self, node: fx.Node) -> Hashable:
+        if node not in self._kinds:
+            self._kinds[node] = kind(self._state[str(node.target)] if node.op == "get_attr" else self.env[node])
+        return self._kinds[node]
 
-def propagate_shapes(program: Program) -> None:
+
+def propagate_shapes(program: Program, known: KnownShapes | None = None) -> None:
     """Derive the fake value of every node again from those of the inputs.
+
+    Args:
+        program: whose graph is checked; its nodes get the new fake values.
+        known: calls whose result was derived before, and need not be derived again.
 
     Raises:
         PassError: the shapes of some node do not fit.
     """
     values = [node.meta["val"] for node in program.placeholders]
-    mode = next((v.fake_mode for v in values if hasattr(v, "fake_mode")), None) or FakeTensorMode()
-    with mode, torch.no_grad():
-        _ShapePropagation(program, mode).run(*values, enable_io_processing=False)
+    mode = fake_mode(program) or FakeTensorMode()
+    with mode, torch.no_grad(), _without_mkldnn():
+        _ShapePropagation(program, mode, known).run(*values, enable_io_processing=False)
+
+
+@contextmanager
+def _without_mkldnn() -> Iterator[None]:
+    """Its LSTM knows no symbolic sizes."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 def equivalent(before: Program, after: Program, *, seed: int = 0) -> float:
@@ -133,7 +170,7 @@ def tolerance(value: Any) -> float:
     """Return the relative difference that rounding explains for a tensor of this type."""
     if not _is_float(value):
         return 0.0
-    return {torch.float64: 1e-10, torch.float32: 1e-5}.get(value.dtype, 2e-2)
+    return {torch.float64: 1e-10, torch.float32: 1e-5}.get(value.real.dtype, 2e-2)
 
 
 def trial_inputs(program: Program, seed: int = 0) -> list[list[Any]]:
@@ -153,9 +190,29 @@ def outputs(program: Program, leaves: list[Any] | None = None) -> list[Any]:
     module = program.module(copy=False)
     with torch.no_grad():
         if leaves is None:
-            return pytree.tree_leaves(module(*program.example.args, **program.example.kwargs))
-        result = fx.Interpreter(module).run(*leaves, enable_io_processing=False)
+            args, kwargs = copied((program.example.args, dict(program.example.kwargs)))
+            return pytree.tree_leaves(module(*args, **kwargs))
+        result = fx.Interpreter(module).run(*copied(leaves), enable_io_processing=False)
     return pytree.tree_leaves(result)
+
+
+def copied(values: Any) -> Any:
+    """Return inputs in the same structure with every tensor copied: a model may write its inputs in place."""
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, values)
+
+
+def same_bits(found: list[Any], expected: list[Any]) -> bool:
+    """Whether flat outputs are equal; not-a-number equals itself."""
+    return len(found) == len(expected) and all(
+        _equal(a, b) if isinstance(a, Tensor) or isinstance(b, Tensor) else type(a) is type(b) and repr(a) == repr(b)
+        for a, b in zip(found, expected, strict=True)
+    )
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor) or a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def _is_dynamic(node: fx.Node) -> bool:
@@ -171,7 +228,7 @@ class _Recorder(fx.Interpreter):
 
     def record(self, leaves: list[Any]) -> dict[str, Any]:
         with torch.no_grad():
-            self.run(*leaves, enable_io_processing=False)
+            self.run(*copied(leaves), enable_io_processing=False)
         return {node.name: value for node, value in self.env.items()}
 
 
@@ -195,7 +252,7 @@ def _first_infinite(program: Program) -> str:
 
 def _is_mask(value: Tensor) -> bool:
     """Attention masks hold minus infinity on purpose."""
-    return not bool(torch.isnan(value).any() or torch.isposinf(value).any())
+    return not value.is_complex() and not bool(torch.isnan(value).any() or torch.isposinf(value).any())
 
 
 def difference(one: Any, other: Any) -> float:
@@ -206,14 +263,18 @@ def difference(one: Any, other: Any) -> float:
         return float("inf")
     if not _is_float(one):
         return 0.0 if torch.equal(one, other) else float("inf")
-    if one.numel() == 0 or torch.equal(one, other):
+    if one.is_complex():
+        one, other = torch.view_as_real(one.resolve_conj()), torch.view_as_real(other.resolve_conj())
+    a, b = one.detach().double(), other.detach().double()
+    gap = torch.where((a == b) | (a.isnan() & b.isnan()), 0.0, (a - b).abs())
+    if gap.numel() == 0 or not bool(gap.any()):
         return 0.0
-    a, b = one.double(), other.double()
-    return float((a - b).abs().max() / a.abs().max().clamp_min(1e-12))
+    finite = a.abs()[a.isfinite()]
+    return float(gap.max() / (finite.max() if finite.numel() else a.new_tensor(0.0)).clamp_min(1e-12))
 
 
 def _is_float(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
 
 def _where(node: fx.Node) -> str:

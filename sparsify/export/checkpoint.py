@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from sparsify.atomic import writing
 from sparsify.errors import ExportError
@@ -36,6 +37,14 @@ def save_state(program: Program, path: str | Path) -> dict[str, Any]:
     with writing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
         for name, value in load_file(temporary).items():
-            if not torch.equal(value.view(torch.uint8), tensors[name].cpu().view(torch.uint8)):
+            if not torch.equal(_bits(value), _bits(tensors[name].cpu())):
                 raise ExportError(f"{path}: {name} reads back different from what was written.")
         return {"bytes": temporary.stat().st_size}
+
+
+def _bits(value: Tensor) -> Tensor:
+    return value.reshape(-1).view(torch.uint8)
+
+
+def _bytes(value: torch.Tensor) -> torch.Tensor:
+    return value.reshape(-1).view(torch.uint8)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from sparsify import verify
 from sparsify.atomic import writing
-from sparsify.capture import export
+from sparsify.capture import export, quiet
 from sparsify.errors import ExportError
-from sparsify.export.outputs import output_names
+from sparsify.export.outputs import distinct, is_tensor, output_leaves, output_names
 from sparsify.program import Program
 from sparsify.version import __version__
 
@@ -46,6 +43,7 @@ def export_onnx(program: Program, path: str | Path, *, metadata: Mapping[str, st
         ExportError: the model cannot be written as ONNX, or onnxruntime computes something else.
         InputError: the path cannot be written.
     """
+    _check_types(program, path)
     if (size := sum(v.numel() * v.element_size() for v in program.parameters.values())) > _LIMIT:
         raise ExportError(f"{path}: {size / 2**30:.1f} GiB of parameters do not fit into one ONNX file (2 GiB).")
     with writing(path) as temporary:
@@ -54,23 +52,40 @@ def export_onnx(program: Program, path: str | Path, *, metadata: Mapping[str, st
         return {
             "bytes": temporary.stat().st_size,
             "opset": opset,
-            "inputs": [node.name for node, _ in _tensor_inputs(program, program.example.leaves())],
+            "inputs": list(_tensor_inputs(program, program.example.leaves())),
             "outputs": output_names(program),
             "largest_difference": difference,
         }
 
 
+def _check_types(program: Program, path: str | Path) -> None:
+    leaves = [leaf for leaf in output_leaves(program.graph) if is_tensor(leaf)]
+    if not leaves:
+        raise ExportError(f"{path}: the model returns no tensor, so there is nothing that ONNX could compute.")
+    types = {node.meta["val"].dtype for node in leaves}
+    held = (*program.parameters.values(), *program.buffers.values(), *program.example.leaves())
+    types |= {value.dtype for value in held if isinstance(value, Tensor)}
+    if torch.bfloat16 in types:
+        raise ExportError(
+            f"{path}: onnxruntime has no bfloat16 on the CPU; convert the model before, with model.float()."
+        )
+    if any(dtype.is_complex for dtype in types):
+        raise ExportError(
+            f"{path}: ONNX has no complex tensors; let the model take and return real ones (torch.view_as_real)."
+        )
+
+
 def feed(program: Program, leaves: list[Any]) -> dict[str, Any]:
     """Return what onnxruntime is fed for flat inputs: names to arrays."""
-    return {node.name: value.detach().cpu().numpy() for node, value in _tensor_inputs(program, leaves)}
+    return {name: value.detach().cpu().numpy() for name, value in _tensor_inputs(program, leaves).items()}
 
 
-def _tensor_inputs(program: Program, leaves: list[Any]) -> list[tuple[torch.fx.Node, Tensor]]:
-    return [
-        (node, leaf)
+def _tensor_inputs(program: Program, leaves: list[Any]) -> dict[str, Tensor]:
+    return {
+        str(node.target): leaf
         for node, leaf in zip(program.placeholders, leaves, strict=True)
-        if isinstance(leaf, Tensor) and node.users
-    ]
+        if isinstance(leaf, Tensor)
+    }
 
 
 def _metadata(program: Program) -> dict[str, str]:
@@ -81,12 +96,13 @@ def _write(program: Program, path: Path, metadata: Mapping[str, str]) -> int:
     import onnx
 
     try:
-        with _quiet():
-            exported = export(program.module(copy=False), program.example, program.dynamic_batch)
+        with quiet(), torch.no_grad():  # with gradients, attention is decomposed for strides that it then does not have
+            deployed = _tensors_only(program)
+            exported = export(deployed.module(copy=False), deployed.example, deployed.dynamic_batch)
             onnx_program = torch.onnx.export(exported, dynamo=True, verbose=False)
             assert onnx_program is not None
             model = onnx_program.model
-            _rename(model.graph.outputs, output_names(program))
+            _rename(model.graph, list(_tensor_inputs(program, program.example.leaves())), output_names(program))
             _name_batch(model)
             _strip(model)
             model.metadata_props.update(metadata)
@@ -94,13 +110,32 @@ def _write(program: Program, path: Path, metadata: Mapping[str, str]) -> int:
             onnx_program.save(path)
         onnx.checker.check_model(str(path))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"The program cannot be written as ONNX: {type(error).__name__}: {reason}.") from error
+        raise ExportError(f"The program cannot be written as ONNX: {_reason(error)}.") from error
     return int(model.opset_imports.get("", 0))
 
 
-def _rename(values: Any, names: list[str]) -> None:
-    for value, name in zip(values, names, strict=False):
+def _tensors_only(program: Program) -> Program:
+    """Return the program with a plain tuple of its tensors as output: ONNX returns nothing else."""
+    graph = program.copy_graph()
+    output = next(node for node in reversed(list(graph.nodes)) if node.op == "output")
+    tensors = tuple(filter(is_tensor, output_leaves(graph)))
+    output.args = (tensors,)
+    codegen: Any = graph._codegen
+    codegen.pytree_info = codegen.pytree_info._replace(out_spec=pytree.tree_structure(tensors))
+    return program.with_graph(graph)
+
+
+def _rename(graph: Any, inputs: list[str], outputs: list[str]) -> None:
+    """Give inputs and outputs their names; what was called so before gets another."""
+    inner = [value for node in graph for value in node.outputs]
+    names = distinct([value.name for value in inner], {*inputs, *outputs, *graph.initializers})
+    for value, name in zip(inner, names, strict=True):
+        value.name = name
+    for name in {*inputs, *outputs} & set(graph.initializers):
+        value = graph.initializers.pop(name)
+        value.name = distinct([name], {*inputs, *outputs, *names, *graph.initializers})[0]
+        graph.initializers[value.name] = value
+    for value, name in zip((*graph.inputs, *graph.outputs), (*inputs, *outputs), strict=True):
         value.name = name
 
 
@@ -133,7 +168,7 @@ def _check(program: Program, path: Path) -> float:
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ExportError(f"onnxruntime cannot load the exported model: {_first_line(error)}.") from error
+        raise ExportError(f"onnxruntime cannot load the exported model: {_reason(error)}.") from error
     worst = 0.0
     for leaves in verify.trial_inputs(program):
         expected = [value for value in verify.outputs(program, leaves) if isinstance(value, Tensor)]
@@ -141,8 +176,8 @@ def _check(program: Program, path: Path) -> float:
         try:
             found = session.run(None, {k: v for k, v in feed(program, leaves).items() if k in known})
         except Exception as error:
-            raise ExportError(f"onnxruntime cannot run the exported model: {_first_line(error)}.") from error
-        for name, one, other in zip(output_names(program), expected, found, strict=False):
+            raise ExportError(f"onnxruntime cannot run the exported model: {_reason(error)}.") from error
+        for name, one, other in zip(output_names(program), expected, found, strict=True):
             gap = verify.difference(one.cpu(), torch.from_numpy(other))
             worst = max(worst, gap)
             if not gap <= 10 * verify.tolerance(one):
@@ -150,18 +185,10 @@ def _check(program: Program, path: Path) -> float:
     return worst
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Torch's exporter talks on stdout, by warnings and by logging; results and errors are what a user needs."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+def _reason(error: BaseException) -> str:
+    """Return what the innermost error says: torch's exporter wraps it in advice to its developers, in colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return re.sub(r"\x1b\[\d*m", "", text)[:300].rstrip(".")

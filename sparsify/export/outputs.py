@@ -5,22 +5,47 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
+from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from sparsify.program import Program
 
-__all__ = ["output_names", "plain_spec"]
+__all__ = ["distinct", "is_tensor", "output_leaves", "output_names", "plain_spec"]
 
 
 def output_names(program: Program) -> list[str]:
-    """Name every output by its place: `logits`, `boxes_0`, `output_1`; a lone tensor is `output`."""
+    """Name every tensor among the outputs by its place: `logits`, `boxes_0`, `output_1`; a lone one is `output`."""
     spec = _out_spec(program)
     tree = pytree.tree_unflatten([object() for _ in range(spec.num_leaves)], plain_spec(program))
     paths = [pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(tree)[0]]
-    names = [re.sub(r"\W+", "_", path).strip("_") for path in paths]
-    return [f"output_{name}" if name.isdigit() else name or "output" for name in names]
+    tensors = [path for path, leaf in zip(paths, output_leaves(program.graph), strict=True) if is_tensor(leaf)]
+    names = [re.sub(r"\W+", "_", path).strip("_") for path in tensors]
+    names = [f"output_{name}" if name[:1].isdigit() else name or "output" for name in names]
+    return distinct(names, {str(node.target) for node in program.placeholders})
+
+
+def output_leaves(graph: fx.Graph) -> list[Any]:
+    """Return what a graph returns, flat: nodes and constants."""
+    node = next(node for node in reversed(list(graph.nodes)) if node.op == "output")
+    return pytree.tree_leaves(node.args[0])
+
+
+def is_tensor(leaf: Any) -> bool:
+    """Whether an output is a tensor, not a number or None."""
+    return isinstance(leaf, fx.Node) and isinstance(leaf.meta.get("val"), Tensor)
+
+
+def distinct(names: list[str], taken: set[str]) -> list[str]:
+    """Return the names, with a number after those that are taken or were there before."""
+    taken, result = set(taken), []
+    for name in names:
+        free = name if name not in taken else next(n for i in count(1) if (n := f"{name}_{i}") not in taken)
+        taken.add(free)
+        result.append(free)
+    return result
 
 
 def plain_spec(program: Program) -> pytree.TreeSpec:

@@ -2,34 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from sparsify.registry import Entry
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sparsify.blocks import Block
-    from sparsify.program import Program
+    from sparsify.inspection import Inspection
 
 __all__ = ["print_block_list", "print_entries", "print_entry", "print_report", "print_summary"]
 
+_ROUNDS_UP = 0.999995  # 999,995 would be 1000.00k
+_OPTIONS = re.compile(r"(Options|Attributes):\n")
 
-def print_report(console: Console, report: Mapping[str, Any], command: str) -> None:
-    """Print what a run changed: one row for each quantity, before and after."""
+
+def print_report(console: Console, report: Mapping[str, Any], command: str, path: Path | None = None) -> None:
+    """Print what a run changed: one row for each quantity, before and after.
+
+    Args:
+        console: where to.
+        report: what the job returned.
+        command: what makes the same again.
+        path: where the report was written, if it was.
+    """
     console.print(_changes(report))
+    if report.get("latency"):
+        one = report["latency"]["before"]
+        threads = "1 thread" if one["threads"] == 1 else f"{one['threads']} threads"
+        console.print(
+            f"Latency in onnxruntime on {threads}, batch {one['batch']}: median of {one['runs']} runs, in turns with "
+            "the model before.",
+            style="dim",
+            highlight=False,
+        )
     for step in report["passes"]:
         removed = f": removed {', '.join(step['removed'])}" if step.get("removed") else ""
-        console.print(f"[bold]{escape(step['pass'])}[/]{escape(removed)}  [green]{_proof(step)}[/]", highlight=False)
+        console.print(f"[bold]{escape(step['pass'])}[/]{escape(removed)}, [green]{_proof(step)}[/]", highlight=False)
     for artefact in report.get("artefacts", ()):
         gap = artefact.get("largest_difference")
-        checked = "" if gap is None else f", checked: differs from the program by {gap:.1g} at most"
-        console.print(f"wrote {artefact['path']} ({_bytes(artefact['bytes'])}{checked})", highlight=False, markup=False)
+        checked = "" if gap is None else f", differs from the program by {gap:.1g} at most" if gap else ", exact"
+        text = f"wrote {artefact['path']} ({_bytes(artefact['bytes'])}{checked})"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    if path is not None:
+        console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
     for note in report["notes"]:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}", highlight=False, markup=False)
     console.print(f"again: {command}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -53,12 +79,8 @@ def _changes(report: Mapping[str, Any]) -> Table:
         dense = latency["dense_bytes"]
         table.add_row("ONNX file", _bytes(dense), _bytes(size), _change(dense, size))
         one, two = latency["before"], latency["after"]
-        table.add_row(
-            f"latency (onnxruntime, {_threads(one['threads'])})",
-            _time(one),
-            _time(two),
-            f"{one['median'] / two['median']:.2f}x faster",
-        )
+        table.add_row("latency", _time(one["median"]), _time(two["median"]), _speed(one["median"], two["median"]))
+        table.add_row("  quartiles", *(_range(x["low"], x["high"]) for x in (one, two)), "", style="dim")
     _add_scores(table, report["scores"])
     return table
 
@@ -66,33 +88,30 @@ def _changes(report: Mapping[str, Any]) -> Table:
 def _add_scores(table: Table, scores: Mapping[str, Any] | None) -> None:
     if scores is None:
         return
-    one, two = scores["before"], scores["after"]
-    if "pruned" in scores:
-        pruned = scores["pruned"]
-        change = f"{pruned['value'] - one['value']:+.4f}"
-        table.add_row(f"{one['name']} before retraining", _score(one), _score(pruned), change)
-    table.add_row(f"{one['name']} (n = {one['n']})", _score(one), _score(two), f"{two['value'] - one['value']:+.4f}")
+    one = scores["before"]
+    rows = [(f"{one['name']}, pruned", scores["pruned"])] if "pruned" in scores else []
+    for label, two in [*rows, (one["name"], scores["after"])]:
+        table.add_row(label, f"{one['value']:.4f}", f"{two['value']:.4f}", f"{two['value'] - one['value']:+.4f}")
+    if one["interval"]:
+        intervals = ("{:.3f}-{:.3f}".format(*x["interval"]) for x in (one, scores["after"]))
+        table.add_row("  95% interval", *intervals, f"n = {one['n']}", style="dim")
 
 
-def print_summary(console: Console, program: Program, cost: Mapping[str, int], name: str) -> None:
+def print_summary(console: Console, found: Inspection, name: str) -> None:
     """Print what a model is: size, inputs and outputs, and how it was captured."""
-    from sparsify.verify import signature
-
+    cost = found.cost
     console.print(
-        f"[bold]{escape(name)}[/]: {_count(cost['parameters'])} parameters, "
-        f"{_count(cost['macs'])} MACs at batch 1, {_bytes(cost['bytes'])}",
+        f"[bold]{escape(name)}[/]: {_count(cost.parameters)} parameters, {_count(cost.macs)} MACs at batch 1, "
+        f"{_bytes(cost.bytes)}",
         highlight=False,
     )
-    for node in program.placeholders:
-        console.print(
-            f"  input {node.name}: {program.spelled(_tensor(node.meta.get('val')))}", highlight=False, markup=False
-        )
-    for text in signature(program):
-        console.print(f"  output: {text}", highlight=False, markup=False)
-    batch = "any batch size" if program.dynamic_batch else "the example's batch size only"
-    console.print(f"  captured for {batch}", highlight=False)
-    for note in program.notes:
-        console.print(f"  note: {note}", markup=False)
+    for argument, kind in found.inputs.items():
+        console.print(f"  input {argument}: {kind}", highlight=False, markup=False)
+    for kind in found.outputs:
+        console.print(f"  output: {kind}", highlight=False, markup=False)
+    console.print(f"  captured for {'any batch size' if found.dynamic_batch else 'one batch size only'}")
+    for note in found.notes:
+        console.print(f"  note: {note}", highlight=False, markup=False)
 
 
 def print_block_list(console: Console, blocks: Sequence[Block], costs: Mapping[str, tuple[int, int]]) -> None:
@@ -116,46 +135,55 @@ def print_block_list(console: Console, blocks: Sequence[Block], costs: Mapping[s
     console.print(table)
 
 
-def print_entries(console: Console, entries: Iterable[Entry]) -> None:
+def print_entries(console: Console, entries: Sequence[Entry]) -> None:
     """Print passes, criteria or methods with their options and defaults."""
+    if not any(entry.options for entry in entries):
+        table = Table.grid(padding=(0, 2))
+        for entry in entries:
+            table.add_row(f"[bold]{entry.name}[/]", escape(entry.summary))
+        console.print(table)
+        return
     for entry in entries:
-        console.print(f"[bold]{entry.name}[/]  {escape(entry.summary)}", highlight=False)
+        console.print(f"[bold]{entry.name}[/]", highlight=False)
+        console.print(Padding(escape(entry.summary), (0, 0, 0, 2)), highlight=False)
         if entry.options:
             console.print(_options(entry))
 
 
-def _options(entry: Entry) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, style="dim")
-    for width in (4, None, None):
-        table.add_column(width=width)
+def _options(entry: Entry) -> Padding:
+    table = Table.grid(padding=(0, 2))
     for option in entry.options:
         default = "" if option.default in (None, "None", "()") else f"={option.default}"
-        table.add_row("", escape(f"{option.name}{default}"), escape(f"{option.help or option.type}"))
-    return table
+        text = (option.help or option.type).removesuffix(".")
+        choices = f"; one of {option.type.replace('|', ', ')}" if "|" in option.type else ""
+        table.add_row(escape(f"{option.name}{default}"), escape(text + choices), style="dim")
+    return Padding(table, (0, 0, 0, 4))
 
 
 def print_entry(console: Console, entry: Entry) -> None:
-    """Print the whole description of one pass, criterion or method."""
-    console.print(f"[bold]{entry.name}[/]\n", highlight=False)
-    console.print(entry.text, highlight=False, markup=False)
-
-
-def _tensor(value: Any) -> str:
-    if not hasattr(value, "shape"):
-        return repr(value)
-    return f"{str(value.dtype).removeprefix('torch.')}[{', '.join(map(str, value.shape))}]"
+    """Print the whole description of one pass, criterion or method, its options with their defaults."""
+    console.print(f"[bold]{entry.name}[/]", highlight=False)
+    for paragraph in entry.text.split("\n\n"):
+        console.print()
+        if _OPTIONS.match(paragraph):
+            console.print("Options:", highlight=False)
+            console.print(_options(entry))
+            continue
+        # What is indented was laid out by hand; other lines were only broken for the source file.
+        text = paragraph if re.search("^ ", paragraph, re.MULTILINE) else " ".join(paragraph.split())
+        console.print(text, highlight=False, markup=False)
 
 
 def _count(value: float) -> str:
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
+        if value >= _ROUNDS_UP * size:
             return f"{value / size:.2f}{unit}"
     return f"{value:g}"
 
 
 def _bytes(value: float) -> str:
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if value >= size:
+        if value >= _ROUNDS_UP * size:
             return f"{value / size:.2f} {unit}"
     return f"{value} B"
 
@@ -164,14 +192,18 @@ def _change(before: float, after: float) -> str:
     return f"{100 * (after - before) / before:+.1f}%" if before else ""
 
 
-def _time(latency: Mapping[str, Any]) -> str:
-    return f"{latency['median']:.3g} ms ({latency['low']:.3g} to {latency['high']:.3g})"
+def _time(milliseconds: float) -> str:
+    for unit, size in (("s", 1e3), ("ms", 1.0)):
+        if milliseconds >= size:
+            return f"{milliseconds / size:.2f} {unit}"
+    return f"{1e3 * milliseconds:.1f} µs"
 
 
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
+def _range(low: float, high: float) -> str:
+    """Write two times with one unit."""
+    first, second = _time(low), _time(high)
+    return f"{first.split()[0]}-{second}" if first.split()[1] == second.split()[1] else f"{first}-{second}"
 
 
-def _score(score: Mapping[str, Any]) -> str:
-    interval = score["interval"]
-    return f"{score['value']:.4f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+def _speed(before: float, after: float) -> str:
+    return f"{before / after:.2f}x faster" if after <= before else f"{after / before:.2f}x slower"

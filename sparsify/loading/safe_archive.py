@@ -1,4 +1,4 @@
-"""Zip archives that torch wrote: is one whole, and can torch.export rebuild the graph inside without running its code?
+"""`.pt2` archives: can torch.export rebuild the graph inside without running code of the file?
 
 `torch.export.load` (2.13) runs code from many places of a `.pt2` archive: pickled example inputs, weights and constants
 marked `use_pickle`, custom objects, compiled libraries, and texts of the graph's JSON (safe_graph.py). So everything in
@@ -8,27 +8,26 @@ the archive is looked at first, through the same reader and the same open file t
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import json
+import logging
 import math
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sparsify.errors import InputError, UntrustedError
-from sparsify.safe_graph import LABEL, offences
-from sparsify.safe_pickle import UNREADABLE, WAYS_OUT, brief, load_plain, only
+from sparsify.loading.safe_graph import LABEL, offences
+from sparsify.loading.safe_pickle import WAYS_OUT, brief, load_plain, only
+from sparsify.loading.safe_zip import Archive, entries, open_archive
+from sparsify.program import HISTORY
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["Archive", "entries", "open_archive", "read_exported"]
+__all__ = ["read_exported"]
 
-_MOST_ENTRIES = 100_000
-_MOST_TEXT = 256 * 2**20  # bytes of JSON or pickle: a hundred times what the largest models need
 _EMPTY_VIEW = 2**26  # elements that a tensor may have beyond what its bytes hold (an expanded buffer)
 
 _ENTRY = re.compile(
@@ -42,82 +41,10 @@ _PAYLOADS = {
     "data/weights/": ("data/weights/model_weights_config.json", re.compile(r"weight_\d+")),
     "data/constants/": ("data/constants/model_constants_config.json", re.compile(r"tensor_\d+")),
 }
+_HISTORY = "extra/sparsify.json"
 _OLD_MODEL = "serialized_exported_program.json"
 _OUTPUT_MODULE = re.compile(r"\\\"(transformers\.(?:modeling_outputs|models\.\w+\.modeling_\w+))\.\w+\\\"")
 _OPERATORS_OF = {"torchvision": "torchvision", "transformers": "transformers.integrations.moe"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Archive:
-    """An archive whose directory has been checked: names without their common folder, and sizes in bytes."""
-
-    path: Path
-    file: IO[bytes]
-    reader: Any
-    sizes: dict[str, int]
-
-    def read(self, name: str) -> bytes:
-        """Return the bytes of a text or pickle entry.
-
-        Raises:
-            InputError: there is no such entry, it is too large to be text, or its bytes are damaged.
-        """
-        if self.sizes.get(name, _MOST_TEXT + 1) > _MOST_TEXT:
-            what = "is too large" if name in self.sizes else "is missing"
-            raise InputError(f"{self.path} is damaged: its entry {name} {what}. Save the file again.")
-        try:
-            return bytes(self.reader.get_record(name))
-        except UNREADABLE as error:
-            raise InputError(f"{self.path} is damaged: its entry {name} cannot be read ({brief(error)}).") from error
-
-
-def entries(file: IO[bytes], path: Path) -> list[zipfile.ZipInfo]:
-    """Return the directory of a zip file that could have been written by torch: nothing overlaps or is compressed.
-
-    Raises:
-        InputError: the directory is damaged, or entries claim more bytes than the file has.
-    """
-    file.seek(0)
-    try:
-        infos = zipfile.ZipFile(file).infolist()
-    except (*UNREADABLE, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is a damaged or incomplete zip archive: {brief(error)}. Copy it again.") from error
-    names = [info.filename.casefold() for info in infos]
-    if len(infos) > _MOST_ENTRIES or len(set(names)) < len(names):
-        raise InputError(f"{path} has {len(infos)} zip entries, too many or of the same name; torch did not write it.")
-    end = file.seek(0, 2)
-    for info in sorted(infos, key=lambda info: info.header_offset, reverse=True):
-        if info.header_offset + 30 + len(info.filename) + info.compress_size > end:
-            raise InputError(f"{path} is damaged: its entry {info.filename!r:.100} overlaps what follows it.")
-        end = info.header_offset
-    return infos
-
-
-def open_archive(file: IO[bytes], path: Path) -> Archive:
-    """Open a checked zip file with torch's reader, and see that both readers find the same in it.
-
-    Raises:
-        InputError: entries are compressed, the readers disagree, or torch's reader cannot open the file.
-    """
-    import torch
-
-    infos = entries(file, path)
-    if packed := next((info for info in infos if info.compress_type != zipfile.ZIP_STORED), None):
-        raise InputError(
-            f"{path} has the compressed entry {packed.filename!r:.100}; torch stores tensors as they are. "
-            "If the archive was packed again with a zip tool, unpack it and zip it with compression level 0."
-        )
-    folder = infos[0].filename.partition("/")[0] + "/" if infos else ""
-    expected = {info.filename.removeprefix(folder): info.file_size for info in infos}
-    file.seek(0)
-    try:
-        reader = torch._C.PyTorchFileReader(file)
-        found = {name: int(reader.get_record_size(name)) for name in reader.get_all_records()}
-    except UNREADABLE as error:
-        raise InputError(f"{path} is not an archive that torch can read: {brief(error)}.") from error
-    if found != expected:
-        raise InputError(f"{path} is damaged: two zip readers find different entries in it. Save the file again.")
-    return Archive(path, file, reader, found)
 
 
 def read_exported(file: IO[bytes], path: Path, *, trust: bool) -> ExportedProgram:
@@ -146,12 +73,24 @@ def read_exported(file: IO[bytes], path: Path, *, trust: bool) -> ExportedProgra
         _import_owners(archive.read(_MODEL))
     file.seek(0)
     try:
-        return _load(file, trust)
+        exported = _load(file, trust)
     except Exception as error:
         raise InputError(
             f"{path} holds a graph that torch cannot rebuild: {brief(error)}. If it needs operators of another "
             "package, import that first and load from Python; if another version of torch wrote it, export it again."
         ) from error
+    if not old and _HISTORY in archive.sizes:
+        exported.graph_module.meta[HISTORY] = _history(archive)
+    return exported
+
+
+def _history(archive: Archive) -> tuple[str, ...]:
+    """Return the passes that sparsify wrote beside the graph."""
+    document = _json(archive, _HISTORY)
+    passes = document.get("passes") if isinstance(document, dict) else None
+    if not isinstance(passes, list) or not all(isinstance(item, str) for item in passes):
+        raise InputError(f"{archive.path} is damaged: its entry {_HISTORY} does not hold the passes of a program.")
+    return tuple(passes)
 
 
 def _refusal(path: Path, problem: str) -> str:
@@ -162,11 +101,24 @@ def _load(file: IO[bytes], trust: bool) -> ExportedProgram:
     import torch
     from torch.export.pt2_archive import _package
 
-    if trust:
-        return torch.export.load(file)
-    # Not torch.export.load: when this fails, that one reads the file again as an old archive, through pickle.
-    with only({}):
-        return _package.load_pt2(file).exported_programs["model"]
+    with _quiet("torch.export"), _quiet("torch._export"):
+        if trust:
+            return torch.export.load(file)
+        # Not torch.export.load: when this fails, that one reads the file again as an old archive, through pickle.
+        with only({}):
+            return _package.load_pt2(file).exported_programs["model"]
+
+
+@contextlib.contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    """Keep torch from printing whole tracebacks of what it then tries in another way."""
+    found = logging.getLogger(logger)
+    level = found.level
+    found.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        found.setLevel(level)
 
 
 def _import_owners(model: bytes) -> None:
@@ -175,7 +127,7 @@ def _import_owners(model: bytes) -> None:
     owners = set(_OUTPUT_MODULE.findall(text))
     owners |= {module for namespace, module in _OPERATORS_OF.items() if f"torch.ops.{namespace}." in text}
     for owner in sorted(owners):
-        with contextlib.suppress(ImportError):  # torch then names what it misses
+        with contextlib.suppress(ImportError, RuntimeError):  # torch then names what it misses
             importlib.import_module(owner)
 
 
@@ -229,9 +181,12 @@ def _input_problems(archive: Archive) -> Iterator[str]:
 
 def _strange_keys(inputs: Any) -> Iterator[str]:
     """Yield the keys of example inputs that cannot be written into a module's source as they are."""
-    pending = [inputs]
+    pending, seen = [inputs], set()
     while pending:
         value = pending.pop()
+        if id(value) in seen:  # data may share parts of itself many times
+            continue
+        seen.add(id(value))
         if isinstance(value, dict):
             yield from (key for key in value if not isinstance(key, int) and not LABEL.fullmatch(str(key)))
             pending.extend(value.values())

@@ -130,4 +130,4 @@ def _wanted_shape(node: fx.Node) -> str:
     value = node.meta.get("val")
     if not isinstance(value, Tensor):
         return type(value).__name__
-    return "x".join(str(size) for size in value.shape) or "a scalar"
+    return "x".join(str(size) if isinstance(size, int) else "?" for size in value.shape) or "a scalar"

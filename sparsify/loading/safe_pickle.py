@@ -17,12 +17,13 @@ import pickle
 import pickletools
 import re
 import struct
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from sparsify.errors import InputError, UntrustedError
-from sparsify.safe_module import build, inert_globals
+from sparsify.loading.safe_module import build, inert_globals
 
 __all__ = ["UNREADABLE", "WAYS_OUT", "brief", "load", "load_plain", "load_trusted", "only", "scan"]
 
@@ -95,7 +96,7 @@ def load(file: IO[bytes], path: Path, pickled: bytes | None) -> Any:
     file.seek(0)
     names = scan(file, path, pickles=_PICKLES_WITHOUT_ZIP) if pickled is None else scan(pickled, path)
     try:
-        return _load(file, path, names, known)
+        return _load(file, path, names, known, "cpu")
     except UntrustedError as error:
         raise UntrustedError(f"{path} could run code when it is loaded: {error}. {WAYS_OUT}") from error
 
@@ -138,7 +139,8 @@ def load_plain(data: bytes, path: Path) -> Any:
         pickled = torch._C.PyTorchFileReader(io.BytesIO(data)).get_record("data.pkl")
     except UNREADABLE as error:
         raise InputError(f"{path} is damaged: {brief(error)}. {_AGAIN}") from error
-    return _load(io.BytesIO(data), path, scan(pickled, path), {})
+    # As torch.export.load calls it, without a map: when that call fails, it unpickles the same bytes without limits.
+    return _load(io.BytesIO(data), path, scan(pickled, path), {}, None)
 
 
 @contextlib.contextmanager
@@ -162,10 +164,10 @@ def brief(error: BaseException) -> str:
     lines = [line.strip() for line in text.partition("Check the documentation")[0].splitlines() if line.strip()]
     # torch puts a whole traceback into some messages; its last line is the cause.
     line = lines[-1 if "Traceback" in text else 0] if lines else type(error).__name__
-    return line.rstrip(".") if len(line) <= 300 else f"{line[:300]}..."
+    return line.rstrip(".") if len(line) <= 200 else f"{line[:200]} [...]"
 
 
-def _load(file: IO[bytes], path: Path, names: list[str], known: Mapping[str, Any]) -> Any:
+def _load(file: IO[bytes], path: Path, names: list[str], known: Mapping[str, Any], place: str | None) -> Any:
     import torch
 
     if strange := [name for name in names if not _is_plain(name) and name not in known]:
@@ -173,14 +175,21 @@ def _load(file: IO[bytes], path: Path, names: list[str], known: Mapping[str, Any
         raise UntrustedError(f"it uses {', '.join(strange[:3])}{more}, which is neither a tensor nor part of torch.nn")
     file.seek(0)
     try:
-        with only(known):
-            tree = torch.load(file, map_location="cpu", weights_only=True)
+        with only(known), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols: it reads them or it does not
+            tree = torch.load(file, map_location=place, weights_only=True)
         return build(tree)
     except pickle.UnpicklingError as error:
         raise UntrustedError(_refusal(brief(error))) from error
+    except UntrustedError:
+        raise
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}. {_AGAIN}") from error
     except RecursionError as error:
         raise InputError(f"{path} is nested too deeply to be a model. {_AGAIN}") from error
     except UNREADABLE as error:
+        if "deserialize object on" in str(error):
+            raise InputError(f"{path} has tensors of another device: {brief(error)}. Save it from the CPU.") from error
         raise InputError(f"{path} is damaged or was not written by torch.save: {brief(error)}. {_AGAIN}") from error
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sparsify.safe_expression import guard_problem, size_problem
+from sparsify.loading.safe_expression import guard_problem, size_problem
 
 __all__ = ["LABEL", "offences"]
 

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sparsify.errors import InputError, UntrustedError
-from sparsify.safe_graph import LABEL
+from sparsify.loading.safe_graph import LABEL
 
 if TYPE_CHECKING:
     import torch
@@ -92,10 +92,10 @@ def build(tree: Any) -> Any:
         tree: what a restricted unpickler returned: containers, tensors, plain values, inert modules.
 
     Raises:
-        UntrustedError: a module carries code or hides a method; the message begins with what was found.
-        InputError: a module lacks what every module has.
+        UntrustedError: a module carries code or hides a method; the message is only what was found.
+        InputError: a module lacks what every module has; the message is only what was found.
     """
-    return _Builder().value(tree, "the file")
+    return _Builder().value(tree, "its content")
 
 
 class _Builder:

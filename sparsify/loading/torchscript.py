@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from sparsify.errors import InputError
-from sparsify.safe_pickle import brief
+from sparsify.loading.safe_pickle import brief
 
 __all__ = ["convert", "read_script"]
 

@@ -1,0 +1,142 @@
+import json
+
+import pytest
+import torch
+from helpers.models import ConvNet, Net, equal_leaves, images, linear, rows, run, state, train, trains_like
+from torch import nn
+
+import sparsify as sp
+from sparsify.capture import from_exported
+from sparsify.errors import ExportError
+from sparsify.export import archive
+from sparsify.export.archive import save
+
+
+def reloaded(program, path):
+    extra = {"sparsify.json": ""}
+    report = save(program, path)
+    assert report["bytes"] == path.stat().st_size
+    assert report["largest_difference"] == 0
+    return from_exported(torch.export.load(path, extra_files=extra)), json.loads(extra["sparsify.json"])
+
+
+def same_state(one, other):
+    a, b = state(one.module()), state(other.module())
+    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def test_the_round_trip_keeps_every_bit(tmp_path):
+    program = sp.capture(ConvNet(), (images(),)).applied("layer-prune:count=2")
+    module = program.module(training=True)
+    train(module, [images()])
+    program = program.with_state(module)
+    again, extra = reloaded(program, tmp_path / "m.pt2")
+    assert str(again) == str(program)
+    assert same_state(again, program)
+    assert again.module().state_dict().keys() == program.module().state_dict().keys()
+    assert torch.equal(again.example.args[0], program.example.args[0])
+    assert equal_leaves(run(again.module(), [images(5)]), run(program.module(), [images(5)]))
+    assert extra == {"version": sp.__version__, "passes": ["layer-prune:count=2"]}
+
+
+def test_a_reloaded_program_trains_like_the_model(tmp_path):
+    model = ConvNet()
+    again, _ = reloaded(sp.capture(model, (images(4),)), tmp_path / "m.pt2")
+    assert trains_like(again, model, [images(4)])
+    module = again.module(training=True)
+    assert not equal_leaves(run(module, [images()], seed=0), run(module, [images()], seed=1))
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4, bias=False), nn.Linear(4, 4)
+        self.b.weight = self.a.weight
+        self.norm = self.again = nn.BatchNorm1d(4)
+        self.register_buffer("table", torch.ones(4), persistent=False)
+        self.constant = torch.full((4,), 2.0)
+
+    def forward(self, x):
+        return self.again(self.b(self.norm(self.a(x)))) + self.table * self.constant
+
+
+def test_ties_and_transient_buffers(tmp_path):
+    model = Tied()
+    program = sp.capture(model, (rows(),))
+    again, _ = reloaded(program, tmp_path / "m.pt2")
+    assert again.aliases == program.aliases
+    assert again.transient == program.transient == {"table", "constant"}
+    assert list(again.parameters) == list(program.parameters)
+    assert same_state(again, program)
+    assert trains_like(again, model, [rows()])
+    module = again.module()
+    assert module.get_parameter("b.weight") is module.get_parameter("a.weight")
+
+
+def test_frozen_parameters_stay_frozen(tmp_path):
+    model = ConvNet()
+    model.conv.requires_grad_(False)
+    again, _ = reloaded(sp.capture(model, (images(),)), tmp_path / "m.pt2")
+    assert not again.parameters["conv.weight"].requires_grad
+    assert again.parameters["head.weight"].requires_grad
+
+
+def test_keyword_inputs_and_constants(tmp_path):
+    class Model(nn.Module):
+        def forward(self, x, *, scale, more):
+            return x * scale + more["a"]
+
+    kwargs = {"scale": 2.5, "more": {"a": rows(seed=2)}}
+    again, _ = reloaded(sp.capture(Model(), (rows(),), kwargs), tmp_path / "m.pt2")
+    assert torch.equal(again.module()(rows(), **kwargs), Model()(rows(), **kwargs))
+
+
+def test_classes_of_the_models_output_become_dictionaries(tmp_path):
+    from transformers.modeling_outputs import BaseModelOutput
+
+    model = Net(lambda s, x: BaseModelOutput(last_hidden_state=s.l(x), hidden_states=(x, s.l(x))), **linear())
+    program = sp.capture(model, (rows(),))
+    again, _ = reloaded(program, tmp_path / "m.pt2")
+    output = again.module()(rows())
+    assert type(output) is dict
+    assert type(output["hidden_states"]) is tuple
+    assert equal_leaves(run(again.module(), [rows()]), run(program.module(), [rows()]))
+    assert isinstance(program.module()(rows()), BaseModelOutput)
+    assert b"transformers" not in (tmp_path / "m.pt2").read_bytes()
+
+
+def test_a_fixed_batch_stays_fixed(tmp_path):
+    again, _ = reloaded(sp.capture(ConvNet(), (images(),), dynamic_batch=False), tmp_path / "m.pt2")
+    assert not again.dynamic_batch
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_types(tmp_path, dtype):
+    program = sp.capture(nn.Linear(4, 4).to(dtype), (rows().to(dtype),))
+    assert same_state(reloaded(program, tmp_path / "m.pt2")[0], program)
+
+
+def test_an_example_of_one_row(tmp_path):
+    again, _ = reloaded(sp.capture(ConvNet(), (images(1),)), tmp_path / "m.pt2")
+    assert again.dynamic_batch
+    assert again.example.args[0].shape[0] == 1
+
+
+def test_what_cannot_be_written_is_refused_and_nothing_appears(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no such thing\nand advice for developers")
+
+    monkeypatch.setattr(torch.export, "save", fail)
+    with pytest.raises(ExportError, match=r"cannot be written as .pt2: RuntimeError: no such thing.$"):
+        save(sp.capture(ConvNet(), (images(),)), tmp_path / "m.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_computes_something_else_does_not_appear(tmp_path, monkeypatch):
+    program = sp.capture(ConvNet(), (images(),))
+    other = sp.capture(ConvNet(), (images(),))
+    monkeypatch.setattr(archive, "from_exported", lambda exported: other)
+    with pytest.raises(Exception, match="outputs differ") as caught:
+        save(program, tmp_path / "m.pt2")
+    assert caught.value.exit_status == 3
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,65 @@
+import json
+
+import pytest
+import torch
+from helpers.models import ConvNet, equal_leaves, images, rows, run, train
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+import sparsify as sp
+from sparsify.errors import ExportError, InputError
+from sparsify.export import checkpoint
+from sparsify.export.checkpoint import save_state
+
+
+def test_the_users_model_loads_it(tmp_path):
+    program = sp.capture(ConvNet(), (images(),))
+    module = program.module(training=True)
+    train(module, [images()])
+    program = program.with_state(module)
+    assert save_state(program, tmp_path / "m.safetensors")["bytes"] == (tmp_path / "m.safetensors").stat().st_size
+    model = ConvNet()
+    model.load_state_dict(load_file(tmp_path / "m.safetensors"))
+    assert equal_leaves(run(model.eval(), [images()]), run(program.module(), [images()]))
+
+
+def test_ties_are_written_once_and_transient_buffers_not(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    model[1].weight = model[0].weight
+    model[0].register_buffer("table", torch.ones(4), persistent=False)
+    save_state(sp.capture(model, (rows(),)), tmp_path / "m.safetensors")
+    assert load_file(tmp_path / "m.safetensors").keys() == {"0.weight"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_bit_is_kept(tmp_path, dtype):
+    model = nn.Linear(4, 4).to(dtype)
+    model.weight.data[0, 0] = float("nan")
+    model.weight.data = model.weight.data.T
+    save_state(sp.capture(model, (rows().to(dtype),)), tmp_path / "m.safetensors")
+    found = load_file(tmp_path / "m.safetensors")["weight"]
+    assert found.dtype == dtype
+    assert torch.equal(found.isnan(), model.weight.isnan())
+    assert torch.equal(found.nan_to_num(), model.weight.nan_to_num())
+
+
+def test_metadata(tmp_path):
+    program = sp.capture(ConvNet(), (images(),)).applied("shrink")
+    save_state(program, tmp_path / "m.safetensors")
+    with safe_open(tmp_path / "m.safetensors", "pt") as file:
+        assert file.metadata()["sparsify.version"] == sp.__version__
+        assert json.loads(file.metadata()["sparsify.passes"]) == ["shrink"]
+
+
+def test_what_reads_back_different_does_not_appear(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "load_file", lambda path: {n: v + 1 for n, v in load_file(path).items()})
+    with pytest.raises(ExportError, match=r"reads back different") as caught:
+        save_state(sp.capture(ConvNet(), (images(),)), tmp_path / "m.safetensors")
+    assert caught.value.exit_status == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_that_cannot_be_written(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        save_state(sp.capture(ConvNet(), (images(),)), tmp_path / "gone" / "m.safetensors")

@@ -1,0 +1,254 @@
+import functools
+import hashlib
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from helpers.command import example, small_program, small_resnet, sparsify, write_model
+from safetensors.torch import load_file
+from torch import nn
+
+import sparsify as sp
+from sparsify import job, latency
+from sparsify.capture import capture
+from sparsify.errors import GateError, InputError, UsageError
+from sparsify.job import ENDINGS, Job, check_outputs
+from sparsify.recipe import Recipe
+
+WHOLE = (
+    *("--pass", "layer-prune:count=2,criterion=oracle", "--task", "digits", "--retrain", "fine-tune:steps=5it"),
+    *("-o", "small.onnx", "-o", "small.pt2", "-o", "small.safetensors", "--report", "report.json", "--seed", "3"),
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("job"))
+
+
+def test_a_job_without_outputs_is_a_report(model):
+    stages = []
+    report = Job(model, Recipe(("layer-prune:count=1,criterion=magnitude",)), stage=stages.append).run()
+    assert report["recipe"] == {"passes": ["layer-prune:count=1"], "seed": 0}
+    assert report["model"] == str(model)
+    assert report["artefacts"] == []
+    assert report["latency"] is None
+    assert report["seconds"] >= report["load_seconds"] > 0
+    assert json.loads(json.dumps(report)) == report
+    assert stages == [f"loading {model}", "running passes"]
+
+
+def test_state_dict_and_report_are_written(model, tmp_path):
+    outputs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    report = Job(model, Recipe(("layer-prune",)), outputs, tmp_path / "r.json").run()
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+    assert [(item["path"], item["bytes"]) for item in report["artefacts"]] == [
+        (str(path), path.stat().st_size) for path in outputs
+    ]
+    assert json.loads((tmp_path / "r.json").read_text()) == report
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors", "r.json"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "max_drop", "message"),
+    [
+        (Recipe(("layer-prun",)), None, "There is no pass 'layer-prun'"),
+        (Recipe(retrain="fine-tune"), None, "--retrain needs data and a loss"),
+        (Recipe(retrain="fine-tune:steps=x", task="digits"), None, "'x' is not a number of steps"),
+        (Recipe(("layer-prune",)), 0.1, "--max-drop compares scores"),
+        (Recipe(("layer-prune",), task="nothing"), None, "no built-in task 'nothing'"),
+    ],
+)
+def test_what_is_wrong_fails_before_the_model_is_read(recipe, max_drop, message):
+    with pytest.raises(UsageError, match=message):
+        Job(Path("this file is never opened.pt"), recipe, max_drop=max_drop).run()
+
+
+def test_outputs_are_checked_before_any_work(tmp_path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"")
+    check_outputs([tmp_path / f"x{ending}" for ending in ENDINGS], tmp_path / "r.json", model)
+    for wrong, message in [("x.bin", "ending"), ("x", "ending"), ("model.onnx", "never overwritten")]:
+        with pytest.raises(UsageError, match=message):
+            check_outputs([tmp_path / wrong], None, model)
+    for wrong, message in [("no/x.onnx", "does not exist"), ("folder.onnx", "is a folder")]:
+        (tmp_path / "folder.onnx").mkdir(exist_ok=True)
+        with pytest.raises(InputError, match=message):
+            check_outputs([tmp_path / wrong], None, model)
+    with pytest.raises(UsageError, match=r"written as \.json"):
+        check_outputs([], tmp_path / "r.yaml", model)
+    with pytest.raises(InputError, match="does not exist"):
+        check_outputs([], tmp_path / "no" / "r.json", model)
+
+
+def test_the_gate_lets_through_what_falls_by_no_more(model):
+    def gate(before, after, limit):
+        scores = {
+            "before": {"name": "accuracy", "value": before},
+            "after": {"name": "accuracy", "value": after},
+        }
+        Job(model, Recipe(), max_drop=limit)._gate({"scores": scores})
+
+    gate(0.9, 0.85, 0.06)
+    gate(0.9, 0.95, 0.0)
+    with pytest.raises(
+        GateError, match=r"accuracy fell by 0.1000, more than --max-drop 0.05 .*: 0.9000 before, 0.8000"
+    ):
+        gate(0.9, 0.8, 0.05)
+    with pytest.raises(GateError):
+        gate(0.9, float("nan"), 0.05)
+
+
+@pytest.mark.parametrize("broken", ["save_state", "write_json"])
+def test_a_run_that_fails_keeps_the_old_files(model, tmp_path, monkeypatch, broken):
+    output, report = tmp_path / "old.safetensors", tmp_path / "old.json"
+    output.write_bytes(b"old")
+    report.write_bytes(b"old")
+
+    def fail(*arguments):
+        raise InputError("The disk is full.")
+
+    monkeypatch.setattr(job, broken, fail)
+    with pytest.raises(InputError):
+        Job(model, Recipe(("layer-prune",)), [output], report).run()
+    assert report.read_bytes() == b"old"
+    assert (output.read_bytes() == b"old") == (broken == "save_state")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old.json", "old.safetensors"]
+
+
+def test_latency_is_measured_beside_the_model_before(model, tmp_path, monkeypatch):
+    measured = []
+
+    def fake(files, feeds):
+        measured.append(([Path(file).name for file in files], [feed["images"].shape for feed in feeds]))
+        return [job_latency(4.0), job_latency(3.0)]
+
+    monkeypatch.setattr(job, "measure", fake)
+    monkeypatch.setattr(job, "export_onnx", lambda program, path, metadata=None: {"bytes": 10})
+    report = Job(model, Recipe(("layer-prune",)), [tmp_path / "a.onnx", tmp_path / "b.onnx"]).run()
+    assert measured == [(["dense.onnx", "a.onnx"], [(1, 1, 8, 8), (1, 1, 8, 8)])]
+    assert report["latency"]["dense_bytes"] == 10
+    assert [report["latency"][when]["median"] for when in ("before", "after")] == [4.0, 3.0]
+
+
+def job_latency(median):
+    from sparsify.latency import Latency
+
+    return Latency(median, median, median, 15, 1, 1)
+
+
+def test_one_example_keeps_what_has_no_batch():
+    class Model(nn.Module):
+        def forward(self, x, table):
+            return x @ table
+
+    program = capture(Model(), (torch.randn(6, 3), torch.randn(3, 4)))
+    x, table = job.one_example(program)
+    assert (x.shape, table.shape) == ((1, 3), (3, 4))
+    fixed = capture(small_resnet(), (example(),), dynamic_batch=False)
+    assert job.one_example(fixed)[0].shape == (2, 1, 8, 8)
+    assert job.one_example(small_program())[0].shape == (1, 1, 8, 8)
+
+
+def test_a_report_is_written_whole(tmp_path):
+    path = tmp_path / "r.json"
+    job.write_json(path, {"a": [1]})
+    assert path.read_text() == '{\n  "a": [\n    1\n  ]\n}\n'
+    with pytest.raises(TypeError):
+        job.write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": [1]}
+
+
+@pytest.fixture(scope="module")
+def folder(model):
+    """Where the commands run."""
+    return model.parent
+
+
+@pytest.fixture(scope="module")
+def ran(folder):
+    """The whole job by the command, twice: as written, and as its last line says, in JSON."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(job, "measure", functools.partial(latency.measure, seconds=0))
+        digest = hashlib.sha256((folder / "model.pt2").read_bytes()).digest()
+        first = sparsify("model.pt2", *WHOLE)
+        files = {path.name: path.read_bytes() for path in folder.glob("small.*")}
+        again = first.out.splitlines()[-1].removeprefix("again: ")
+        second = sparsify(*shlex.split(again)[1:], "--report", "report.json", "--json")
+        assert hashlib.sha256((folder / "model.pt2").read_bytes()).digest() == digest
+    return first, second, files
+
+
+def initializers(data):
+    model = onnx.load_from_string(data)
+    return {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
+
+
+def test_the_whole_job_succeeds_and_says_what_changed(ran):
+    first, _, _ = ran
+    assert (first.status, first.err) == (0, "")
+    assert "layer-prune:count=2,criterion=oracle: removed layer" in first.out
+    labels = [line.split("  ")[0] for line in first.out.splitlines()]
+    assert {"parameters", "non-zeros", "MACs (batch 1)", "ONNX file", "latency", "accuracy, pruned"} <= set(labels)
+    for name in ("small.onnx", "small.pt2", "small.safetensors", "report.json"):
+        assert f"wrote {name}" in first.out
+
+
+def test_the_model_that_is_written_is_smaller_and_runs(ran, folder):
+    _, _, files = ran
+    values = sum(value.size for value in initializers(files["small.onnx"]).values())
+    assert values < sum(value.numel() for value in small_resnet().parameters())
+    session = onnxruntime.InferenceSession(files["small.onnx"])
+    images = np.concatenate([example().numpy()] * 3)
+    (found,) = session.run(None, {"images": images})
+    with torch.no_grad():
+        expected = sp.load(folder / "small.pt2").module()(torch.from_numpy(images))
+    assert found.shape == (6, 10)
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)  # another runtime rounds
+
+
+def test_every_format_holds_the_same_weights(ran, folder):
+    loaded = sp.load(folder / "small.pt2")
+    assert (folder / "small.safetensors").read_bytes() == ran[2]["small.safetensors"]
+    state = load_file(folder / "small.safetensors")
+    assert set(loaded.parameters) <= set(state)
+    assert all(torch.equal(value, state[name]) for name, value in loaded.parameters.items())
+
+
+def test_the_line_again_gives_the_same_files(ran, folder):
+    _, second, files = ran
+    assert second.status == 0
+    old, new = initializers(files["small.onnx"]), initializers((folder / "small.onnx").read_bytes())
+    assert old.keys() == new.keys()
+    assert all(np.array_equal(old[name], new[name]) for name in old)
+
+
+def test_json_is_the_report_and_nothing_else(ran, folder):
+    _, second, _ = ran
+    report = json.loads(second.out)
+    assert report == json.loads((folder / "report.json").read_text())
+    assert report["recipe"] == {
+        "passes": ["layer-prune:count=2,criterion=oracle"],
+        "retrain": "fine-tune:steps=5it",
+        "task": "digits",
+        "seed": 3,
+    }
+    assert report["schema"] == 1
+    assert list(report["scores"]) == ["before", "pruned", "after"]
+    assert [artefact["path"] for artefact in report["artefacts"]] == ["small.onnx", "small.pt2", "small.safetensors"]
+    assert report["after"]["parameters"] < report["before"]["parameters"]
+    assert second.err == ""
+
+
+def test_the_file_says_how_it_was_made(ran):
+    _, second, files = ran
+    properties = {item.key: item.value for item in onnx.load_from_string(files["small.onnx"]).metadata_props}
+    assert json.loads(properties["sparsify.recipe"]) == json.loads(second.out)["recipe"]
+    assert json.loads(properties["sparsify.passes"]) == ["layer-prune:count=2,criterion=oracle"]
+    assert properties["sparsify.version"] == sp.__version__

@@ -1,0 +1,70 @@
+import statistics
+import sys
+from types import SimpleNamespace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from sparsify import latency
+from sparsify.latency import Latency, measure
+
+
+class FakeSession:
+    """Writes down who ran; advances a clock by a time of its own in place of computing."""
+
+    calls: ClassVar[list] = []
+    clock = 0.0
+
+    def __init__(self, path, options, providers):
+        self.path, self.options, self.providers = path, options, providers
+
+    def get_inputs(self):
+        return [SimpleNamespace(name="x")]
+
+    def run(self, names, feed):
+        assert list(feed) == ["x"]
+        FakeSession.calls.append(self.path)
+        FakeSession.clock += {"slow.onnx": 4e-3, "fast.onnx": 1e-3}[self.path]
+
+
+@pytest.fixture(autouse=True)
+def onnxruntime(monkeypatch):
+    FakeSession.calls, FakeSession.clock = [], 0.0
+    fake = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=FakeSession)
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: FakeSession.clock))
+
+
+FEED = {"x": np.zeros((3, 2), np.float32), "not read": np.zeros(1)}
+
+
+def test_every_file_gets_its_own_times():
+    slow, fast = measure(["slow.onnx", "fast.onnx"], [FEED, FEED], seconds=0)
+    assert (slow.median, fast.median) == (pytest.approx(4), pytest.approx(1))
+    assert slow.low <= slow.median <= slow.high
+    assert slow.runs == fast.runs == 15
+    assert slow.batch == 3
+    assert slow.threads == fast.threads >= 1
+
+
+def test_files_run_in_turns_after_warming_up():
+    measure(["slow.onnx", "fast.onnx"], [FEED, FEED], seconds=0)
+    warm, timed = FakeSession.calls[:10], FakeSession.calls[10:]
+    assert warm == ["slow.onnx"] * 5 + ["fast.onnx"] * 5
+    assert timed == ["slow.onnx", "fast.onnx"] * 15
+
+
+def test_more_time_means_more_runs_but_not_without_end():
+    (some,) = measure(["slow.onnx"], [FEED], seconds=0.4)
+    assert 99 <= some.runs <= 101  # the clock is a float
+    (most,) = measure(["fast.onnx"], [FEED], seconds=1000)
+    assert most.runs == 500
+
+
+def test_quartiles():
+    samples = [1.0, 2.0, 3.0, 4.0, 100.0]
+    found = latency._summary(samples, {"x": np.zeros(())}, 2)
+    low, median, high = statistics.quantiles(samples, n=4)
+    assert found == Latency(median, low, high, runs=5, threads=2, batch=1)
+    assert found.as_dict() == {"median": 3.0, "low": low, "high": high, "runs": 5, "threads": 2, "batch": 1}

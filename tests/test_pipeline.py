@@ -1,0 +1,109 @@
+import json
+
+import pytest
+import torch
+from helpers.command import example, small_program
+from torch import nn
+
+from sparsify.capture import capture
+from sparsify.cost import cost
+from sparsify.errors import UsageError
+from sparsify.pipeline import Result, execute, retrain, run, score
+from sparsify.program import Program
+from sparsify.task import Score, resolve
+
+
+@pytest.fixture(scope="module")
+def program():
+    return small_program()
+
+
+def test_run_reports_what_it_did(program):
+    result = run(program, ["layer-prune:blocks=layer2.1"], seed=3)
+    assert isinstance(result, Result)
+    assert isinstance(result.program, Program)
+    report = result.report
+    assert report["pipeline"] == ["layer-prune:blocks=layer2.1"]
+    assert report["seed"] == 3
+    assert report["before"] == cost(program).as_dict()
+    assert report["after"] == cost(result.program).as_dict()
+    (step,) = report["passes"]
+    assert (step["pass"], step["removed"], step["contract"]) == ("layer-prune:blocks=layer2.1", ["layer2.1"], "lossy")
+    assert step["seconds"] >= 0 <= step["verify_seconds"]
+    assert (report["score"], report["scores"], report["retrain"]) == (None, None, None)
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_the_program_that_is_given_stays(program):
+    text, state = str(program), {name: value.clone() for name, value in program.parameters.items()}
+    execute(program, ["layer-prune"], "fine-tune:steps=2it", "digits", 0)
+    assert str(program) == text
+    assert all(torch.equal(value, program.parameters[name]) for name, value in state.items())
+
+
+def test_a_task_scores_before_and_after(program):
+    report = run(program, ["layer-prune"], task="digits").report
+    scores = report["scores"]
+    assert set(scores) == {"before", "after"}
+    assert scores["before"] == score(program, resolve("digits"))
+    assert report["score"] == scores["after"]["value"]
+    assert (scores["after"]["name"], scores["after"]["n"]) == ("accuracy", 450)
+    assert run(program, [], task=resolve("digits")).report["score"] == scores["before"]["value"]
+
+
+def test_retrain_alone_has_no_pruned_score(program):
+    result = retrain(program, "fine-tune:steps=3it", "digits", seed=1)
+    assert set(result.report["scores"]) == {"before", "after"}
+    assert result.report["retrain"]["steps"] == 3
+    assert result.report["passes"] == []
+    again = retrain(program, "fine-tune:steps=3it", "digits", seed=1)
+    other = retrain(program, "fine-tune:steps=3it", "digits", seed=2)
+    weights = [item.program.parameters["fc.weight"] for item in (result, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_passes_then_retraining_score_three_times(program):
+    steps = []
+    report = execute(program, ["layer-prune"], "fine-tune:steps=2it", "digits", 0, on_step=steps.append).report
+    assert list(report["scores"]) == ["before", "pruned", "after"]
+    assert len(steps) == 2
+
+
+def test_retraining_needs_a_task(program):
+    with pytest.raises(UsageError, match="Retraining needs data and a loss: give a task"):
+        execute(program, [], "fine-tune", None, 0)
+
+
+def test_the_observer_sees_every_event_and_verification_can_be_left_out(program):
+    events = []
+    report = run(program, ["layer-prune"], observer=events.append, verify=False).report
+    assert [event.kind for event in events] == ["started", "transformed"]
+    assert "contract" not in report["passes"][0]
+
+
+class Broken:
+    """A task whose score has a fault."""
+
+    name = "broken"
+
+    def batches(self, split, *, seed=0):
+        return [(example(), torch.zeros(2, dtype=torch.long))]
+
+    def loss(self, model, batch):
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    def score(self, model):
+        return Score({}["missing"], "accuracy", 2)
+
+
+def test_a_fault_in_the_users_task_is_theirs(program):
+    with pytest.raises(UsageError, match="The task broken cannot score the model: KeyError: 'missing'"):
+        run(program, [], task=Broken())
+
+
+def test_notes_of_the_capture_are_reported():
+    frozen = capture(nn.Sequential(nn.Flatten(0), nn.Linear(128, 2)), (example(),))
+    report = run(frozen, []).report
+    assert report["notes"] == list(frozen.notes)
+    assert "fixes its batch size" in report["notes"][0]

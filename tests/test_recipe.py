@@ -1,0 +1,87 @@
+import pytest
+
+from sparsify.errors import InputError, UsageError
+from sparsify.recipe import Recipe, read_recipe
+
+FULL = Recipe(("layer-prune:count=2", "layer-prune"), "fine-tune:steps=5it", "digits", "1x1x8x8", 7)
+
+
+def written(tmp_path, text):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_key_is_read(tmp_path):
+    path = written(
+        tmp_path,
+        "passes:\n  - layer-prune:count=2\n  - layer-prune\nretrain: fine-tune:steps=5it\n"
+        "task: digits\ninputs: 1x1x8x8\nseed: 7\n",
+    )
+    assert read_recipe(path) == FULL
+
+
+@pytest.mark.parametrize("text", ["passes: layer-prune\n", "passes: [layer-prune]\n", '{"passes": ["layer-prune"]}'])
+def test_one_pass_needs_no_list(tmp_path, text):
+    assert read_recipe(written(tmp_path, text)) == Recipe(("layer-prune",))
+
+
+def test_what_is_left_empty_is_not_given(tmp_path):
+    assert read_recipe(written(tmp_path, "passes:\nretrain:\ntask: ~\nseed: null\n")) == Recipe()
+
+
+def test_a_recipe_survives_its_own_mapping():
+    assert Recipe.from_dict(FULL.as_dict()) == FULL
+    assert Recipe.from_dict(Recipe().as_dict()) == Recipe()
+    assert Recipe(("a",)).as_dict() == {"passes": ["a"], "seed": 0}
+
+
+def test_the_options_say_the_same():
+    assert FULL.options() == [
+        *("--pass", "layer-prune:count=2", "--pass", "layer-prune", "--retrain", "fine-tune:steps=5it"),
+        *("--task", "digits", "--inputs", "1x1x8x8", "--seed", "7"),
+    ]
+    assert Recipe().options() == []
+
+
+def test_what_is_given_wins_over_the_file():
+    given = Recipe(("layer-prune:count=3",), task="mine.py:make")
+    assert given.over(FULL) == Recipe(given.passes, FULL.retrain, "mine.py:make", FULL.inputs, FULL.seed)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\npases: [layer-prune]\n", r"line 2: a recipe has no 'pases' \(did you mean 'passes'\?\)\. Keys: "),
+        ("seed: 1\nseed: 2\n", "line 2: seed is given twice"),
+        ("task: digits\nseed: one\n", "line 2: seed must be a whole number, not 'one'"),
+        ("task: [digits]\n", "line 1: task must be a single value"),
+        ("passes:\n  - layer-prune\n  - layer-prune: {count: 2}\n", "line 3: passes must be a list of specs"),
+        ("passes:\n  - layer-prune\n  - layer-prun\n", "line 3: There is no pass 'layer-prun'"),
+        ("passes:\n  - layer-prune:count=two\n", "line 2: layer-prune: count='two' is not a whole number"),
+        ("\n\nretrain: fine-tun\n", "line 3: There is no retraining method 'fine-tun'"),
+        ("[1, 2]: x\n", "line 1: a recipe has no "),
+        ("- layer-prune\n", "it holds a list"),
+        ("layer-prune\n", "it holds a single value"),
+        ("", "it holds nothing"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path, text, message):
+    with pytest.raises(UsageError, match=message):
+        read_recipe(written(tmp_path, text))
+
+
+def test_files_that_are_no_recipe(tmp_path):
+    with pytest.raises(InputError, match="is not YAML"):
+        read_recipe(written(tmp_path, "passes: [layer-prune\n"))
+    with pytest.raises(InputError, match=r"gone.yaml cannot be read: No such file"):
+        read_recipe(tmp_path / "gone.yaml")
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\x80\x02\xff")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_recipe(binary)
+
+
+def test_a_recipe_builds_no_objects(tmp_path):
+    with pytest.raises(UsageError, match="line 1: task must be a single value"):
+        read_recipe(written(tmp_path, "task: !!python/object/apply:os.system [id]\n"))
