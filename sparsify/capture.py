@@ -13,7 +13,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from torch.utils import _pytree as pytree
 from sparsify import verify
 from sparsify.errors import CaptureError, SparsifyError
 from sparsify.normalize import normalize, tied_names
-from sparsify.program import HISTORY, Example, Program
+from sparsify.program import PROVENANCE, Example, Program
 
 __all__ = ["capture", "export", "from_exported", "quiet"]
 
@@ -128,7 +127,7 @@ def from_exported(exported: ExportedProgram) -> Program:
         raise CaptureError("The exported program carries no example inputs; export it again with torch.export.export.")
     args, kwargs = exported.example_inputs
     program = _build(exported, Example(tuple(args), dict(kwargs)))
-    return replace(program, history=exported.graph_module.meta.get(HISTORY, ()))
+    return program.with_provenance(exported.graph_module.meta.get(PROVENANCE, {}))
 
 
 def _build(exported: ExportedProgram, example: Example) -> Program:

@@ -75,14 +75,16 @@ class Demo:
         """Print the comparison and the commands that made it."""
         dense = self.rows[0]
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in _HEADINGS:
-            table.add_column(heading, justify="right", no_wrap=True)
+        shown = [i for i, name in enumerate(_HEADINGS) if console.width >= 80 or name not in ("parameters", "file")]
+        for index in shown:
+            table.add_column(_HEADINGS[index], justify="right", no_wrap=True)
         for row in self.rows:
-            table.add_row(*_cells(row, dense))
+            cells = _cells(row, dense)
+            table.add_row(*(cells[index] for index in shown))
         console.print(table)
         console.print(
             f"Accuracy in % (95% interval) on {dense.score['n']} images that were not trained on, after pruning and "
-            f"after fine-tuning. Latency of one image in onnxruntime, median of {dense.latency.runs} interleaved runs.\n\n"
+            f"after fine-tuning. Latency of one image in onnxruntime, median of {dense.latency.runs} runs in turns.\n\n"
             f"The files are in {self.folder}. What was run, for you to repeat:",
             highlight=False,
         )

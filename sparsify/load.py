@@ -95,7 +95,7 @@ def load(
     if isinstance(source, nn.Module):
         return capture(source, args, kwargs, synthetic=synthetic)
     program = from_exported(with_inputs(source, (args, kwargs), Path(path)))
-    return program.with_example(args, kwargs, synthetic=True) if synthetic else program
+    return program if inputs is None else program.with_example(args, kwargs, synthetic=synthetic)
 
 
 def read(path: str | Path, *, trust: bool = False, factory: str | None = None) -> nn.Module | ExportedProgram:

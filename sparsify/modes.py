@@ -8,17 +8,14 @@ with the model's own evaluation output bit for bit, so a rule that does not fit 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from sparsify import aliasing
-from sparsify.program import copied_graph
-
-if TYPE_CHECKING:
-    from sparsify.program import Program
+from sparsify.graph import copied_graph
 
 __all__ = ["ProgramModule", "evaluation_graph"]
 
@@ -31,29 +28,24 @@ _RANDOM = torch.Tag.nondeterministic_seeded
 class ProgramModule(fx.GraphModule):
     """A program as a `torch.nn.Module`; made by `Program.module`."""
 
-    def __init__(self, program: Program, *, training: bool, copy: bool) -> None:
-        changing = _written_state(program.graph)  # never shared: running the module must not change the program
-        state = {name: _parameter(value, copy or name in changing) for name, value in program.parameters.items()}
-        buffers = {
-            name: value.detach().clone() if copy or name in changing else value
-            for name, value in program.buffers.items()
-        }
-        self._setup({**state, **buffers}, program.graph, dict(program.aliases), program.transient, training)
-
-    def _setup(
+    def __init__(
         self,
-        state: dict[str, Any],
         training_graph: fx.Graph,
-        aliases: dict[str, str],
+        state: Mapping[str, Tensor],
+        *,
+        aliases: Mapping[str, str],
         transient: frozenset[str],
         training: bool,
+        copy: bool,
     ) -> None:
-        super().__init__(state, _form(training_graph, training), "Program")
+        changing = _written_state(training_graph)  # never shared: running the module must not change the program
+        own = {name: _own(value) if copy or name in changing else value for name, value in state.items()}
+        super().__init__(own, _form(training_graph, training), "Program")
         self.meta["program"] = (training_graph, aliases, transient)
         self.meta["form"] = training
-        _order_modules(self, state)
+        _order_modules(self, own)
         for alias, name in aliases.items():
-            _assign(self, alias, state[name])
+            _assign(self, alias, own[name])
         for name in [*transient, *(alias for alias, name in aliases.items() if name in transient)]:
             path, _, leaf = name.rpartition(".")
             self.get_submodule(path)._non_persistent_buffers_set.add(leaf)
@@ -75,9 +67,7 @@ class ProgramModule(fx.GraphModule):
             **dict(self.named_buffers(remove_duplicate=False)),
         }
         state = {name: copy.deepcopy(value, memo) for name, value in tensors.items() if name not in aliases}
-        result = type(self).__new__(type(self))
-        result._setup(state, graph, aliases, transient, self.training)
-        return result
+        return ProgramModule(graph, state, aliases=aliases, transient=transient, training=self.training, copy=False)
 
 
 def _form(training_graph: fx.Graph, training: bool) -> fx.Graph:
@@ -90,11 +80,9 @@ def _written_state(graph: fx.Graph) -> set[str]:
     return {str(root.target) for root in roots if root.op == "get_attr"}
 
 
-def _parameter(value: Tensor, copied: bool) -> nn.Parameter:
-    if not copied and isinstance(value, nn.Parameter):
-        return value
-    data = value.detach().clone() if copied else value.detach()
-    return nn.Parameter(data, requires_grad=value.requires_grad)
+def _own(value: Tensor) -> Tensor:
+    data = value.detach().clone()
+    return nn.Parameter(data, requires_grad=value.requires_grad) if isinstance(value, nn.Parameter) else data
 
 
 def _order_modules(root: nn.Module, names: Iterable[str]) -> None:

@@ -6,9 +6,8 @@ always kept in its training form; `sparsify.modes` derives the evaluation form.
 
 from __future__ import annotations
 
-import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -18,11 +17,13 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from sparsify.aliasing import live
+from sparsify.graph import copied_graph, text
+from sparsify.modes import ProgramModule
 
-__all__ = ["HISTORY", "Example", "Program", "copied_graph", "source_line"]
+__all__ = ["PROVENANCE", "Example", "Program"]
 
 
-HISTORY = "sparsify.passes"  # where the meta of an exported graph module holds the passes that made it
+PROVENANCE = "sparsify"  # where the meta of an exported graph module holds what a `.pt2` file says of its program
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Program:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        parameters = {name: _as_parameter(value) for name, value in self.parameters.items()}
+        object.__setattr__(self, "parameters", parameters)
         for name in ("parameters", "buffers", "aliases"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
@@ -85,9 +88,14 @@ class Program:
         Returns:
             A `torch.fx.GraphModule` with the original parameter names, called like the original model.
         """
-        from sparsify.modes import ProgramModule
-
-        return ProgramModule(self, training=training, copy=copy)
+        return ProgramModule(
+            self.graph,
+            {**self.parameters, **self.buffers},
+            aliases=self.aliases,
+            transient=self.transient,
+            training=training,
+            copy=copy,
+        )
 
     def with_state(self, module: nn.Module) -> Program:
         """Return this program with the values that `module` (made by `module()`) has now.
@@ -138,6 +146,20 @@ class Program:
         """Return this program with one more pass in its history."""
         return replace(self, history=(*self.history, spec))
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a file should keep of a program besides graph, state and example: `passes`, `notes`, `synthetic`."""
+        return {"passes": list(self.history), "notes": list(self.notes), "synthetic": self.example.synthetic}
+
+    def with_provenance(self, provenance: Mapping[str, Any]) -> Program:
+        """Return this program with what a file kept of it; the opposite of `provenance`."""
+        return replace(
+            self,
+            history=tuple(provenance.get("passes", ())),
+            notes=tuple(provenance.get("notes", ())),
+            example=replace(self.example, synthetic=bool(provenance.get("synthetic", False))),
+        )
+
     def copy_graph(self) -> fx.Graph:
         """Return a copy of the graph that may be edited, with the same node names and metadata."""
         return copied_graph(self.graph)
@@ -186,73 +208,16 @@ class Program:
 
     def __str__(self) -> str:
         """Return the canonical text of the program, one line for each node; the dynamic batch size is `batch`."""
-        return self.spelled("\n".join(_lines(self.graph)))
+        return self.spelled(text(self.graph))
 
     def spelled(self, text: str) -> str:
         """Return a text about shapes with the symbol of the batch size replaced by the word `batch`."""
         return text if self.batch_symbol is None else re.sub(rf"\b{self.batch_symbol}\b", "batch", text)
 
 
-def copied_graph(graph: fx.Graph) -> fx.Graph:
-    """Return a copy of a graph with the same node names and metadata, and the same calling convention."""
-    result = fx.Graph()
-    values: dict[fx.Node, fx.Node] = {}
-    returned = result.graph_copy(graph, values)
-    result.output(returned)
-    result._codegen = copy.copy(graph._codegen)
-    return result
-
-
-def source_line(node: fx.Node) -> str | None:
-    """Return the line of the user's model that made `node`, as `file:line: code`, or None when it is not known."""
-    frames = re.findall(r'File "([^"]+)", line (\d+), in [^\n]+\n\s*(.+)', node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if "/torch/" not in frame[0]]
-    if not own:
-        return None
-    file, line, code = own[-1]
-    return f"{file}:{line}: {code.strip()}"
+def _as_parameter(value: Tensor) -> nn.Parameter:
+    return value if isinstance(value, nn.Parameter) else nn.Parameter(value, requires_grad=value.requires_grad)
 
 
 def _is_attribute(node: Any) -> bool:
     return isinstance(node, fx.Node) and node.op == "get_attr"
-
-
-def _lines(graph: fx.Graph) -> Iterator[str]:
-    for node in graph.nodes:
-        if node.op == "get_attr":
-            continue
-        if node.op == "placeholder":
-            yield f"%{node.name}: {_type(node)} = input"
-        elif node.op == "output":
-            yield f"return {_argument(node.args[0])}"
-        else:
-            arguments = [_argument(a) for a in node.args] + [f"{k}={_argument(v)}" for k, v in node.kwargs.items()]
-            yield f"%{node.name}: {_type(node)} = {_operator(node)}({', '.join(arguments)})"
-
-
-def _operator(node: fx.Node) -> str:
-    target = node.target
-    if isinstance(target, torch._ops.OpOverload):
-        return str(target).removeprefix("aten.").removesuffix(".default")
-    return str(getattr(target, "__name__", target))
-
-
-def _argument(value: Any) -> str:
-    if isinstance(value, fx.Node):
-        return str(value.target) if value.op == "get_attr" else f"%{value.name}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_argument, value))}]"
-    return str(value)
-
-
-def _type(node: fx.Node) -> str:
-    value = node.meta.get("val")
-    return "?" if value is None else _type_of(value)
-
-
-def _type_of(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')}[{', '.join(map(str, value.shape))}]"
-    if isinstance(value, (list, tuple)):
-        return f"({', '.join(map(_type_of, value))})"
-    return type(value).__name__

@@ -49,7 +49,7 @@ class KnownShapes:
 
 def fake_mode(program: Program) -> Any | None:
     """Return the mode that the fake inputs of a program were made in, or None."""
-    values = (node.meta.get("val") for node in program.placeholders)
+    values: list[Any] = [node.meta.get("val") for node in program.placeholders]
     return next((value.fake_mode for value in values if hasattr(value, "fake_mode")), None)
 
 

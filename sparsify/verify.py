@@ -16,9 +16,10 @@ from torch._subclasses import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from sparsify.errors import ContractError, PassError
+from sparsify.graph import source_line
 from sparsify.inputs import another_batch
 from sparsify.modes import evaluation_graph
-from sparsify.program import Program, source_line
+from sparsify.program import Program
 from sparsify.shapes import KnownShapes, call, fake_mode, kind
 
 __all__ = [

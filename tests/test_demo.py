@@ -62,6 +62,7 @@ def test_the_rows_compare_the_dense_model_with_the_small_one(made):
 def test_the_table_fits(made, width):
     lines = printed(made[0], width).splitlines()
     assert [line for line in lines if len(line.rstrip()) > width and not line.startswith("  sparsify ")] == []
+    assert "…" not in printed(made[0], width)
     if width >= 80:
         assert lines[0].split() == ["removed", "MACs", "parameters", "file", "latency", "speed", "pruned", "fine-tuned"]
         assert lines[2].startswith("2 blocks")

@@ -120,3 +120,10 @@ def test_another_batch_looks_like_the_example():
     assert set(ids.unique().tolist()) == {3, 5, 9}
     for dtype in (torch.float16, torch.bfloat16, torch.bool, torch.complex64):
         assert another_batch(torch.ones(2, 3).to(dtype), 3, generator).dtype == dtype
+
+
+def test_arrays_that_numpy_saved_without_names_are_positional(tmp_path):
+    np.savez(tmp_path / "x.npz", np.zeros((2, 3), np.float32), np.ones((2,), np.int64), mask=np.ones((2,), bool))
+    args, kwargs = parse(str(tmp_path / "x.npz"))
+    assert [tuple(value.shape) for value in args] == [(2, 3), (2,)]
+    assert list(kwargs) == ["mask"]

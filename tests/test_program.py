@@ -6,7 +6,7 @@ from helpers.models import ConvNet, Net, equal_leaves, images, linear, rows, run
 from torch import fx, nn
 
 import sparsify as sp
-from sparsify.program import Example, copied_graph, source_line
+from sparsify.program import Example
 
 GOLDEN = """\
 %x: float32[batch, 3, 6, 6] = input
@@ -154,18 +154,3 @@ def test_the_text_of_tuples_and_constants():
     assert "%chunk: (float32[batch, 2], float32[batch, 2]) = chunk(%linear, 2, -1)" in text
     assert "%getitem: float32[batch, 2] = getitem(%chunk, 0)" in text
     assert text.endswith("None]")
-
-
-def test_the_users_source_line(program):
-    line = source_line(program.node("relu"))
-    assert line.endswith("x = torch.relu(self.norm(self.conv(x)))")
-    assert "models.py:" in line
-    assert source_line(program.placeholders[0]) is None
-
-
-def test_a_copied_graph_is_independent(program):
-    graph = copied_graph(program.graph)
-    assert [node.name for node in graph.nodes] == [node.name for node in program.graph.nodes]
-    assert all(node.meta.get("val") is program.node(node.name).meta.get("val") for node in graph.nodes)
-    graph.erase_node(next(node for node in reversed(graph.nodes) if node.op == "output"))
-    assert str(program).endswith("return [%linear]")

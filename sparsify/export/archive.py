@@ -43,7 +43,7 @@ def save(program: Program, path: str | Path) -> dict[str, Any]:
         try:
             exported = export(module, program.example, program.dynamic_batch)
             exported.example_inputs = (program.example.args, dict(program.example.kwargs))
-            extra = {"sparsify.json": json.dumps({"version": __version__, "passes": list(program.history)})}
+            extra = {"sparsify.json": json.dumps({"version": __version__, **program.provenance})}
             with temporary.open("wb") as file:
                 torch.export.save(exported, file, extra_files=extra)
         except Exception as error:

@@ -62,11 +62,13 @@ def move_model(model: nn.Module | ExportedProgram, device: torch.device) -> nn.M
 def with_inputs(exported: ExportedProgram, inputs: Inputs, path: Path) -> ExportedProgram:
     """Give an exported program other example inputs, which it must accept.
 
+    Named inputs and inputs given by position are both brought into the order that the program wants.
+
     Raises:
         InputError: number, names, types or shapes of the inputs are not those that the program was exported for.
     """
-    args, kwargs = inputs
     wanted = _placeholders(exported)
+    args, kwargs = _arranged(inputs, [node.name for node in wanted], exported)
     try:
         exported.example_inputs = (tuple(args), dict(kwargs))
     except ValueError as error:
@@ -82,6 +84,21 @@ def with_inputs(exported: ExportedProgram, inputs: Inputs, path: Path) -> Export
             f"{path} was exported for other inputs: {problem}. Export it again for these, or leave them out."
         )
     return exported
+
+
+def _arranged(inputs: Inputs, names: Sequence[str], exported: ExportedProgram) -> Inputs:
+    """Put inputs that are named, or given by position, into the places that the program was exported with.
+
+    Named inputs go to the input of that name, the others in order to those that are left. What cannot be placed so is
+    returned as it is.
+    """
+    args, kwargs = inputs
+    spec = exported.call_spec.in_spec
+    positional = iter(pytree.tree_leaves(args))
+    if spec is None or not set(kwargs) <= set(names) or len(pytree.tree_leaves(args)) + len(kwargs) != len(names):
+        return inputs
+    placed = pytree.tree_unflatten([kwargs[name] if name in kwargs else next(positional) for name in names], spec)
+    return tuple(placed[0]), dict(placed[1])
 
 
 def _placeholders(exported: ExportedProgram) -> list[fx.Node]:

@@ -21,7 +21,7 @@ from sparsify.errors import InputError, UntrustedError
 from sparsify.loading.safe_graph import LABEL, offences
 from sparsify.loading.safe_pickle import WAYS_OUT, brief, load_plain, only
 from sparsify.loading.safe_zip import Archive, entries, open_archive
-from sparsify.program import HISTORY
+from sparsify.program import PROVENANCE
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -41,7 +41,7 @@ _PAYLOADS = {
     "data/weights/": ("data/weights/model_weights_config.json", re.compile(r"weight_\d+")),
     "data/constants/": ("data/constants/model_constants_config.json", re.compile(r"tensor_\d+")),
 }
-_HISTORY = "extra/sparsify.json"
+_OURS = "extra/sparsify.json"
 _OLD_MODEL = "serialized_exported_program.json"
 _OUTPUT_MODULE = re.compile(r"\\\"(transformers\.(?:modeling_outputs|models\.\w+\.modeling_\w+))\.\w+\\\"")
 _OPERATORS_OF = {"torchvision": "torchvision", "transformers": "transformers.integrations.moe"}
@@ -79,18 +79,20 @@ def read_exported(file: IO[bytes], path: Path, *, trust: bool) -> ExportedProgra
             f"{path} holds a graph that torch cannot rebuild: {brief(error)}. If it needs operators of another "
             "package, import that first and load from Python; if another version of torch wrote it, export it again."
         ) from error
-    if not old and _HISTORY in archive.sizes:
-        exported.graph_module.meta[HISTORY] = _history(archive)
+    if not old and _OURS in archive.sizes:
+        exported.graph_module.meta[PROVENANCE] = _provenance(archive)
     return exported
 
 
-def _history(archive: Archive) -> tuple[str, ...]:
-    """Return the passes that sparsify wrote beside the graph."""
-    document = _json(archive, _HISTORY)
-    passes = document.get("passes") if isinstance(document, dict) else None
-    if not isinstance(passes, list) or not all(isinstance(item, str) for item in passes):
-        raise InputError(f"{archive.path} is damaged: its entry {_HISTORY} does not hold the passes of a program.")
-    return tuple(passes)
+def _provenance(archive: Archive) -> dict[str, Any]:
+    """Return what sparsify wrote beside the graph: passes, notes, and whether the example is random."""
+    document = _json(archive, _OURS)
+    if isinstance(document, dict):
+        passes, notes, synthetic = (document.get(key, ()) for key in ("passes", "notes", "synthetic"))
+        texts = [*passes, *notes] if isinstance(passes, list) and isinstance(notes, list) else [None]
+        if all(isinstance(item, str) for item in texts) and isinstance(synthetic, bool):
+            return {"passes": passes, "notes": notes, "synthetic": synthetic}
+    raise InputError(f"{archive.path} is damaged: its entry {_OURS} does not say what became of the program.")
 
 
 def _refusal(path: Path, problem: str) -> str:

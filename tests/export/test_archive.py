@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from helpers.models import ConvNet, Net, equal_leaves, images, linear, rows, run, state, train, trains_like
@@ -36,7 +37,12 @@ def test_the_round_trip_keeps_every_bit(tmp_path):
     assert again.module().state_dict().keys() == program.module().state_dict().keys()
     assert torch.equal(again.example.args[0], program.example.args[0])
     assert equal_leaves(run(again.module(), [images(5)]), run(program.module(), [images(5)]))
-    assert extra == {"version": sp.__version__, "passes": ["layer-prune:count=2"]}
+    assert extra == {
+        "version": sp.__version__,
+        "passes": ["layer-prune:count=2"],
+        "notes": [],
+        "synthetic": False,
+    }
 
 
 def test_a_reloaded_program_trains_like_the_model(tmp_path):
@@ -140,3 +146,17 @@ def test_an_archive_that_computes_something_else_does_not_appear(tmp_path, monke
         save(program, tmp_path / "m.pt2")
     assert caught.value.exit_status == 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_passes_notes_and_random_inputs_are_remembered(tmp_path):
+    program = sp.capture(ConvNet(), (images(),), synthetic=True).noted("a note").applied("layer-prune")
+    save(program, tmp_path / "m.pt2")
+    again = sp.load(tmp_path / "m.pt2")
+    assert (again.history, again.notes, again.example.synthetic) == (("layer-prune",), ("a note",), True)
+
+
+def test_real_inputs_given_for_an_archive_with_random_ones_count_as_real(tmp_path):
+    save(sp.capture(ConvNet(), (images(),), synthetic=True), tmp_path / "m.pt2")
+    np.savez(tmp_path / "real.npz", x=images().numpy())
+    assert sp.load(tmp_path / "m.pt2", inputs="1x3x6x6").example.synthetic
+    assert not sp.load(tmp_path / "m.pt2", inputs=str(tmp_path / "real.npz")).example.synthetic

@@ -88,3 +88,16 @@ def test_a_moved_program_keeps_its_tied_weights():
     assert moved.state_dict["a.weight"] is moved.state_dict["b.weight"]
     assert moved.state_dict["a.weight"].device.type == "meta"
     assert moved.state_dict["a.bias"] is not moved.state_dict["b.bias"]
+
+
+def test_inputs_find_their_places_by_name_or_by_order(tmp_path):
+    class Two(nn.Module):
+        def forward(self, x, *, scale):
+            return x * scale
+
+    x, scale = torch.randn(2, 3), torch.randn(2, 3)
+    exported = torch.export.export(Two(), (x,), {"scale": scale})
+    for args, kwargs in [((x, scale), {}), ((), {"scale": scale, "x": x}), ((x,), {"scale": scale})]:
+        placed = with_inputs(exported, (args, kwargs), tmp_path).example_inputs
+        assert torch.equal(placed[0][0], x)
+        assert torch.equal(placed[1]["scale"], scale)

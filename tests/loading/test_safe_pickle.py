@@ -10,8 +10,8 @@ import torch
 from helpers.hostile import Payload
 from torch import nn
 
-from sparsify.loading import safe_pickle
 from sparsify.errors import InputError, UntrustedError
+from sparsify.loading import safe_pickle
 
 
 def saved(value, **options):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from helpers.hostile import save_exported
 
-from sparsify.loading import safe_zip
 from sparsify.errors import InputError
+from sparsify.loading import safe_zip
 from sparsify.loading.safe_zip import entries, open_archive
 
 
