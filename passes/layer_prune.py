@@ -31,7 +31,7 @@ class LayerPrune(Pass):
 
     Options:
         count: how many blocks to remove.
-        sparsity: which fraction of the removable blocks to remove (rounded down).
+        sparsity: which fraction of the removable, unprotected blocks to remove (rounded down).
         blocks: names of the blocks to remove, as `sparsify inspect` lists them; no criterion is used.
         criterion: what decides which blocks go; `sparsify criteria` lists them.
         granularity: layer removes all sublayers of a repeated module together, sublayer single branches.
