@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 
 from sparsify import verify
 from sparsify.errors import CaptureError, SparsifyError
+from sparsify.modes import has_noise, switch_on_training
 from sparsify.normalize import normalize, tied_names
 from sparsify.program import PROVENANCE, Example, Program
 
@@ -30,6 +31,14 @@ __all__ = ["capture", "export", "from_exported", "quiet"]
 _UNLIMITED = 2**16  # a batch size that nobody reaches
 
 _STATIC_NOTE = "The model fixes its batch size: the program only runs at the batch size of the example."
+_EXPORTED_NOTE = (
+    "The file was exported in evaluation mode. Dropout and batch statistics are switched on again when this program is "
+    "trained; what exists only in training (stochastic depth, branches on `self.training`) is lost."
+)
+_NOISE_NOTE = (
+    "The file computes random factors, which are taken for stochastic depth and left out in evaluation. "
+    "Export it in evaluation mode if they are not."
+)
 _EVAL_NOTE = (
     "Captured in evaluation mode, because {why}. What exists only in training (stochastic depth, layer drop, "
     "branches on `self.training`) is lost when this program is trained."
@@ -84,7 +93,7 @@ def capture(
 def _attempt(model: nn.Module, example: Example, expected: list[Any], training: bool, dynamic: bool) -> Program:
     with _mode(model, training):
         exported = export(model, example, dynamic)
-    program = _build(exported, example)
+    program, _ = _build(exported, example)
     if not verify.same_bits(verify.outputs(program), expected):
         mode = "training" if training else "evaluation"
         raise CaptureError(f"the graph of the {mode} mode does not reproduce the model's evaluation output")
@@ -126,30 +135,43 @@ def from_exported(exported: ExportedProgram) -> Program:
     if exported.example_inputs is None:
         raise CaptureError("The exported program carries no example inputs; export it again with torch.export.export.")
     args, kwargs = exported.example_inputs
-    program = _build(exported, Example(tuple(args), dict(kwargs)))
-    return program.with_provenance(exported.graph_module.meta.get(PROVENANCE, {}))
+    program, switched_on = _build(exported, Example(tuple(args), dict(kwargs)))
+    provenance = exported.graph_module.meta.get(PROVENANCE)
+    if provenance is not None:  # written by sparsify, which has compared it with the model
+        return program.with_provenance(provenance)
+    if not switched_on:
+        return program.noted(_NOISE_NOTE) if has_noise(program.graph) else program
+    with torch.no_grad():
+        inputs, keywords = verify.copied((args, kwargs))
+        expected = pytree.tree_leaves(exported.module(check_guards=False)(*inputs, **keywords))
+    if not verify.same_bits(verify.outputs(program), expected):
+        raise CaptureError("The exported program computes something random, so nothing could be proven about it.")
+    return program.noted(_EXPORTED_NOTE)
 
 
-def _build(exported: ExportedProgram, example: Example) -> Program:
+def _build(exported: ExportedProgram, example: Example) -> tuple[Program, bool]:
+    """Return the program, and whether it was exported in evaluation mode, so that training had to be switched on."""
     module = exported.module(check_guards=False)
     aliases = tied_names(
         [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     )
     graph = normalize(module, aliases)
+    switched_on = switch_on_training(graph)
     names = {node.target for node in graph.nodes if node.op == "get_attr"}
     parameters = {name: value for name, value in module.named_parameters() if name in names}
     buffers = {name: value for name in names - set(parameters) if isinstance(value := _find(module, name), Tensor)}
     signature = exported.graph_signature
     stored = set(signature.buffers) - set(signature.non_persistent_buffers)
     persistent = {aliases.get(name, name) for name in stored}
-    return Program(
+    program = Program(
         graph=graph,
         parameters=parameters,
         buffers={name: buffers[name] for name in sorted(buffers)},
         example=example,
         aliases={alias: name for alias, name in aliases.items() if name in names},
         transient=frozenset(set(buffers) - persistent),
-    ).with_graph(graph)
+    )
+    return program.with_graph(graph), switched_on
 
 
 def _find(module: nn.Module, name: str) -> Any:

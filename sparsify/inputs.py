@@ -46,7 +46,9 @@ def parse(spec: str, seed: int = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """
     if Path(spec).suffix in (".npz", ".safetensors"):
         found = _read(Path(spec))
-        unnamed = [name for name in (f"arr_{i}" for i in range(len(found))) if name in found]  # as numpy.savez calls them
+        unnamed = [
+            name for name in (f"arr_{i}" for i in range(len(found))) if name in found
+        ]  # as numpy.savez calls them
         return tuple(found.pop(name) for name in unnamed), found
     import torch
 

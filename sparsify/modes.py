@@ -17,11 +17,11 @@ from torch import Tensor, fx, nn
 from sparsify import aliasing
 from sparsify.graph import copied_graph
 
-__all__ = ["ProgramModule", "evaluation_graph"]
+__all__ = ["ProgramModule", "evaluation_graph", "has_noise", "switch_on_training"]
 
 aten = torch.ops.aten
 
-_FLAGS = ("training", "train")  # the schema's names of the argument that says "this is training"
+_FLAGS = ("training", "train", "use_input_stats")  # the schema's names of the argument that says "this is training"
 _RANDOM = torch.Tag.nondeterministic_seeded
 
 
@@ -122,16 +122,48 @@ def evaluation_graph(training_graph: fx.Graph) -> fx.Graph:
     return graph
 
 
+def switch_on_training(graph: fx.Graph) -> bool:
+    """Turn a graph that was exported in evaluation mode into its training form, in place, as far as flags go.
+
+    Returns:
+        Whether anything was switched on; a graph in which some flag is set is in training form already.
+    """
+    flags = [(node, *flag) for node in graph.nodes for flag in _flags(node)]
+    if any(_argument(node, index, name) for node, index, name in flags):
+        return False
+    for node, index, name in flags:
+        _set_argument(node, index, name, True)
+    return bool(flags)
+
+
+def has_noise(graph: fx.Graph) -> bool:
+    """Whether the graph computes something random from shapes alone, which its evaluation form leaves out."""
+    return bool(_noise_nodes(graph))
+
+
 def _clear_flags(node: fx.Node) -> None:
-    if node.target is aten.batch_norm.default and node.args[3] is None:
-        return  # without running statistics it normalises by the batch in both modes
+    for index, name in _flags(node):
+        _set_argument(node, index, name, False)
     for index, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
-        if argument.name in _FLAGS and str(argument.type) == "bool":
-            _set_argument(node, index, argument.name, False)
-        elif argument.name == "dropout_p":
+        if argument.name == "dropout_p":
             _set_argument(node, index, argument.name, 0.0)
-        elif argument.name == "use_input_stats" and _has_running_statistics(node):
-            _set_argument(node, index, argument.name, False)
+
+
+def _flags(node: fx.Node) -> list[tuple[int, str]]:
+    """Return place and name of the arguments that say "this is training" to an operator."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return []
+    if node.target in (aten.batch_norm.default, aten.instance_norm.default) and node.args[3] is None:
+        return []  # without running statistics it normalises by what it sees in both modes
+    return [
+        (index, argument.name)
+        for index, argument in enumerate(node.target._schema.arguments)
+        if argument.name in _FLAGS and str(argument.type) == "bool"
+    ]
+
+
+def _argument(node: fx.Node, index: int, name: str) -> Any:
+    return node.args[index] if index < len(node.args) else node.kwargs.get(name)
 
 
 def _set_argument(node: fx.Node, index: int, name: str, value: bool | float) -> None:
@@ -139,10 +171,6 @@ def _set_argument(node: fx.Node, index: int, name: str, value: bool | float) -> 
         node.update_kwarg(name, value)
     elif index < len(node.args):
         node.update_arg(index, value)
-
-
-def _has_running_statistics(node: fx.Node) -> bool:
-    return len(node.args) > 4 and node.args[3] is not None
 
 
 def _is_counter(node: fx.Node) -> bool:

@@ -276,3 +276,43 @@ def test_from_exported_needs_example_inputs():
     exported.example_inputs = None
     with pytest.raises(CaptureError, match="carries no example inputs"):
         from_exported(exported)
+
+
+class Regularised(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_a_file_exported_in_evaluation_mode_trains_again():
+    model = Regularised().eval()
+    x = torch.randn(16, 4)
+    program = from_exported(torch.export.export(model, (x,)))
+    assert torch.equal(program.module()(x), model(x))
+    assert any("evaluation mode" in note for note in program.notes)
+    module = program.module(training=True)
+    before = module.body.get_submodule("1").running_mean.clone()
+    assert not torch.equal(module(x), module(x))  # dropout
+    assert not torch.equal(module.body.get_submodule("1").running_mean, before)  # batch statistics
+
+
+def test_a_file_exported_in_training_mode_needs_no_note():
+    assert from_exported(torch.export.export(Regularised().train(), (torch.randn(16, 4),))).notes == ()
+
+
+def test_a_file_that_computes_something_random_is_refused_or_noted():
+    class Sampler(nn.Module):
+        def __init__(self, dropout):
+            super().__init__()
+            self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+
+        def forward(self, x):
+            return self.dropout(x) + torch.randn_like(x)
+
+    x = torch.randn(3, 4)
+    with pytest.raises(CaptureError, match="random"):
+        from_exported(torch.export.export(Sampler(0.5).eval(), (x,)))
+    assert any("random" in note for note in from_exported(torch.export.export(Sampler(0), (x,))).notes)
