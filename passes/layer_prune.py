@@ -69,6 +69,7 @@ class LayerPrune(Pass):
     def run(self, program: Program, context: Context) -> Program:
         """Choose the blocks and take them out."""
         found = blocks(program, self.granularity)
+        self._check_protect(found)
         chosen = self._named(found) if self.blocks else self._lowest(program, found, context)
         context.record["removed"] = [block.name for block in chosen]
         context.record["parameters_removed"] = sum(
@@ -76,17 +77,23 @@ class LayerPrune(Pass):
         )
         return remove(program, chosen) if chosen else program
 
+    def _protected(self, block: Block) -> bool:
+        return any(fnmatchcase(block.name, pattern) for pattern in self.protect)
+
+    def _check_protect(self, found: Sequence[Block]) -> None:
+        names = [block.name for block in found]
+        for pattern in self.protect:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise PassError(
+                    f"protect={pattern} matches no block at granularity={self.granularity}{nearest(pattern, names)}. "
+                    "`sparsify inspect MODEL` lists the blocks."
+                )
+
     def _may_go(self, block: Block) -> bool:
         return block.removable or (self.shortcut == "keep" and block.droppable)
 
     def _candidates(self, found: Sequence[Block]) -> list[Block]:
-        return [
-            block
-            for block in found
-            if not block.contains
-            and self._may_go(block)
-            and not any(fnmatchcase(block.name, pattern) for pattern in self.protect)
-        ]
+        return [block for block in found if not block.contains and self._may_go(block) and not self._protected(block)]
 
     def _named(self, found: Sequence[Block]) -> list[Block]:
         known = {block.name: block for block in found}
@@ -97,6 +104,8 @@ class LayerPrune(Pass):
                     "`sparsify inspect MODEL` lists the blocks."
                 )
             block = known[name]
+            if self._protected(block):
+                raise PassError(f"The block {name} is named in blocks= and protected by protect= at the same time.")
             if not self._may_go(block):
                 raise PassError(f"The block {name} cannot be removed: {block.reason}.")
         return [block for block in found if block.name in self.blocks]
@@ -125,12 +134,14 @@ class LayerPrune(Pass):
         if self.sparsity is not None:
             return int(self.sparsity * len(candidates) + 1e-9)
         count = 1 if self.count is None else self.count
+        if not found:
+            raise PassError("The model has no residual block: no sum x + f(x) in which a branch could be dropped.")
         if count > len(candidates):
             refused = next((f" {b.name} is not removable: {b.reason}." for b in found if b.reason), "")
             kept = f" Some are protected by protect={','.join(self.protect)}." if self.protect else ""
+            wanted = "1 block" if count == 1 else f"{count} blocks"
             raise PassError(
-                f"{count} blocks should go, but only {len(candidates)} of {len(found)} blocks are removable."
-                f"{refused}{kept} "
-                "`sparsify inspect MODEL` lists them with reasons."
+                f"{wanted} should go, but only {len(candidates)} of {len(found)} blocks are removable."
+                f"{refused}{kept} `sparsify inspect MODEL` lists them with reasons."
             )
         return count

@@ -29,8 +29,13 @@ from sparsify.program import PROVENANCE, Example, Program
 __all__ = ["capture", "export", "from_exported", "quiet"]
 
 _UNLIMITED = 2**16  # a batch size that nobody reaches
+_LONGEST = 300  # characters of a foreign error message
 
 _STATIC_NOTE = "The model fixes its batch size: the program only runs at the batch size of the example."
+_FIXED_NOTE = (
+    "The file fixes the batch size: the program only runs at that of its example. Export the model with "
+    "dynamic_shapes, or with sparsify.capture and sparsify.save, to have any."
+)
 _EXPORTED_NOTE = (
     "The file was exported in evaluation mode. Dropout and batch statistics are switched on again when this program is "
     "trained; what exists only in training (stochastic depth, branches on `self.training`) is lost."
@@ -136,6 +141,8 @@ def from_exported(exported: ExportedProgram) -> Program:
         raise CaptureError("The exported program carries no example inputs; export it again with torch.export.export.")
     args, kwargs = exported.example_inputs
     program, switched_on = _build(exported, Example(tuple(args), dict(kwargs)))
+    if not program.dynamic_batch and _batched(program.example.leaves()):
+        program = program.noted(_FIXED_NOTE)
     provenance = exported.graph_module.meta.get(PROVENANCE)
     if provenance is not None:  # written by sparsify, which has compared it with the model
         return program.with_provenance(provenance)
@@ -268,5 +275,14 @@ def _reason(error: Exception) -> str:
     """Return the first telling line of an error, without the advice that torch.export appends for its developers."""
     if isinstance(error, SparsifyError):
         return str(error).rstrip(".")
+    if "register a pytree" in str(error):
+        return (
+            "it returns an object that is not made of tensors, lists, tuples and dictionaries, such as a cache. Leave "
+            "it out (for models of transformers: model.config.use_cache = False) or register its class with "
+            "torch.utils._pytree.register_dataclass"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300].rstrip('.')}" if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    text = lines[0] if len(lines[0]) <= _LONGEST else f"{lines[0][:_LONGEST].rpartition(' ')[0]} ..."
+    return f"{type(error).__name__}: {text.rstrip('.')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -42,10 +43,14 @@ def _version() -> str:
 app = App(
     name="sparsify",
     version=_version,
-    help="""Make PyTorch models smaller and faster, and prove after every step that the result is still right.
+    help="""Make PyTorch models smaller and faster, and check after every step that what should hold still holds.
 
     `sparsify model.pt --pass layer-prune -o small.onnx` captures the model, removes its least useful residual block,
-    verifies the result and writes ONNX. `sparsify demo` shows it on a model that it trains in seconds.""",
+    checks the result and writes ONNX. `sparsify demo` shows it on a model that it trains in seconds.
+
+    Any command takes `--debug`, which shows the traceback of an error. Exit status: 0 done; 1 a gate such as
+    `--max-drop` failed; 2 wrong use, or a bad or untrusted file; 3 a contract or an export check was violated;
+    70 a fault of sparsify; 130 interrupted.""",
     help_format="markdown",
     result_action="return_value",
     suppress_keyboard_interrupt=False,
@@ -167,7 +172,10 @@ def prune(
     words += ["--model", factory] if factory else []
     words += ["--device", device] if device != "cpu" else []
     words += ["--trust"] if trust else []
+    words += ["--no-verify"] if no_verify else []
+    words += ["--max-drop", f"{max_drop:g}"] if max_drop is not None else []
     words += [word for path in output or () for word in ("-o", str(path))]
+    words += ["--report", str(report)] if report else []
     terminal.print_report(out, result, shlex.join(words), report)
 
 
@@ -284,10 +292,16 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 def main(words: list[str] | None = None) -> None:
     """Run the command and leave with its exit status."""
+    signal.signal(signal.SIGTERM, _terminated)
     words = sys.argv[1:] if words is None else words
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     sys.exit(_run(words or ["--help"], debug))
+
+
+def _terminated(number: int, _frame: object) -> None:
+    """Leave as an exception does, so that temporary files go."""
+    sys.exit(128 + number)
 
 
 def _run(words: list[str], debug: bool) -> int:

@@ -25,7 +25,8 @@ class Cost:
     Attributes:
         parameters: number of trainable values; tied parameters count once.
         nonzero: how many of them are not zero.
-        macs: multiply-accumulates of one example (batch size 1) in convolutions and matrix products.
+        macs: multiply-accumulates in convolutions and matrix products: of one example where the batch size is dynamic,
+            of the whole batch where the model fixes it.
         bytes: size of parameters and buffers in memory.
     """
 

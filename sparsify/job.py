@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsify.atomic import check_writable, writing
-from sparsify.errors import GateError, UsageError
+from sparsify.errors import ExportError, GateError, UsageError
 from sparsify.export.archive import save
 from sparsify.export.checkpoint import save_state
 from sparsify.export.onnx import export_onnx, feed
@@ -127,17 +127,22 @@ class Job:
             self.stage(f"writing {path}")
             if path.suffix == ".onnx":
                 checked = export_onnx(after, path, metadata=metadata)
-                report["latency"] = report["latency"] or self._compare(before, after, path)
+                if not any(artefact["path"].endswith(".onnx") for artefact in report["artefacts"]):
+                    report["latency"] = self._compare(before, after, path, report["notes"])
             else:
                 checked = save(after, path) if path.suffix == ".pt2" else save_state(after, path)
             report["artefacts"].append({"path": str(path), **checked})
 
-    def _compare(self, before: Program, after: Program, path: Path) -> dict[str, Any]:
+    def _compare(self, before: Program, after: Program, path: Path, notes: list[str]) -> dict[str, Any] | None:
         """Measure the dense model beside the new one, in the same run."""
         self.stage("measuring latency")
         with tempfile.TemporaryDirectory(prefix="sparsify-") as folder:
             dense = Path(folder) / "dense.onnx"
-            size = export_onnx(before, dense)["bytes"]
+            try:
+                size = export_onnx(before, dense)["bytes"]
+            except ExportError as error:  # the point of pruning may be that only the result can be written
+                notes.append(f"There is no latency to compare with, for the model before cannot be written. {error}")
+                return None
             feeds = [feed(program, one_example(program)) for program in (before, after)]
             first, second = measure([dense, path], feeds)
         return {"before": first.as_dict(), "after": second.as_dict(), "dense_bytes": size}

@@ -14,7 +14,7 @@ from sparsify.pass_manager import Event, Observer, PassManager
 from sparsify.program import Program
 from sparsify.report.record import environment
 from sparsify.retrain import retrain as run_method
-from sparsify.task import Task, resolve
+from sparsify.task import Score, Task, resolve
 from sparsify.train import OnStep
 
 __all__ = ["Result", "execute", "retrain", "run", "score"]
@@ -87,6 +87,10 @@ def execute(
         UsageError: a spec does not fit, or a method is given without a task.
         SparsifyError: what `run` and `retrain` raise.
     """
+    if not isinstance(program, Program):
+        raise UsageError(f"A program is needed, not {type(program).__name__}: sparsify.capture makes one of a module.")
+    if isinstance(passes, str):
+        raise UsageError(f"passes must be a list of specs: [{passes!r}].")
     steps: list[dict[str, Any]] = []
     known = None if task is None else resolve(task)
     manager = PassManager(passes, _recorder(steps, observer), verify=verify)
@@ -108,6 +112,7 @@ def execute(
         "seed": seed,
         "before": cost(program).as_dict(),
         "after": cost(after).as_dict(),
+        "dynamic_batch": after.dynamic_batch,
         "passes": steps,
         "retrain": record,
         "score": scores["after"]["value"] if scores else None,
@@ -133,6 +138,8 @@ def score(program: Program, task: Task) -> dict[str, Any]:
         raise UsageError(
             f"The task {task.name} cannot score the model: {type(error).__name__}: {error}. --debug shows where."
         ) from error
+    if not isinstance(found, Score):
+        raise UsageError(f"The task {task.name} must return a sparsify.Score from score, not {type(found).__name__}.")
     interval = None if found.interval is None else list(found.interval)  # as JSON has it
     return {"value": found.value, "name": found.name, "n": found.n, "interval": interval}
 

@@ -26,6 +26,7 @@ from sparsify.modes import ProgramModule
 from sparsify.program import Program
 from sparsify.removal import remove
 from sparsify.task import Task
+from sparsify.train import checked_loss, on_device
 
 __all__ = ["Calibration", "Statistics", "collect"]
 
@@ -70,8 +71,10 @@ class Calibration:
             model(*program.example.args, **program.example.kwargs)
             yield program.example, None
             return
-        for batch in islice(self.task.batches("train", seed=self.seed), self.batches):
-            yield batch, self.task.loss(model, batch)
+        device = next(iter(program.parameters.values())).device
+        for drawn in islice(self.task.batches("train", seed=self.seed), self.batches):
+            batch = on_device(drawn, device)
+            yield batch, checked_loss(self.task, model, batch)
 
 
 @dataclass(frozen=True)

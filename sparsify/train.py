@@ -17,7 +17,17 @@ from sparsify.program import Program
 from sparsify.schedules import parse_steps, warm
 from sparsify.task import Batch, Task
 
-__all__ = ["OnStep", "StepEvent", "TrainOptions", "Trained", "TrainingError", "epoch_length", "train"]
+__all__ = [
+    "OnStep",
+    "StepEvent",
+    "TrainOptions",
+    "Trained",
+    "TrainingError",
+    "checked_loss",
+    "epoch_length",
+    "on_device",
+    "train",
+]
 
 
 class TrainingError(SparsifyError):
@@ -120,7 +130,7 @@ def train(
             rate = options.learning_rate * warm(options.schedule, step, steps, warmup)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss = _loss(task, module, next(stream))
+            loss = checked_loss(task, module, next(stream))
             losses.append(_finite(loss.item(), "loss", step + 1, steps))
             loss.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(parameters, options.clip or math.inf).item()
@@ -158,12 +168,22 @@ def _stream(task: Task, seed: int, device: torch.device) -> Iterator[Batch]:
         first = next(batches, None)
         _require(first is not None, f"the task {task.name} gives no training batch")
         for batch in itertools.chain([first], batches):
-            yield pytree.tree_map(lambda leaf: leaf.to(device) if hasattr(leaf, "to") else leaf, batch)
+            yield on_device(batch, device)
 
 
-def _loss(task: Task, module: nn.Module, batch: Batch) -> Tensor:
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch with its tensors on a device."""
+    return pytree.tree_map(lambda leaf: leaf.to(device) if hasattr(leaf, "to") else leaf, batch)
+
+
+def checked_loss(task: Task, module: nn.Module, batch: Batch) -> Tensor:
+    """Return the task's loss of a batch.
+
+    Raises:
+        UsageError: it is not a scalar tensor, or has no gradient where gradients are recorded.
+    """
     loss = task.loss(module, batch)
-    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or (torch.is_grad_enabled() and not loss.requires_grad):
         raise UsageError(f"The loss of the task {task.name} is not a scalar tensor with a gradient.")
     return loss
 

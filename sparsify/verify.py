@@ -263,7 +263,12 @@ def _is_mask(value: Tensor) -> bool:
 
 
 def difference(one: Any, other: Any) -> float:
-    """Return the largest absolute difference over the largest magnitude; infinite when shapes or types differ."""
+    """Return the largest relative difference of two values; infinite when shapes or types differ.
+
+    Each element's difference is divided by its own magnitude, or by the typical magnitude of the elements that differ
+    if that is larger. Typical is at most ten times the median, so that one huge value, such as the logit of a masked
+    class, excuses nothing.
+    """
     if not isinstance(one, Tensor) or not isinstance(other, Tensor):
         return 0.0 if one == other else float("inf")
     if one.shape != other.shape or one.dtype != other.dtype:
@@ -276,8 +281,12 @@ def difference(one: Any, other: Any) -> float:
     gap = torch.where((a == b) | (a.isnan() & b.isnan()), 0.0, (a - b).abs())
     if gap.numel() == 0 or not bool(gap.any()):
         return 0.0
-    finite = a.abs()[a.isfinite()]
-    return float(gap.max() / (finite.max() if finite.numel() else a.new_tensor(0.0)).clamp_min(1e-12))
+    sizes, gaps = a.abs()[gap != 0], gap[gap != 0]
+    finite = sizes[sizes.isfinite()]
+    if finite.numel() < sizes.numel() or not bool(gaps.isfinite().all()):
+        return float("inf")
+    typical = torch.minimum(finite.square().mean().sqrt(), 10 * finite.median())
+    return float((gaps / torch.maximum(sizes, typical).clamp_min(1e-12)).max())
 
 
 def _is_float(value: Any) -> bool:

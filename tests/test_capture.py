@@ -300,7 +300,14 @@ def test_a_file_exported_in_evaluation_mode_trains_again():
 
 
 def test_a_file_exported_in_training_mode_needs_no_note():
-    assert from_exported(torch.export.export(Regularised().train(), (torch.randn(16, 4),))).notes == ()
+    x = torch.randn(16, 4)
+    shapes = {0: torch.export.Dim("batch")}
+    assert from_exported(torch.export.export(Regularised().train(), (x,), dynamic_shapes=(shapes,))).notes == ()
+
+
+def test_a_file_with_a_fixed_batch_says_so():
+    program = from_exported(torch.export.export(Regularised().train(), (torch.randn(16, 4),)))
+    assert any("fixes the batch size" in note for note in program.notes)
 
 
 def test_a_file_that_computes_something_random_is_refused_or_noted():

@@ -10,6 +10,16 @@ from sparsify import latency
 from sparsify.latency import Latency, measure
 
 
+class FakeOptions:
+    """Remembers its entries: threads that go on spinning would slow down the next file's turn."""
+
+    def __init__(self):
+        self.entries = {}
+
+    def add_session_config_entry(self, key, value):
+        self.entries[key] = value
+
+
 class FakeSession:
     """Writes down who ran; advances a clock by a time of its own in place of computing."""
 
@@ -17,7 +27,8 @@ class FakeSession:
     clock = 0.0
 
     def __init__(self, path, options, providers):
-        self.path, self.options, self.providers = path, options, providers
+        assert options.entries == {"session.force_spinning_stop": "1"}
+        self.path, self.providers = path, providers
 
     def get_inputs(self):
         return [SimpleNamespace(name="x")]
@@ -31,7 +42,7 @@ class FakeSession:
 @pytest.fixture(autouse=True)
 def onnxruntime(monkeypatch):
     FakeSession.calls, FakeSession.clock = [], 0.0
-    fake = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=FakeSession)
+    fake = SimpleNamespace(SessionOptions=FakeOptions, InferenceSession=FakeSession)
     monkeypatch.setitem(sys.modules, "onnxruntime", fake)
     monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: FakeSession.clock))
 

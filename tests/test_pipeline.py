@@ -107,3 +107,17 @@ def test_notes_of_the_capture_are_reported():
     report = run(frozen, []).report
     assert report["notes"] == list(frozen.notes)
     assert "fixes its batch size" in report["notes"][0]
+
+
+def test_what_is_no_program_or_no_list_is_refused(program):
+    with pytest.raises(UsageError, match=r"A program is needed, not Linear"):
+        run(nn.Linear(2, 2), ["layer-prune"])
+    with pytest.raises(UsageError, match=r"list of specs: \['layer-prune'\]"):
+        run(program, "layer-prune")
+
+
+def test_a_score_that_is_no_score_is_the_tasks_fault(program, monkeypatch):
+    task = resolve("digits")
+    monkeypatch.setattr(type(task), "score", lambda self, model: 0.5)
+    with pytest.raises(UsageError, match=r"must return a sparsify.Score from score, not float"):
+        score(program, task)

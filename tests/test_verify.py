@@ -227,17 +227,20 @@ def test_signature():
         (torch.tensor([4.0, float("-inf")]), torch.tensor([5.0, float("-inf")]), 0.25),
         (torch.tensor([float("nan"), 4.0]), torch.tensor([float("nan"), 5.0]), 0.25),
         (torch.tensor([1.0, float("inf")]), torch.tensor([1.0, 2.0]), float("inf")),
-        (torch.tensor([4 + 3j]), torch.tensor([4 + 2j]), 0.25),
+        (torch.tensor([4 + 4j]), torch.tensor([4 + 3j]), 0.25),
         (torch.tensor([1, 2]), torch.tensor([1, 3]), float("inf")),
         (torch.tensor([1.0]), torch.tensor([1.0], dtype=torch.float64), float("inf")),
         (torch.ones(2), torch.ones(3), float("inf")),
         (torch.ones(0), torch.ones(0), 0.0),
+        # one huge value, such as a masked logit, excuses nothing
+        (torch.tensor([1.0, 2.0, torch.finfo(torch.float32).min]), torch.tensor([5.0, 9.0, -3.4e38]), 7 / 20),
+        (torch.tensor([1.0, 2.0, 3.0, 1e6]), torch.tensor([1.0, 3.0, 3.0, 1e6 + 1]), 1 / 20),
         (3, 3, 0.0),
         (None, torch.ones(1), float("inf")),
     ],
 )
 def test_difference(one, other, expected):
-    assert difference(one, other) == expected
+    assert difference(one, other) == pytest.approx(expected)
 
 
 def test_a_new_nan_is_a_violation():

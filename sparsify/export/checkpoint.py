@@ -33,7 +33,8 @@ def save_state(program: Program, path: str | Path) -> dict[str, Any]:
         for name, value in {**program.parameters, **program.buffers}.items()
         if name not in program.transient
     }
-    metadata = {"sparsify.version": __version__, "sparsify.passes": json.dumps(list(program.history))}
+    # one entry: safetensors writes several in any order, and the same program should give the same bytes
+    metadata = {"sparsify": json.dumps({"version": __version__, **program.provenance})}
     with writing(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
         for name, value in load_file(temporary).items():

@@ -44,8 +44,10 @@ def export_onnx(program: Program, path: str | Path, *, metadata: Mapping[str, st
         InputError: the path cannot be written.
     """
     _check_types(program, path)
-    if (size := sum(v.numel() * v.element_size() for v in program.parameters.values())) > _LIMIT:
-        raise ExportError(f"{path}: {size / 2**30:.1f} GiB of parameters do not fit into one ONNX file (2 GiB).")
+    if (
+        size := sum(v.numel() * v.element_size() for v in (*program.parameters.values(), *program.buffers.values()))
+    ) > _LIMIT:
+        raise ExportError(f"{path}: {size / 2**30:.1f} GiB of weights do not fit into one ONNX file (2 GiB).")
     with writing(path) as temporary:
         opset = _write(program, temporary, {**_metadata(program), **(metadata or {})})
         difference = _check(program, temporary)
@@ -140,14 +142,15 @@ def _rename(graph: Any, inputs: list[str], outputs: list[str]) -> None:
 
 
 def _name_batch(model: Any) -> None:
-    """Call the symbolic batch size `batch`."""
+    """Call the symbolic batch size `batch`; inputs whose first sizes are independent get `batch_1` and so on."""
     import onnx_ir as ir
 
-    symbols = {str(v.shape[0]) for v in model.graph.inputs if v.shape and isinstance(v.shape[0], ir.SymbolicDim)}
+    found = [str(v.shape[0]) for v in model.graph.inputs if v.shape and isinstance(v.shape[0], ir.SymbolicDim)]
+    names = {symbol: f"batch_{i}" if i else "batch" for i, symbol in enumerate(dict.fromkeys(found))}
     values = [*model.graph.inputs, *(output for node in model.graph for output in node.outputs)]
     for value in values:
-        if value.shape is not None and symbols & {str(dim) for dim in value.shape}:
-            value.shape = ir.Shape(["batch" if str(dim) in symbols else dim for dim in value.shape])
+        if value.shape is not None and any(str(dim) in names for dim in value.shape):
+            value.shape = ir.Shape([names.get(str(dim), dim) for dim in value.shape])
 
 
 def _strip(model: Any) -> None:

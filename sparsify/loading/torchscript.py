@@ -12,6 +12,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from sparsify.capture import quiet
 from sparsify.errors import InputError
 from sparsify.loading.safe_pickle import brief
 
@@ -52,8 +53,7 @@ def convert(
     from torch._export.converter import TS2EPConverter
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             exported = TS2EPConverter(script, args, dict(kwargs)).convert()
     except Exception as error:
         raise InputError(

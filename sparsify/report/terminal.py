@@ -45,7 +45,7 @@ def print_report(console: Console, report: Mapping[str, Any], command: str, path
             highlight=False,
         )
     for step in report["passes"]:
-        removed = f": removed {', '.join(step['removed'])}" if step.get("removed") else ""
+        removed = f": removed {', '.join(step['removed']) or 'nothing'}" if "removed" in step else ""
         console.print(f"[bold]{escape(step['pass'])}[/]{escape(removed)}, [green]{_proof(step)}[/]", highlight=False)
     for artefact in report.get("artefacts", ()):
         gap = artefact.get("largest_difference")
@@ -62,7 +62,7 @@ def print_report(console: Console, report: Mapping[str, Any], command: str, path
 def _proof(step: Mapping[str, Any]) -> str:
     if "contract" not in step:
         return "not verified"
-    return "proven equal" if step["contract"] == "exact" else "verified"
+    return "proven equal" if step["contract"] == "exact" else "checked"
 
 
 def _changes(report: Mapping[str, Any]) -> Table:
@@ -70,7 +70,11 @@ def _changes(report: Mapping[str, Any]) -> Table:
     for heading, justify in (("", "left"), ("before", "right"), ("after", "right"), ("change", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     before, after = report["before"], report["after"]
-    rows = (("parameters", "parameters"), ("non-zeros", "nonzero"), ("MACs (batch 1)", "macs"))
+    rows = (
+        ("parameters", "parameters"),
+        ("non-zeros", "nonzero"),
+        (f"MACs ({_batch(report['dynamic_batch'])})", "macs"),
+    )
     for label, key in rows:
         table.add_row(label, _count(before[key]), _count(after[key]), _change(before[key], after[key]))
     latency = report.get("latency")
@@ -101,8 +105,8 @@ def print_summary(console: Console, found: Inspection, name: str) -> None:
     """Print what a model is: size, inputs and outputs, and how it was captured."""
     cost = found.cost
     console.print(
-        f"[bold]{escape(name)}[/]: {_count(cost.parameters)} parameters, {_count(cost.macs)} MACs at batch 1, "
-        f"{_bytes(cost.bytes)}",
+        f"[bold]{escape(name)}[/]: {_count(cost.parameters)} parameters, {_count(cost.macs)} MACs "
+        f"at {_batch(found.dynamic_batch)}, {_bytes(cost.bytes)}",
         highlight=False,
     )
     for argument, kind in found.inputs.items():
@@ -122,6 +126,9 @@ def print_block_list(console: Console, blocks: Sequence[Block], costs: Mapping[s
         blocks: what to list.
         costs: parameters and MACs that go away with each block, by name.
     """
+    if not blocks:
+        console.print("no residual block: no sum x + f(x) in which a branch could be dropped", highlight=False)
+        return
     removable = sum(block.removable for block in blocks)
     table = Table(title=f"{len(blocks)} blocks, {removable} removable", title_justify="left", box=None, pad_edge=False)
     for heading, justify in (("block", "left"), ("parameters", "right"), ("MACs", "right"), ("removable", "left")):
@@ -148,6 +155,11 @@ def print_entries(console: Console, entries: Sequence[Entry]) -> None:
         console.print(Padding(escape(entry.summary), (0, 0, 0, 2)), highlight=False)
         if entry.options:
             console.print(_options(entry))
+
+
+def _batch(dynamic: bool) -> str:
+    """Say what the MACs are those of: a batch size that the model fixes cannot be divided out."""
+    return "batch 1" if dynamic else "its fixed batch"
 
 
 def _options(entry: Entry) -> Padding:

@@ -216,3 +216,15 @@ def test_a_killed_export_leaves_nothing(tmp_path):
     done = subprocess.run(command, env={**os.environ, "TMPDIR": str(scratch)}, check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL
     assert list(folder.iterdir()) == []
+
+
+def test_first_sizes_that_are_independent_keep_names_of_their_own(tmp_path):
+    class Apart(nn.Module):
+        def forward(self, x, table):
+            return x * 2, table + 1
+
+    program = sp.capture(Apart(), (torch.randn(4, 3), torch.randn(4)))
+    export_onnx(program, tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    first = [value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.input]
+    assert first == ["batch", "batch_1"]

@@ -255,3 +255,19 @@ USAGE = {
 def test_wrong_options(options):
     with pytest.raises(UsageError, match=USAGE[options]):
         pruned(graded(), options)
+
+
+def test_protecting_what_is_not_there_is_refused():
+    with pytest.raises(PassError, match=r"protect=blocks_2 matches no block .*did you mean 'blocks\.2'"):
+        pruned(graded(), "protect=blocks_2")
+
+
+def test_naming_a_protected_block_is_refused():
+    with pytest.raises(PassError, match=r"blocks\.1 is named in blocks= and protected"):
+        pruned(graded(), "blocks=blocks.1,protect=*.1")
+
+
+def test_a_model_without_blocks_is_told_so():
+    program = sp.capture(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (torch.randn(2, 3),))
+    with pytest.raises(PassError, match="no residual block"):
+        pruned(program, "count=1")
