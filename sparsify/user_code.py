@@ -13,7 +13,7 @@ from typing import Any
 from sparsify.errors import UsageError
 from sparsify.spec import nearest
 
-__all__ = ["load_object", "make"]
+__all__ = ["extend_path", "load_object", "make"]
 
 
 def load_object(spec: str, what: str) -> Any:
@@ -54,7 +54,7 @@ def _import_file(source: str, what: str) -> ModuleType:
     if not path.is_file():
         raise UsageError(f"The {what} file {source} does not exist.")
     # The user's file may import its neighbours; at the end of the path it shadows nothing.
-    _extend_path(path.parent)
+    extend_path(path.parent)
     name = f"sparsify_user_{path.stem}"
     found = importlib.util.spec_from_file_location(name, path)
     if found is None or found.loader is None:
@@ -70,14 +70,15 @@ def _import_file(source: str, what: str) -> ModuleType:
 
 
 def _import_module(source: str, what: str) -> ModuleType:
-    _extend_path(Path.cwd())
+    extend_path(Path.cwd())
     try:
         return importlib.import_module(source)
     except Exception as error:
         raise UsageError(f"The {what} module {source} cannot be imported: {_reason(error)}.") from error
 
 
-def _extend_path(directory: Path) -> None:
+def extend_path(directory: Path) -> None:
+    """Let Python find the user's modules in a folder, after everything that is installed."""
     if str(directory) not in sys.path:
         sys.path.append(str(directory))
 

@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from sparsify.errors import InputError, UntrustedError
 from sparsify.loading.safe_module import build, inert_globals
+from sparsify.user_code import extend_path
 
 __all__ = ["UNREADABLE", "WAYS_OUT", "brief", "load", "load_plain", "load_trusted", "only", "scan"]
 
@@ -109,13 +110,14 @@ def load_trusted(file: IO[bytes], path: Path) -> Any:
     """
     import torch
 
+    extend_path(Path.cwd())  # as `python` would: the code of a model is mostly where its user stands
     file.seek(0)
     try:
         return torch.load(file, map_location="cpu", weights_only=False)
     except ModuleNotFoundError as error:
         raise InputError(
-            f"{path} needs the Python module {error.name!r}, which cannot be imported. Install it, or put the folder "
-            "that it is in on PYTHONPATH."
+            f"{path} needs the Python module {error.name!r}, which cannot be imported. Install it, or start "
+            "sparsify in the folder that it is in."
         ) from error
     except AttributeError as error:
         raise InputError(

@@ -3,6 +3,8 @@ import io
 import os
 import pickle
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -281,7 +283,17 @@ def test_trusted_files_say_which_import_is_missing(tmp_path, monkeypatch):
         safe_pickle.load_trusted(file, "model.pt")
     monkeypatch.delitem(__import__("sys").modules, "their_code")
     (tmp_path / "their_code.py").unlink()
-    with pytest.raises(InputError, match=r"model\.pt needs the Python module 'their_code'.*PYTHONPATH"):
+    with pytest.raises(InputError, match=r"model\.pt needs the Python module 'their_code'.*start sparsify in the folder"):
         safe_pickle.load_trusted(file, "model.pt")
     with pytest.raises(InputError, match=r"model\.pt cannot be unpickled"):
         safe_pickle.load_trusted(io.BytesIO(b"junk"), "model.pt")
+
+
+def test_a_trusted_module_is_found_where_the_user_stands(tmp_path, monkeypatch):
+    (tmp_path / "my_nets.py").write_text("from torch import nn\n\nclass Net(nn.Linear):\n    pass\n")
+    saving = "import torch, my_nets; torch.save(my_nets.Net(2, 3), 'net.pt')"
+    subprocess.run([sys.executable, "-c", saving], cwd=tmp_path, check=True)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.chdir(tmp_path)
+    with (tmp_path / "net.pt").open("rb") as file:
+        assert type(safe_pickle.load_trusted(file, tmp_path / "net.pt")).__name__ == "Net"
