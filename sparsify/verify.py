@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 
+_MASK = 1e30  # beyond this a number stands for minus infinity
+
+
 def check(program: Program, known: KnownShapes | None = None) -> None:
     """Check the graph's form, derive all shapes again and run the program on its example.
 
@@ -265,9 +268,8 @@ def _is_mask(value: Tensor) -> bool:
 def difference(one: Any, other: Any) -> float:
     """Return the largest relative difference of two values; infinite when shapes or types differ.
 
-    Each element's difference is divided by its own magnitude, or by the typical magnitude of the elements that differ
-    if that is larger. Typical is at most ten times the median, so that one huge value, such as the logit of a masked
-    class, excuses nothing.
+    Each element's difference is divided by its own magnitude, or by the typical magnitude of the tensor if that is
+    larger. One huge value, such as the logit of a masked class, is not typical and excuses nothing.
     """
     if not isinstance(one, Tensor) or not isinstance(other, Tensor):
         return 0.0 if one == other else float("inf")
@@ -281,12 +283,19 @@ def difference(one: Any, other: Any) -> float:
     gap = torch.where((a == b) | (a.isnan() & b.isnan()), 0.0, (a - b).abs())
     if gap.numel() == 0 or not bool(gap.any()):
         return 0.0
-    sizes, gaps = a.abs()[gap != 0], gap[gap != 0]
-    finite = sizes[sizes.isfinite()]
-    if finite.numel() < sizes.numel() or not bool(gaps.isfinite().all()):
+    if not bool(gap.isfinite().all()):
         return float("inf")
-    typical = torch.minimum(finite.square().mean().sqrt(), 10 * finite.median())
-    return float((gaps / torch.maximum(sizes, typical).clamp_min(1e-12)).max())
+    sizes = a.abs().nan_to_num(nan=0.0, posinf=0.0)
+    return float((gap / torch.maximum(sizes, _typical(sizes)).clamp_min(1e-12)).max())
+
+
+def _typical(sizes: Tensor) -> Tensor:
+    """Return the root mean square of magnitudes, zeros and masks aside; at most 1000 times their lower quartile."""
+    some = sizes[(sizes > 0) & (sizes < _MASK)]
+    if some.numel() == 0:
+        return sizes.new_zeros(())
+    quartile = some.kthvalue(1 + some.numel() // 4).values
+    return torch.minimum(some.square().mean().sqrt(), 1000 * quartile)
 
 
 def _is_float(value: Any) -> bool:
