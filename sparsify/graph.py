@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-__all__ = ["copied_graph", "source_line", "text"]
+__all__ = ["copied_graph", "mask_nodes", "source_line", "text"]
+
+aten = torch.ops.aten
 
 
 def copied_graph(graph: fx.Graph) -> fx.Graph:
@@ -21,6 +23,16 @@ def copied_graph(graph: fx.Graph) -> fx.Graph:
     result.output(returned)
     result._codegen = copy.copy(graph._codegen)
     return result
+
+
+def mask_nodes(graph: fx.Graph) -> list[fx.Node]:
+    """Return the nodes that mask a tensor of the state: `where(mask, weight, base)`."""
+    return [
+        node
+        for node in graph.nodes
+        if node.target in (aten.where.ScalarOther, aten.where.self)
+        and all(isinstance(value, fx.Node) and value.op == "get_attr" for value in node.args[:2])
+    ]
 
 
 def source_line(node: fx.Node) -> str | None:

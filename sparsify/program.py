@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from sparsify.aliasing import live
-from sparsify.graph import copied_graph, text
+from sparsify.graph import copied_graph, mask_nodes, text
 from sparsify.modes import ProgramModule
 
 __all__ = ["PROVENANCE", "Example", "Program"]
@@ -199,11 +199,10 @@ class Program:
     def masks(self) -> Mapping[str, Tensor]:
         """The masks in the graph: parameter name to a boolean tensor of its shape, True where the weight is kept."""
         found: dict[str, Tensor] = {}
-        for node in self.graph.nodes:
-            if node.target is torch.ops.aten.where.self:
-                mask, weight = node.args[0], node.args[1]
-                if _is_attribute(mask) and _is_attribute(weight) and weight.target in self.parameters:
-                    found[weight.target] = self.buffers[mask.target]
+        for node in mask_nodes(self.graph):
+            mask, weight = (str(value.target) for value in node.all_input_nodes[:2])
+            if weight in self.parameters:
+                found[weight] = self.buffers[mask]
         return MappingProxyType(found)
 
     def __str__(self) -> str:
@@ -217,7 +216,3 @@ class Program:
 
 def _as_parameter(value: Tensor) -> nn.Parameter:
     return value if isinstance(value, nn.Parameter) else nn.Parameter(value, requires_grad=value.requires_grad)
-
-
-def _is_attribute(node: Any) -> bool:
-    return isinstance(node, fx.Node) and node.op == "get_attr"

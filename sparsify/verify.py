@@ -114,6 +114,11 @@ class _ShapePropagation(fx.Interpreter):
             raise PassError(f"The shapes do not fit at {_where(n)}: {_first_line(error)}.") from error
         return n.meta["val"]
 
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if target is torch.ops.aten.bilinear.default:  # torch 2.13 cannot derive its shape for a dynamic batch
+            return args[0].new_empty([*args[0].shape[:-1], args[2].shape[0]])
+        return super().call_function(target, args, kwargs)
+
     def _kind_of(self, node: fx.Node) -> Hashable:
         if node not in self._kinds:
             self._kinds[node] = kind(self._state[str(node.target)] if node.op == "get_attr" else self.env[node])

@@ -1,0 +1,157 @@
+"""Where values are zero: for which indices of which axes masking is the same as removing.
+
+An index of an axis may be removed without changing the function if everything that sums over the axis gets a zero
+from it, nothing counts its indices, and nothing divides by its zeros. The same flow answers two questions: whether
+an axis is zero-preserving at all (suppose that an index were masked in all parameters), and which indices the masks
+in the graph have made removable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import fx
+
+from sparsify.axes.axis import Axis, find, leaves
+from sparsify.axes.inference import Axes
+from sparsify.axes.op import Facts, key_of
+
+__all__ = ["Flow", "Zero", "free_leaves", "supposed"]
+
+Zero = Any  # True for every index, or a boolean tensor with an entry for each
+Zeros = Mapping[Axis, Zero]
+_NOTHING: Zeros = {}
+
+
+def free_leaves(dims: list[Axis]) -> set[Axis]:
+    """Return the leaves of dimensions that are not frozen."""
+    return {leaf for axis in dims for leaf in leaves(axis) if not leaf.frozen}
+
+
+class Flow:
+    """Follows zeros through a graph.
+
+    Args:
+        axes: of the program.
+        source: gives for a node the leaves along which its value is zero, and where; None to derive it from the
+            node's arguments.
+
+    Attributes:
+        zeros: for each node the leaves along which its value is zero, and where.
+        removable: for each leaf that is reduced, where all reductions get a zero; a leaf that is not there is not
+            reduced at all.
+        reasons: why a leaf is not zero-preserving.
+        broken: the nodes that tell masking from removing, each with the leaves that it does so for.
+    """
+
+    def __init__(self, axes: Axes, source: Callable[[fx.Node], Zeros | None]) -> None:
+        self.zeros: dict[fx.Node, Zeros] = {}
+        self.removable: dict[Axis, Zero] = {}
+        self.reasons: dict[Axis, str] = {}
+        self.broken: dict[fx.Node, set[Axis]] = {}
+        self._axes = axes
+        for node, dims in axes.dims.items():
+            given = source(node)
+            facts = axes.facts.get(node)
+            self.zeros[node] = given if given is not None else self._result(facts, dims) if facts else _NOTHING
+            if facts is not None:
+                self._reduce(node, facts)
+
+    def _result(self, facts: Facts, dims: Any) -> Zeros:
+        if facts.zero:
+            return dict.fromkeys(free_leaves(_flat(dims)), True)
+        if facts.parts:
+            found = self._of_parts(facts)
+        elif facts.factors:
+            found = self._of_factors(facts)
+            for value in facts.addends:
+                found = _both(found, self.zeros[value])
+        elif facts.addends:
+            found = self.zeros[facts.addends[0]]
+            for value in facts.addends[1:]:
+                found = _both(found, self.zeros[value])
+        else:
+            return _NOTHING
+        if not found:
+            return _NOTHING
+        own = {leaf for axis in _flat(dims) for leaf in leaves(axis)}
+        return found if found.keys() <= own else {leaf: zero for leaf, zero in found.items() if leaf in own}
+
+    def _of_factors(self, facts: Facts) -> Zeros:
+        if len(facts.factors) == 1 and not facts.sums:
+            return self.zeros[facts.factors[0]]
+        found: dict[Axis, Zero] = {}
+        for value in facts.factors:
+            for leaf, zero in self._outside(value, facts).items():
+                found[leaf] = zero | found[leaf] if leaf in found else zero
+        return found
+
+    def _outside(self, value: fx.Node, facts: Facts) -> Zeros:
+        """Return the zeros of a factor along the dimensions that are not summed over."""
+        zeros = self.zeros[value]
+        if not zeros or not facts.sums:
+            return zeros
+        dims = list(map(find, _flat(self._axes.dims[value])))
+        for axis, nodes in facts.sums:
+            if value in nodes and find(axis) in dims:
+                dims.remove(find(axis))
+        own = {leaf for axis in dims for leaf in leaves(axis)}
+        return {leaf: zero for leaf, zero in zeros.items() if leaf in own}
+
+    def _of_parts(self, facts: Facts) -> Zeros:
+        found: dict[Axis, Zero] = {}
+        missing: set[Axis] = set()
+        for value in facts.parts:
+            zeros = self.zeros[value]
+            for leaf in free_leaves(_flat(self._axes.dims[value])):
+                if leaf not in zeros:
+                    missing.add(leaf)
+                else:
+                    found[leaf] = zeros[leaf] & found[leaf] if leaf in found else zeros[leaf]
+        return {leaf: zero for leaf, zero in found.items() if leaf not in missing}
+
+    def _reduce(self, node: fx.Node, facts: Facts) -> None:
+        for axis, nodes in facts.sums:
+            for leaf in free_leaves([axis]):
+                zero: Zero = False
+                for value in nodes:
+                    zero = zero | self.zeros[value].get(leaf, False)
+                self._require(leaf, zero, node, "sums over it values that a mask does not make zero")
+        for axis in facts.counts:
+            for leaf in free_leaves([axis]):
+                self._require(leaf, False, node, "depends on how many indices it has")
+        for value, axes in facts.poles:
+            along = None if axes is None else free_leaves(axes)
+            for leaf, zero in self.zeros[value].items():
+                if along is None or leaf in along:
+                    self._require(leaf, ~zero if zero is not True else False, node, "is not finite at zero")
+
+    def _require(self, leaf: Axis, zero: Zero, node: fx.Node, reason: str) -> None:
+        before = self.removable.get(leaf, True)
+        self.removable[leaf] = zero & before
+        if zero is False:
+            self.reasons.setdefault(leaf, f"{key_of(node)} {reason}")
+            self.broken.setdefault(node, set()).add(leaf)
+
+
+def _both(one: Zeros, other: Zeros) -> Zeros:
+    if one is other:
+        return one
+    return {leaf: zero & other[leaf] for leaf, zero in one.items() if leaf in other}
+
+
+def _flat(dims: Any) -> list[Axis]:
+    return [axis for item in dims for axis in item] if isinstance(dims, tuple) else dims
+
+
+def supposed(axes: Axes) -> Flow:
+    """Follow the zeros if an index of every leaf were masked in all parameters that have it."""
+    parameters = axes.program.parameters
+
+    def source(node: fx.Node) -> Zeros | None:
+        if node.op != "get_attr":
+            return None
+        return dict.fromkeys(free_leaves(axes.dims[node]), True) if node.target in parameters else _NOTHING
+
+    return Flow(axes, source)

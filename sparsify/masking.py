@@ -1,0 +1,56 @@
+"""Masks in a graph: a masked weight is `where(mask, weight, 0)`, and the mask is a buffer beside the weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, fx
+
+from sparsify.graph import mask_nodes
+from sparsify.program import Program
+
+__all__ = ["masked"]
+
+
+def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
+    """Return the program with some weights masked; a weight that is masked already keeps only what both masks keep.
+
+    Args:
+        program: any program.
+        masks: by parameter name, boolean tensors of the parameters' shapes, True where the weight is kept.
+
+    Raises:
+        KeyError: there is no such parameter.
+        ValueError: a mask has another shape or type.
+    """
+    graph = program.copy_graph()
+    attributes = [node for node in graph.nodes if node.op == "get_attr"]
+    weights = {str(node.target): node for node in attributes}
+    known = {str(node.all_input_nodes[1].target): str(node.all_input_nodes[0].target) for node in mask_nodes(graph)}
+    buffers = dict(program.buffers)
+    for name, mask in masks.items():
+        weight = program.parameters[name]
+        if mask.dtype != torch.bool or mask.shape != weight.shape:
+            raise ValueError(f"the mask of {name} is {mask.dtype}{list(mask.shape)}, not bool{list(weight.shape)}")
+        if name in known:
+            buffers[known[name]] = buffers[known[name]] & mask.to(weight.device)
+            continue
+        target = f"{name}_mask"
+        while target in buffers or target in program.parameters:
+            target += "_"
+        buffers[target] = mask.to(weight.device)
+        _insert(graph, weights[name], target, attributes[-1])
+    return replace(program, graph=graph, buffers=buffers)
+
+
+def _insert(graph: fx.Graph, weight: fx.Node, target: str, after: fx.Node) -> None:
+    value = weight.meta["val"]
+    with graph.inserting_after(weight):
+        mask = graph.create_node("get_attr", target)
+    with graph.inserting_after(after if after is not weight else mask):
+        node = graph.call_function(torch.ops.aten.where.ScalarOther, (mask, weight, 0.0))
+    mask.meta["val"] = torch.empty_like(value, dtype=torch.bool)
+    node.meta["val"] = torch.empty_like(value)
+    weight.replace_all_uses_with(node, delete_user_cb=lambda user: user is not node)
