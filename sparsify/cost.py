@@ -52,12 +52,16 @@ def cost(program: Program) -> Cost:
     )
 
 
-def macs_by_node(program: Program) -> dict[str, int]:
+def macs_by_node(program: Program, resize: Callable[[fx.Node, Shape], Shape] | None = None) -> dict[str, int]:
     """Return the multiply-accumulates of every node that has some, for one example.
 
     A dynamic batch dimension counts as 1; other symbolic sizes count as they are in the example.
+
+    Args:
+        program: what to count.
+        resize: gives for a node and its shape the shape that it is to be counted with.
     """
-    shapes = _Shapes(program)
+    shapes = _Shapes(program, resize)
     counted = {}
     for node in program.graph.nodes:
         rule = _RULES.get(node.target) if node.op == "call_function" else None
@@ -74,8 +78,9 @@ def _nonzero(value: Tensor, mask: Tensor | None) -> int:
 class _Shapes:
     """Concrete shapes of nodes at batch size 1."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, resize: Callable[[fx.Node, Shape], Shape] | None) -> None:
         symbol = program.batch_symbol
+        self._resize = resize or (lambda node, shape: shape)
         self._substitution = {} if symbol is None else {symbol: 1}
         self._state: Mapping[str, Tensor] = {**program.parameters, **program.buffers}
 
@@ -83,9 +88,9 @@ class _Shapes:
         if not isinstance(node, fx.Node):
             return ()
         if node.op == "get_attr":
-            return tuple(self._state[str(node.target)].shape)
+            return self._resize(node, tuple(self._state[str(node.target)].shape))
         value = node.meta.get("val")
-        return tuple(map(self._size, value.shape)) if isinstance(value, Tensor) else ()
+        return self._resize(node, tuple(map(self._size, value.shape))) if isinstance(value, Tensor) else ()
 
     def _size(self, size: int | torch.SymInt) -> int:
         if isinstance(size, int):

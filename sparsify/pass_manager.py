@@ -41,11 +41,14 @@ class Context:
         task: the user's data and loss, if there are any.
         seed: of everything random in a pass.
         record: what a pass tells the report, by key; values are JSON-able.
+        proofs: what a pass can prove beyond its contract: each is run by the manager when it verifies, returns the
+            largest relative difference that it saw, and raises ContractError.
     """
 
     task: Task | None = None
     seed: int = 0
     record: dict[str, Any] = field(default_factory=dict)
+    proofs: list[Callable[[], float]] = field(default_factory=list)
 
 
 class Pass(ABC):
@@ -131,16 +134,25 @@ class PassManager:
         self._observe(Event("transformed", spec, index, after, time.perf_counter() - start, context.record))
         if self._verify:
             start = time.perf_counter()
-            record = _verified(step, before, after, context.seed, known)
+            record = _verified(step, before, after, context, known)
             self._observe(Event("verified", spec, index, after, time.perf_counter() - start, record))
+        else:
+            verify.propagate_shapes(after)
         return after
 
 
-def _verified(step: Pass, before: Program, after: Program, seed: int, known: KnownShapes | None) -> dict[str, Any]:
+def _verified(
+    step: Pass, before: Program, after: Program, context: Context, known: KnownShapes | None
+) -> dict[str, Any]:
     verify.check(after, known)
+    proved = {"proved": max(proof() for proof in context.proofs)} if context.proofs else {}
     if step.contract is Contract.EXACT:
-        return {"contract": "exact", "largest_difference": verify.equivalent(before, after, seed=seed)}
+        return {
+            "contract": "exact",
+            "largest_difference": verify.equivalent(before, after, seed=context.seed),
+            **proved,
+        }
     old, new = verify.signature(before), verify.signature(after)
     if old != new:
         raise ContractError(f"The outputs changed from {old} to {new}.")
-    return {"contract": "lossy", "outputs": new}
+    return {"contract": "lossy", "outputs": new, **proved}

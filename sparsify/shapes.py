@@ -8,6 +8,7 @@ device, sizes and strides. Calls whose result depends on values, and calls that 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, fx
 
 from sparsify.program import Program
 
-__all__ = ["KnownShapes"]
+__all__ = ["KnownShapes", "call", "fake_mode", "kind", "without_guards"]
 
 _BY_VALUE = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
@@ -51,6 +52,13 @@ def fake_mode(program: Program) -> Any | None:
     """Return the mode that the fake inputs of a program were made in, or None."""
     values: list[Any] = [node.meta.get("val") for node in program.placeholders]
     return next((value.fake_mode for value in values if hasattr(value, "fake_mode")), None)
+
+
+def without_guards(mode: Any | None) -> AbstractContextManager[None]:
+    """Ask about symbolic sizes without consequences: a kernel that looks whether the batch size is 2 must not fix it."""
+    env = getattr(mode, "shape_env", None)
+    found: AbstractContextManager[None] = nullcontext() if env is None else env.suppress_guards()
+    return found
 
 
 def call(node: fx.Node, kind_of: Callable[[fx.Node], Hashable]) -> Hashable | None:

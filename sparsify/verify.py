@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch._refs
 from torch import Tensor, fx
 from torch._subclasses import FakeTensorMode
 from torch.utils import _pytree as pytree
@@ -20,7 +21,7 @@ from sparsify.graph import source_line
 from sparsify.inputs import another_batch
 from sparsify.modes import evaluation_graph
 from sparsify.program import Program
-from sparsify.shapes import KnownShapes, call, fake_mode, kind
+from sparsify.shapes import KnownShapes, call, fake_mode, kind, without_guards
 
 __all__ = [
     "check",
@@ -117,6 +118,8 @@ class _ShapePropagation(fx.Interpreter):
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         if target is torch.ops.aten.bilinear.default:  # torch 2.13 cannot derive its shape for a dynamic batch
             return args[0].new_empty([*args[0].shape[:-1], args[2].shape[0]])
+        if target is torch.ops.aten.pad.default and (len(args) < 3 or args[2] == "constant"):  # it fixes the batch size
+            return torch._refs.constant_pad_nd(args[0], args[1])
         return super().call_function(target, args, kwargs)
 
     def _kind_of(self, node: fx.Node) -> Hashable:
@@ -137,7 +140,7 @@ def propagate_shapes(program: Program, known: KnownShapes | None = None) -> None
     """
     values = [node.meta["val"] for node in program.placeholders]
     mode = fake_mode(program) or FakeTensorMode()
-    with mode, torch.no_grad(), _without_mkldnn():
+    with mode, torch.no_grad(), _without_mkldnn(), without_guards(mode):
         _ShapePropagation(program, mode, known).run(*values, enable_io_processing=False)
 
 

@@ -14,6 +14,7 @@ from sparsify.axes import rules
 from sparsify.axes.axis import Axis, freeze_all
 from sparsify.axes.op import RULES, Facts, Op, fresh, key_of
 from sparsify.program import Program
+from sparsify.shapes import fake_mode, without_guards
 
 __all__ = ["Axes", "axes"]
 
@@ -47,15 +48,16 @@ def axes(program: Program) -> Axes:
     rules.load()
     found = _Inference()
     state = {**program.parameters, **program.buffers}
-    for node in program.graph.nodes:
-        if node.op == "get_attr":
-            found.dims[node] = [fresh(size) for size in state[str(node.target)].shape]
-        elif node.op == "placeholder":
-            found.dims[node] = _fixed(node.meta.get("val"), "it is an input's")
-        elif node.op == "output":
-            found.freeze(pytree.arg_tree_leaves(*node.args), "it is an output's")
-        else:
-            found.apply(node)
+    with without_guards(fake_mode(program)):
+        for node in program.graph.nodes:
+            if node.op == "get_attr":
+                found.dims[node] = [fresh(size) for size in state[str(node.target)].shape]
+            elif node.op == "placeholder":
+                found.dims[node] = _fixed(node.meta.get("val"), "it is an input's")
+            elif node.op == "output":
+                found.freeze(pytree.arg_tree_leaves(*node.args), "it is an output's")
+            else:
+                found.apply(node)
     return Axes(program, found.dims, found.facts, found.contents, found.unknown)
 
 

@@ -36,6 +36,7 @@ class Flow:
         axes: of the program.
         source: gives for a node the leaves along which its value is zero, and where; None to derive it from the
             node's arguments.
+        absorbed: where a node that sums over a leaf can do without an index although its value is not zero.
 
     Attributes:
         zeros: for each node the leaves along which its value is zero, and where.
@@ -45,12 +46,18 @@ class Flow:
         broken: the nodes that tell masking from removing, each with the leaves that it does so for.
     """
 
-    def __init__(self, axes: Axes, source: Callable[[fx.Node], Zeros | None]) -> None:
+    def __init__(
+        self,
+        axes: Axes,
+        source: Callable[[fx.Node], Zeros | None],
+        absorbed: Callable[[fx.Node, Axis], Zero] | None = None,
+    ) -> None:
         self.zeros: dict[fx.Node, Zeros] = {}
         self.removable: dict[Axis, Zero] = {}
         self.reasons: dict[Axis, str] = {}
         self.broken: dict[fx.Node, set[Axis]] = {}
         self._axes = axes
+        self._absorbed = absorbed or (lambda node, leaf: False)
         for node, dims in axes.dims.items():
             given = source(node)
             facts = axes.facts.get(node)
@@ -114,7 +121,7 @@ class Flow:
     def _reduce(self, node: fx.Node, facts: Facts) -> None:
         for axis, nodes in facts.sums:
             for leaf in free_leaves([axis]):
-                zero: Zero = False
+                zero: Zero = self._absorbed(node, leaf)
                 for value in nodes:
                     zero = zero | self.zeros[value].get(leaf, False)
                 self._require(leaf, zero, node, "sums over it values that a mask does not make zero")
