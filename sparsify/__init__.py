@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sparsify.pipeline import Result, retrain, run
     from sparsify.program import Program
     from sparsify.task import Score, Task
+    from sparsify.write_back import write_back
 
 _HOMES = {
     "Block": "blocks",
@@ -39,6 +40,7 @@ _HOMES = {
     "retrain": "pipeline",
     "run": "pipeline",
     "save": "export.archive",
+    "write_back": "write_back",
 }
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "retrain",
     "run",
     "save",
+    "write_back",
 ]
 
 

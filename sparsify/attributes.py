@@ -16,10 +16,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sparsify.module_state import Edits
 from sparsify.new_sizes import NewSizes, Size
 from sparsify.torch_attributes import exact_attributes
 
-__all__ = ["Choice", "Edits", "Slot", "choices"]
+__all__ = ["Choice", "Slot", "choices"]
 
 _WIDTH = frozenset({"heads", "kv-groups", "head-dim"})
 _MEANINGS: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = (
@@ -48,24 +49,6 @@ _MEANINGS: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = (
 )
 _NEVER = 9  # the entry above for numbers that are no sizes of parameters
 _MOST = 6  # options of a choice
-
-
-class Edits:
-    """Changes to attributes, parameters and buffers, and the way back."""
-
-    def __init__(self) -> None:
-        self._before: dict[tuple[int, str], tuple[MutableMapping[str, Any], Any]] = {}
-
-    def put(self, holder: MutableMapping[str, Any], key: str, value: Any) -> None:
-        """Set an entry of a dictionary; the value that it had first is remembered."""
-        self._before.setdefault((id(holder), key), (holder, holder[key]))
-        holder[key] = value
-
-    def undo(self) -> None:
-        """Give every entry the value that it had."""
-        for (_, key), (holder, value) in self._before.items():
-            holder[key] = value
-        self._before.clear()
 
 
 @dataclass(frozen=True)
@@ -188,7 +171,7 @@ def _slots_of(module: nn.Module) -> Iterator[Slot]:
     kind = type(module)
     if kind.__module__.startswith("torch.") and not (names := _guessed(module)):
         return
-    known = set(exact_attributes(module, None))
+    known = exact_attributes(module, lambda name, dim, old: old)
     for slot in _slots(vars(module)):
         if slot.key in known or (kind.__module__.startswith("torch.") and slot.key not in names):
             continue

@@ -116,9 +116,7 @@ class Constants:
         return True
 
     def _evaluate(self, wanted: list[fx.Node]) -> dict[fx.Node, tuple[Tensor, Tensor]]:
-        """Return for layers the value of each input channel, NaN where it is not one value, and the weight summed
-        over the kernel.
-        """
+        """Return for layers the value of each input channel (NaN where that varies), and the weight without kernel."""
         if not wanted:
             return {}
         program = self._axes.program

@@ -56,6 +56,9 @@ class NewSizes:
     Args:
         before: the axes of the larger program.
         after: the smaller program, whose tensors have as many dimensions.
+
+    Attributes:
+        names: the parameters and buffers, tied ones by all their names.
     """
 
     def __init__(self, before: Axes, after: Program) -> None:
@@ -63,6 +66,8 @@ class NewSizes:
         self._dims: dict[str, list[Axis]] = {
             str(node.target): dims for node, dims in before.dims.items() if node.op == "get_attr"
         }
+        self._aliases = before.program.aliases
+        self.names = (*self._dims, *self._aliases)
         self._found: dict[Axis, int] = {}
         self._inside: dict[str, list[Size]] = {}
         self._kinds = _kinds(before)
@@ -77,6 +82,7 @@ class NewSizes:
 
     def inside(self, name: str) -> list[Size]:
         """Return the sizes that occur in the dimensions of a parameter or buffer, whole dimensions first."""
+        name = self._aliases.get(name, name)
         if name not in self._inside:
             self._inside[name] = [
                 replace(size, place=(dim, number))
@@ -87,8 +93,9 @@ class NewSizes:
 
     def outer(self, name: str, dim: int, old: int) -> int:
         """Return the new size of the slowest factors of a dimension that had a size together: groups, heads."""
-        product = 1
-        for index, factor in enumerate(parts := factors(self._dims[name][dim]), 1):
+        product, name = 1, self._aliases.get(name, name)
+        parts = factors(self._dims[name][dim]) if name in self._dims else []
+        for index, factor in enumerate(parts, 1):
             product *= factor.size
             if product == old:
                 found = _together("product", [self.of(part) for part in parts[:index]])

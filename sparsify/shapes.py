@@ -55,7 +55,7 @@ def fake_mode(program: Program) -> Any | None:
 
 
 def without_guards(mode: Any | None) -> AbstractContextManager[None]:
-    """Ask about symbolic sizes without consequences: a kernel that looks whether the batch size is 2 must not fix it."""
+    """Let kernels ask about symbolic sizes without consequences: `is it 2?` must not fix the batch size at 2."""
     env = getattr(mode, "shape_env", None)
     found: AbstractContextManager[None] = nullcontext() if env is None else env.suppress_guards()
     return found

@@ -53,9 +53,16 @@ class BlockStats:
 
 
 class Criterion:
-    """Base of all criteria; a subclass defines `weight`, or `block`, or both."""
+    """Base of all criteria; a subclass defines `weight`, or `block`, or both.
+
+    Attributes:
+        needs: the statistics that it uses.
+        additive: a score is an estimated change of the loss, so that sums of scores compare across layers as they
+            are. Other scores are compared within a group, or relative to its mean.
+    """
 
     needs: ClassVar[tuple[Need, ...]] = ()
+    additive: ClassVar[bool] = False
 
     def weight(self, stats: WeightStats) -> Tensor:
         """Score every weight of a tensor.

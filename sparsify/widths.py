@@ -1,0 +1,115 @@
+"""Widths: what a program costs when its groups have other sizes, and how many indices each group may lose.
+
+Nothing is built to answer that: the sizes of all dimensions follow from those of the groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import fx
+
+from sparsify.axes import Axes, Axis
+from sparsify.axes.axis import find, leaves
+from sparsify.cost import macs_by_node
+from sparsify.groups import Group
+
+__all__ = ["Floor", "Widths"]
+
+
+class Widths:
+    """Counts parameters and MACs for other sizes of groups.
+
+    Args:
+        axes: of the program.
+    """
+
+    def __init__(self, axes: Axes) -> None:
+        self._axes = axes
+        nodes = {str(node.target): node for node in axes.dims if node.op == "get_attr"}
+        self._parameters = [axes.dims[nodes[name]] for name in axes.program.parameters]
+
+    def parameters(self, sizes: Mapping[Axis, int]) -> int:
+        """Return the number of parameters.
+
+        Args:
+            sizes: of the leaves that differ from what they are in the program.
+        """
+        known: dict[Axis, int] = {}
+        return sum(math.prod(_size(axis, sizes, known) for axis in dims) for dims in self._parameters)
+
+    def macs(self, sizes: Mapping[Axis, int]) -> int:
+        """Return the multiply-accumulates of one example, as `sparsify.cost` counts them."""
+        known: dict[Axis, int] = {}
+
+        def resize(node: fx.Node, shape: tuple[int, ...]) -> tuple[int, ...]:
+            dims = self._axes.dims.get(node, ())
+            if isinstance(dims, tuple) or len(dims) != len(shape):
+                return shape
+            return tuple(
+                _scaled(size, axis, sizes) if axis.dynamic else _size(axis, sizes, known)
+                for size, axis in zip(shape, dims, strict=True)
+            )
+
+        return sum(macs_by_node(self._axes.program, resize).values())
+
+
+def _size(axis: Axis, sizes: Mapping[Axis, int], known: dict[Axis, int]) -> int:
+    axis = find(axis)
+    if axis not in known:
+        if axis.kind == "leaf":
+            known[axis] = sizes.get(axis, axis.size)
+        else:
+            parts = [_size(part, sizes, known) for part in axis.parts]
+            known[axis] = math.prod(parts) if axis.kind == "product" else sum(parts)
+    return known[axis]
+
+
+def _scaled(size: int, axis: Axis, sizes: Mapping[Axis, int]) -> int:
+    """Return a dynamic size (such as batch times heads) after its static factors have changed."""
+    for leaf in leaves(axis):
+        if leaf in sizes:
+            size = size // leaf.size * sizes[leaf]
+    return size
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The sizes that a group may be pruned to.
+
+    Attributes:
+        size: of the group.
+        step: kept indices are a multiple of this, or all of them.
+        least: how many must be kept.
+    """
+
+    size: int
+    step: int
+    least: int
+
+    @classmethod
+    def of(cls, group: Group, *, round_to: int, max_sparsity: float, minimum: int) -> Floor:
+        """Return the sizes that options allow a group.
+
+        Args:
+            group: what is pruned.
+            round_to: what the dimensions of its members should be a multiple of.
+            max_sparsity: the largest fraction of it that may go.
+            minimum: the smallest number of indices that must stay.
+        """
+        step = 1
+        for member in group.members:
+            copies = int((member.index >= 0).sum()) // group.size
+            step = math.lcm(step, round_to // math.gcd(round_to, max(1, copies)))
+        wanted = max(1, minimum, group.least, math.ceil(group.size * (1 - max_sparsity) - 1e-9))
+        return cls(group.size, step, min(group.size, math.ceil(wanted / step) * step))
+
+    def kept(self, wanted: float) -> int:
+        """Return the allowed number of kept indices that is nearest to what is wanted; the larger of two."""
+        if wanted >= self.size:
+            return self.size
+        below = math.floor(wanted / self.step + 1e-9) * self.step
+        above = min(self.size, below + self.step)
+        return max(self.least, below if wanted - below < above - wanted else above)
