@@ -43,14 +43,12 @@ class Shrink(Pass):
         plain = Flow(found, masks.get)
         constants = Constants(found, plain)
         flow = Flow(found, masks.get, constants.absorbed)
-        keep = _kept(found, masks, flow)
+        groups = groups_of(found)
+        keep = _kept(masks, flow, {group.axis: group.least for group in groups})
         context.record["removed"] = {
-            group.name: f"{group.size} -> {int(keep[group.axis].sum())}"
-            for group in groups_of(found)
-            if group.axis in keep
+            group.name: f"{group.size} -> {int(keep[group.axis].sum())}" for group in groups if group.axis in keep
         }
-        smaller = constants.fold(resized(found, keep), keep)
-        return _without_full_masks(smaller)
+        return _without_full_masks(constants.fold(resized(found, keep), keep))
 
 
 def _mask_zeros(found: Axes) -> dict[fx.Node, dict[Axis, Tensor]]:
@@ -60,29 +58,36 @@ def _mask_zeros(found: Axes) -> dict[fx.Node, dict[Axis, Tensor]]:
         mask, _, base = (node.args[0], node.args[1], node.args[2])
         if not (base == 0 and isinstance(mask, fx.Node) and mask.target in found.program.buffers):
             continue
-        kept = found.program.buffers[str(mask.target)].cpu()
-        dims = found.dims[node]
-        alive = [kept.movedim(dim, 0).reshape(kept.shape[dim], -1).any(1) for dim in range(kept.ndim)]
-        zeros[node] = {leaf: _dead(leaf, dims, alive) for leaf in free_leaves(dims)}
+        kept = found.program.buffers[str(mask.target)]
+        for dim, stride in enumerate(kept.stride()):  # a mask of whole channels repeats itself along the kernel
+            kept = kept if stride else kept.narrow(dim, 0, 1)
+        zeros[node] = _dead(kept.cpu(), found.dims[node])
     return zeros
 
 
-def _dead(leaf: Axis, dims: list[Axis], alive: list[Tensor]) -> Tensor:
-    """Return where a leaf has no weight left in any of the dimensions that it is in."""
-    dead = torch.ones(leaf.size, dtype=torch.bool)
-    for axis, living in zip(dims, alive, strict=True):
-        for row in positions(axis, leaf):
-            dead[row[living & (row >= 0)]] = False
+def _dead(kept: Tensor, dims: list[Axis]) -> dict[Axis, Tensor]:
+    """Return for the leaves of a masked weight where it has no weight left in any dimension that they are in."""
+    plane = kept.flatten(2).any(2) if kept.ndim > 2 else kept
+    dead: dict[Axis, Tensor] = {}
+    for dim, axis in enumerate(dims):
+        if not (free := free_leaves([axis])):
+            continue
+        source = plane if dim < 2 else kept
+        others = [other for other in range(source.ndim) if other != dim]
+        living = source.any(others) if others else source
+        for leaf in free:
+            gone = dead.setdefault(leaf, torch.ones(leaf.size, dtype=torch.bool))
+            for row in positions(axis, leaf):
+                gone[row[living.expand(axis.size) & (row >= 0)]] = False
     return dead
 
 
-def _kept(found: Axes, masks: dict[fx.Node, dict[Axis, Tensor]], flow: Flow) -> Keep:
+def _kept(masks: dict[fx.Node, dict[Axis, Tensor]], flow: Flow, least: dict[Axis, int]) -> Keep:
     """Return what is kept of each leaf that loses something: some masked weight must speak for each loss."""
     touched: dict[Axis, Tensor] = {}
     for zeros in masks.values():
         for leaf, dead in zeros.items():
             touched[leaf] = touched[leaf] | dead if leaf in touched else dead
-    least = {group.axis: group.least for group in groups_of(found)}
     keep = {}
     for leaf, dead in touched.items():
         gone = dead & flow.removable.get(leaf, True)
@@ -95,9 +100,9 @@ def _kept(found: Axes, masks: dict[fx.Node, dict[Axis, Tensor]], flow: Flow) -> 
 
 
 def _without_full_masks(program: Program) -> Program:
-    graph = program.copy_graph()
-    for node in mask_nodes(graph):
+    """Take masks out that keep everything; the program is a new one, so that its graph may be edited."""
+    for node in mask_nodes(program.graph):
         mask, weight = node.all_input_nodes[:2]
         if str(mask.target) in program.buffers and bool(program.buffers[str(mask.target)].all()):
             node.replace_all_uses_with(weight)
-    return program.with_graph(graph)
+    return program.with_graph(program.graph)

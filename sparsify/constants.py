@@ -67,6 +67,8 @@ class Constants:
             program: what is left of the axes' program.
             keep: what was kept of each leaf that lost indices.
         """
+        if not self._values:
+            return program
         resizing = Resizing(self._axes, keep)
         graph, parameters = program.copy_graph(), dict(program.parameters)
         nodes = {node.name: node for node in graph.nodes}
@@ -110,10 +112,16 @@ class Constants:
         x, weight = node.args[:2]
         bias = node.args[2] if len(node.args) > 2 else None
         own = bias is None or (isinstance(bias, fx.Node) and len(bias.users) == 1 and bias.op == "get_attr")
-        if not own or not isinstance(x, fx.Node) or not self._steady.get(x):
+        if not own or not isinstance(x, fx.Node) or not isinstance(weight, fx.Node):
             return False
         self._inner[node] = self._axes.dims[weight][1]
-        return True
+        zeros = (self._flow.zeros[x], self._flow.zeros[weight])
+        return any(
+            bool(
+                torch.as_tensor(steady & ~_array(zeros[0].get(leaf, False)) & ~_array(zeros[1].get(leaf, False))).any()
+            )
+            for leaf, steady in self._steady.get(x, {}).items()
+        )
 
     def _evaluate(self, wanted: list[fx.Node]) -> dict[fx.Node, tuple[Tensor, Tensor]]:
         """Return for layers the value of each input channel (NaN where that varies), and the weight without kernel."""
@@ -132,6 +140,10 @@ class Constants:
             value = torch.where((by_channel == by_channel[:, :1]).all(1), by_channel[:, 0], torch.nan)
             result[node] = value, weight.flatten(2).sum(2) if weight.ndim > 2 else weight
         return result
+
+
+def _array(zero: Zero) -> Tensor:
+    return torch.as_tensor(zero)
 
 
 def _state_only(axes: Axes) -> set[fx.Node]:

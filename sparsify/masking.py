@@ -30,6 +30,7 @@ def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
     weights = {str(node.target): node for node in attributes}
     known = {str(node.all_input_nodes[1].target): str(node.all_input_nodes[0].target) for node in mask_nodes(graph)}
     buffers = dict(program.buffers)
+    fakes: dict[torch.Size, Tensor] = {}
     for name, mask in masks.items():
         weight = program.parameters[name]
         if mask.dtype != torch.bool or mask.shape != weight.shape:
@@ -41,16 +42,17 @@ def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
         while target in buffers or target in program.parameters:
             target += "_"
         buffers[target] = mask.to(weight.device)
-        _insert(graph, weights[name], target, attributes[-1])
+        value = weights[name].meta["val"]
+        if weight.shape not in fakes:
+            fakes[weight.shape] = torch.empty_like(value, dtype=torch.bool, requires_grad=False)
+        _insert(graph, weights[name], target, fakes[weight.shape], attributes[-1])
     return replace(program, graph=graph, buffers=buffers)
 
 
-def _insert(graph: fx.Graph, weight: fx.Node, target: str, after: fx.Node) -> None:
-    value = weight.meta["val"]
+def _insert(graph: fx.Graph, weight: fx.Node, target: str, fake: Tensor, after: fx.Node) -> None:
     with graph.inserting_after(weight):
         mask = graph.create_node("get_attr", target)
     with graph.inserting_after(after if after is not weight else mask):
         node = graph.call_function(torch.ops.aten.where.ScalarOther, (mask, weight, 0.0))
-    mask.meta["val"] = torch.empty_like(value, dtype=torch.bool)
-    node.meta["val"] = torch.empty_like(value)
+    mask.meta["val"], node.meta["val"] = fake, weight.meta["val"]
     weight.replace_all_uses_with(node, delete_user_cb=lambda user: user is not node)

@@ -26,7 +26,10 @@ __all__ = ["member_masks", "reference_outputs"]
 
 
 def member_masks(axes: Axes, keep: Keep) -> dict[str, Tensor]:
-    """Return the masks that take the indices out of every parameter: False in each row, column, ... that goes."""
+    """Return the masks that take the indices out of every parameter: False in each row, column, ... that goes.
+
+    They are views that repeat their values along the dimensions in which nothing goes.
+    """
     resizing = Resizing(axes, keep)
     masks: dict[str, Tensor] = {}
     for node, dims in axes.dims.items():
@@ -39,7 +42,7 @@ def member_masks(axes: Axes, keep: Keep) -> dict[str, Tensor]:
                 shape[dim] = -1
                 found = kept.view(shape) if found is None else found & kept.view(shape)
         if found is not None:
-            masks[str(node.target)] = found.expand([axis.size for axis in dims]).contiguous()
+            masks[str(node.target)] = found.expand([axis.size for axis in dims])
     return masks
 
 

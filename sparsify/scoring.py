@@ -40,20 +40,33 @@ def group_scores(
     """
     resizing = Resizing(axes, keep)
     attributes = {str(node.target): dims for node, dims in axes.dims.items() if node.op == "get_attr"}
-    by_weight: dict[str, Tensor] = {}
+    sums: dict[str, list[Tensor]] = {}
     found: dict[Axis, Tensor] = {}
     for group in groups:
         total = torch.zeros(group.size, dtype=torch.float64)
         for member in group.members:
             name = member.parameter
-            if name not in by_weight:
-                by_weight[name] = criterion.weight(statistics.of_weight(name)).detach().double().cpu()
-            scores = by_weight[name].movedim(member.dim, 0).reshape(by_weight[name].shape[member.dim], -1).sum(1)
+            if name not in sums:
+                sums[name] = _sums(criterion.weight(statistics.of_weight(name)).detach())
+            scores = sums[name][member.dim]
             kept = resizing.kept(attributes[name][member.dim])
             for row in member.index if kept is None else member.index[:, kept]:
                 total.index_add_(0, row[row >= 0], scores[row >= 0])
         found[group.axis] = _comparable(total, group, keep.get(group.axis), criterion.additive)
     return found
+
+
+def _sums(scores: Tensor) -> list[Tensor]:
+    """Return for every dimension of a tensor the sum over all others; rows and columns are added up in memory order."""
+    scores = scores if scores.dtype == torch.float64 else scores.float()
+    if scores.ndim < 2:
+        return [scores.double().cpu()] * scores.ndim
+    columns = scores.sum(0).double()
+    found = [scores.flatten(1).sum(1).double()]
+    for dim in range(columns.ndim):
+        others = [other for other in range(columns.ndim) if other != dim]
+        found.append(columns.sum(others) if others else columns)
+    return [total.cpu() for total in found]
 
 
 def _comparable(total: Tensor, group: Group, kept: Tensor | None, additive: bool) -> Tensor:

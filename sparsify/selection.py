@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,9 @@ from sparsify.widths import Floor, Widths
 __all__ = ["Goal", "Selection"]
 
 Sizes = dict[Axis, int]
+
+_CLOSE = 0.002  # of the dense count: nearer than this to the target nothing more is tried
+_TRIES = 64
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Selection:
                 if size < floor.size:
                     middle = min(floor.size, size + floor.step)  # halfway from the size before
                     steps.append(((1 - (size + middle) / 2 / floor.size), order, axis, size))
-        steps.sort(key=lambda step: step[:2])
+        steps.sort(key=itemgetter(0, 1))
         return [(axis, size) for _, _, axis, size in steps]
 
     def _global_steps(self, scores: Mapping[Axis, Tensor]) -> list[tuple[Axis, int]]:
@@ -110,7 +114,7 @@ class Selection:
                 cost = float(ranked[floor.size - size : floor.size - smaller].mean())
                 entries.append((cost, order, axis, smaller))
                 size = smaller
-        entries.sort(key=lambda entry: entry[:2])
+        entries.sort(key=itemgetter(0, 1))
         return _decreasing([(axis, size) for _, _, axis, size in entries])
 
     def _reach(self, steps: list[tuple[Axis, int]], target: float) -> Sizes:
@@ -129,12 +133,23 @@ class Selection:
                 high = middle
             else:
                 low = middle + 1
-        sizes = _after(steps, low)
-        if low:
-            before = _after(steps, low - 1)
-            if abs(self._count(before) - target) < abs(self._count(sizes) - target):
-                return before
-        return sizes
+        return self._nearest(steps, low, target)
+
+    def _nearest(self, steps: list[tuple[Axis, int]], reached: int, target: float) -> Sizes:
+        """Return the sizes nearest to the target: those that reach it, or those before with some smaller step more."""
+        best = _after(steps, reached)
+        gap = abs(self._count(best) - target)
+        sizes = _after(steps, max(0, reached - 1))
+        for axis, size in [(None, 0), *steps[reached : reached + _TRIES]]:
+            if gap <= _CLOSE * self._dense:
+                break
+            tried = sizes if axis is None else {**sizes, axis: size}
+            left = self._count(tried)
+            if abs(left - target) < gap:
+                best, gap = tried, abs(left - target)
+            if left > target:
+                sizes = tried
+        return best
 
 
 def _after(steps: list[tuple[Axis, int]], count: int) -> Sizes:
