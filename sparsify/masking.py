@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from sparsify.graph import mask_nodes
 from sparsify.program import Program
 
-__all__ = ["masked"]
+__all__ = ["baked", "masked"]
 
 
 def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
@@ -47,6 +47,21 @@ def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
             fakes[weight.shape] = torch.empty_like(value, dtype=torch.bool, requires_grad=False)
         _insert(graph, weights[name], target, fakes[weight.shape], attributes[-1])
     return replace(program, graph=graph, buffers=buffers)
+
+
+def baked(program: Program) -> Program:
+    """Return the program with its masks written into the weights: pruned weights are zeros, and no mask is left."""
+    graph = program.copy_graph()
+    parameters = dict(program.parameters)
+    for node in mask_nodes(graph):
+        mask, weight = (str(value.target) for value in node.all_input_nodes[:2])
+        if mask not in program.buffers or weight not in parameters or node.args[2] != 0:
+            continue
+        old = parameters[weight]
+        value = torch.where(program.buffers[mask], old.detach(), 0.0)
+        parameters[weight] = nn.Parameter(value, requires_grad=old.requires_grad)
+        node.replace_all_uses_with(node.all_input_nodes[1])
+    return replace(program, parameters=parameters).with_graph(graph)
 
 
 def _insert(graph: fx.Graph, weight: fx.Node, target: str, fake: Tensor, after: fx.Node) -> None:

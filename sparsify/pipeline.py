@@ -117,10 +117,20 @@ def execute(
         "retrain": record,
         "score": scores["after"]["value"] if scores else None,
         "scores": scores or None,
-        "notes": list(after.notes),
+        "notes": [*after.notes, *_masks_left(after)],
         "environment": environment(),
     }
     return Result(after, report)
+
+
+def _masks_left(program: Program) -> list[str]:
+    masks = program.masks
+    if not masks:
+        return []
+    count = sum(int((~mask).sum()) for mask in masks.values())
+    return [
+        f"{count:,} weights are masked: they are zeros that are still stored. The pass shrink removes whole channels."
+    ]
 
 
 def score(program: Program, task: Task) -> dict[str, Any]:

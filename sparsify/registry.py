@@ -142,7 +142,7 @@ def _option(item: ast.stmt, text: str) -> Option:
     hint = ast.unparse(item.annotation)
     if hint.startswith("Literal["):
         hint = "|".join(str(value) for value in ast.literal_eval(hint.removeprefix("Literal")))
-    default = None if item.value is None else ast.unparse(item.value).strip("'\"")
+    default = None if item.value is None else _default(item.value)
     return Option(name, hint.removesuffix(" | None"), default, _described(name, text))
 
 
@@ -150,3 +150,9 @@ def _described(name: str, text: str) -> str:
     """Return what a docstring's list of options or attributes says of one; a text may go on over indented lines."""
     found = re.search(rf"^(\s+){name}: (.+(?:\n\1\s+.+)*)", text, re.MULTILINE)
     return " ".join(found[2].split()) if found else ""
+
+
+def _default(value: ast.expr) -> str:
+    """Write a default as it is written in a spec."""
+    items = value.elts if isinstance(value, ast.Tuple) else [value]
+    return ",".join(ast.unparse(item).strip("'\"") for item in items)

@@ -17,6 +17,7 @@ from sparsify.atomic import writing
 from sparsify.capture import export, quiet
 from sparsify.errors import ExportError
 from sparsify.export.outputs import distinct, is_tensor, output_leaves, output_names
+from sparsify.masking import baked
 from sparsify.program import Program
 from sparsify.version import __version__
 
@@ -99,7 +100,7 @@ def _write(program: Program, path: Path, metadata: Mapping[str, str]) -> int:
 
     try:
         with quiet(), torch.no_grad():  # with gradients, attention is decomposed for strides that it then does not have
-            deployed = _tensors_only(program)
+            deployed = _tensors_only(baked(program))
             exported = export(deployed.module(copy=False), deployed.example, deployed.dynamic_batch)
             onnx_program = torch.onnx.export(exported, dynamo=True, verbose=False)
             assert onnx_program is not None

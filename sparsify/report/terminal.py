@@ -45,8 +45,9 @@ def print_report(console: Console, report: Mapping[str, Any], command: str, path
             highlight=False,
         )
     for step in report["passes"]:
-        removed = f": removed {', '.join(step['removed']) or 'nothing'}" if "removed" in step else ""
-        console.print(f"[bold]{escape(step['pass'])}[/]{escape(removed)}, [green]{_proof(step)}[/]", highlight=False)
+        console.print(
+            f"[bold]{escape(step['pass'])}[/]{escape(_done(step))}, [green]{_proof(step)}[/]", highlight=False
+        )
     for artefact in report.get("artefacts", ()):
         gap = artefact.get("largest_difference")
         checked = "" if gap is None else f", differs from the program by {gap:.1g} at most" if gap else ", exact"
@@ -57,6 +58,17 @@ def print_report(console: Console, report: Mapping[str, Any], command: str, path
     for note in report["notes"]:
         console.print(f"note: {note}", highlight=False, markup=False)
     console.print(f"again: {command}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _done(step: Mapping[str, Any]) -> str:
+    """Say in a few words what a pass did."""
+    if "reached" in step:
+        (kind, asked), *_ = step["asked"].items()
+        return f": {len(step['groups'])} groups, {kind} {step['reached']:.3g} (asked for {asked:.3g})"
+    removed = step.get("removed")
+    if isinstance(removed, Mapping):
+        return f": {len(removed)} groups made smaller" if removed else ": nothing to remove"
+    return f": removed {', '.join(removed) or 'nothing'}" if removed is not None else ""
 
 
 def _proof(step: Mapping[str, Any]) -> str:
