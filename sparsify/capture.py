@@ -11,20 +11,21 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
+from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
 from sparsify import verify
 from sparsify.errors import CaptureError, SparsifyError
 from sparsify.modes import has_noise, switch_on_training
 from sparsify.normalize import normalize, tied_names
-from sparsify.program import PROVENANCE, Example, Program
+from sparsify.program import PROVENANCE, Example, Program, dynamic_sizes
 
 __all__ = ["capture", "export", "from_exported", "quiet"]
 
@@ -97,7 +98,7 @@ def capture(
 
 def _attempt(model: nn.Module, example: Example, expected: list[Any], training: bool, dynamic: bool) -> Program:
     with _mode(model, training):
-        exported = export(model, example, dynamic)
+        exported = export(model, example, batch_dims(example) if dynamic else ())
     program, _ = _build(exported, example)
     if not verify.same_bits(verify.outputs(program), expected):
         mode = "training" if training else "evaluation"
@@ -188,30 +189,50 @@ def _find(module: nn.Module, name: str) -> Any:
     return value
 
 
-def export(model: nn.Module, example: Example, dynamic_batch: bool = True) -> ExportedProgram:
-    """Call torch.export in the mode the model is in, with a symbolic batch size where the model allows it.
+def export(model: nn.Module, example: Example, dynamic: Sequence[Collection[int]] = ()) -> ExportedProgram:
+    """Call torch.export in the mode the model is in, with symbolic sizes where the model allows them.
 
-    The batch is the first dimension of every tensor that is as long there as the first tensor.
+    Args:
+        model: what to export.
+        example: its inputs.
+        dynamic: for every input the dimensions whose size should be symbolic; `batch_dims` gives the batch's. If not
+            all can be, the first dimensions are tried alone, and then none.
     """
+    batch = [{0} & set(dims) for dims in dynamic]
     with quiet():
-        if dynamic_batch and _batched(example.leaves()):
-            args, kwargs = _widened(example)
+        for wanted in [list(map(set, dynamic)), batch][: 1 if batch == list(map(set, dynamic)) else 2]:
+            if not any(wanted):
+                continue
+            args, kwargs = _widened(example, wanted)
             shapes: Any = ShapesCollection()  # type: ignore[no-untyped-call]
-            for leaf in _batched(pytree.tree_leaves((args, kwargs))):
-                shapes[leaf] = {0: Dim.AUTO}
+            for leaf, dims in zip(pytree.tree_leaves((args, kwargs)), wanted, strict=True):
+                if dims:
+                    shapes[leaf] = dict.fromkeys(sorted(dims), Dim.AUTO)
             try:
                 exported = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
-            except Exception:  # noqa: BLE001 -- the symbolic batch may be the cause: the fixed one decides
-                exported = None
-            if exported is not None and _is_free(exported):
+            except Exception:  # noqa: BLE001, S112 -- the symbolic sizes may be the cause: fewer of them decide
+                continue
+            if _is_free(exported, wanted):
                 return exported
         return torch.export.export(model, example.args, dict(example.kwargs))
 
 
-def _is_free(exported: ExportedProgram) -> bool:
-    """Whether the sizes that are symbolic may be any: a model that branches on its batch size narrows the range."""
-    ranges = exported.range_constraints.values()
-    return bool(ranges) and all(r.lower <= 2 and r.upper >= _UNLIMITED for r in ranges)
+def batch_dims(example: Example) -> list[set[int]]:
+    """Return for every input the dimension of the batch: the first of every tensor as long there as the first one."""
+    batched = {id(tensor) for tensor in _batched(example.leaves())}
+    return [{0} if id(leaf) in batched else set() for leaf in example.leaves()]
+
+
+def _is_free(exported: ExportedProgram, wanted: Sequence[Collection[int]]) -> bool:
+    """Whether all sizes that should be are symbolic, and the batch may be any: a model that tests it narrows it."""
+    specs = exported.graph_signature.input_specs
+    names = [spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT]
+    nodes = {node.name: node for node in exported.graph.nodes if node.op == "placeholder"}
+    sizes = [dynamic_sizes(nodes[name]) if name in nodes else {} for name in names]
+    if len(sizes) != len(wanted) or any(set(dims) - set(own) for own, dims in zip(sizes, wanted, strict=True)):
+        return False
+    ranges = [exported.range_constraints.get(own[0]) for own in sizes if 0 in own]
+    return all(r is not None and r.lower <= 2 and r.upper >= _UNLIMITED for r in ranges)
 
 
 @contextmanager
@@ -233,16 +254,16 @@ def _batched(leaves: list[Any]) -> list[Tensor]:
     return [tensor for tensor in tensors if tensor.shape[0] == tensors[0].shape[0]]
 
 
-def _widened(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the example with a batch of at least two, every tensor a new object: export would freeze a batch of 1."""
-    batched = {id(tensor) for tensor in _batched(example.leaves())}
-
-    def widen(leaf: Any) -> Any:
-        if not isinstance(leaf, Tensor):
-            return leaf
-        return torch.cat([leaf, leaf]) if id(leaf) in batched and leaf.shape[0] == 1 else leaf.clone()
-
-    return pytree.tree_map(widen, (example.args, dict(example.kwargs)))  # type: ignore[no-any-return]
+def _widened(example: Example, wanted: Sequence[Collection[int]]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the example with symbolic sizes of at least two, every tensor a new object: export freezes a size of 1."""
+    leaves, structure = pytree.tree_flatten((example.args, dict(example.kwargs)))
+    widened = []
+    for leaf, dims in zip(leaves, wanted, strict=True):
+        value = leaf.clone() if isinstance(leaf, Tensor) else leaf
+        for dim in dims:
+            value = torch.cat([value, value], dim) if value.shape[dim] == 1 else value
+        widened.append(value)
+    return pytree.tree_unflatten(widened, structure)  # type: ignore[no-any-return]
 
 
 @contextmanager

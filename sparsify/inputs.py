@@ -8,6 +8,7 @@ number after `%` (default 2: any embedding has two rows), booleans are true.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -17,7 +18,7 @@ from sparsify.errors import InputError, UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["another_batch", "parse"]
+__all__ = ["drawn_like", "parse"]
 
 _SPEC = re.compile(
     r"(?:(?P<name>[A-Za-z_]\w*):)?"
@@ -87,7 +88,7 @@ def _draw(match: re.Match[str], type_name: str, item: str, generator: torch.Gene
     if dtype == torch.bool:
         return torch.ones(shape, dtype=dtype)
     if dtype.is_floating_point:
-        return torch.randn(shape, generator=generator).to(dtype)
+        return torch.randn(tuple(shape), generator=generator).to(dtype)
     bound = max(1, int(match["range"] or 2))
     if bound - 1 > torch.iinfo(dtype).max:
         raise UsageError(f"The input spec {item!r} has a range that {type_name} does not hold.")
@@ -111,25 +112,24 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"The input file {path} cannot be read as named tensors: {error}.") from error
 
 
-def another_batch(example: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw `size` new rows that look like the example's rows.
+def drawn_like(example: torch.Tensor, shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+    """Draw values of another shape that look like the example's.
 
     Floats are normal with the example's mean and deviation; integers and booleans are values of the example, so that
     indices stay inside their tables.
 
     Args:
-        example: `[batch, ...]`.
-        size: rows wanted.
+        example: whose values are imitated.
+        shape: of the result.
         generator: of the random values.
     """
     import torch
 
-    shape = (size, *example.shape[1:])
     if example.dtype.is_floating_point:
         values = example.detach().to("cpu", torch.float64)
         spread = values.std(unbiased=False).clamp_min(1e-3)
-        drawn = torch.randn(shape, generator=generator, dtype=torch.float64) * spread + values.mean()
+        drawn = torch.randn(tuple(shape), generator=generator, dtype=torch.float64) * spread + values.mean()
         return drawn.to(example.dtype).to(example.device)
     flat = example.reshape(-1)
-    chosen = torch.randint(0, max(1, flat.numel()), shape, generator=generator)
+    chosen = torch.randint(0, max(1, flat.numel()), tuple(shape), generator=generator)
     return flat[chosen.to(flat.device)]

@@ -20,7 +20,7 @@ from sparsify.aliasing import live
 from sparsify.graph import copied_graph, mask_nodes, text
 from sparsify.modes import ProgramModule
 
-__all__ = ["PROVENANCE", "Example", "Program"]
+__all__ = ["PROVENANCE", "Example", "Program", "dynamic_sizes"]
 
 
 PROVENANCE = "sparsify"  # where the meta of an exported graph module holds what a `.pt2` file says of its program
@@ -188,12 +188,7 @@ class Program:
     @property
     def batch_symbol(self) -> Any | None:
         """The sympy symbol of the batch dimension, or None when the batch size is fixed."""
-        for node in self.placeholders:
-            value = node.meta.get("val")
-            size: Any = value.shape[0] if isinstance(value, Tensor) and value.ndim else None
-            if isinstance(size, torch.SymInt):
-                return size.node.expr
-        return None
+        return next((sizes[0] for node in self.placeholders if 0 in (sizes := dynamic_sizes(node))), None)
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
@@ -212,6 +207,14 @@ class Program:
     def spelled(self, text: str) -> str:
         """Return a text about shapes with the symbol of the batch size replaced by the word `batch`."""
         return text if self.batch_symbol is None else re.sub(rf"\b{self.batch_symbol}\b", "batch", text)
+
+
+def dynamic_sizes(node: fx.Node) -> dict[int, Any]:
+    """Return the dimensions of an input whose size is symbolic, with the sympy expression of each."""
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor):
+        return {}
+    return {dim: size.node.expr for dim, size in enumerate(value.shape) if isinstance(size, torch.SymInt)}
 
 
 def _as_parameter(value: Tensor) -> nn.Parameter:

@@ -18,9 +18,9 @@ from torch.utils import _pytree as pytree
 
 from sparsify.errors import ContractError, PassError
 from sparsify.graph import source_line
-from sparsify.inputs import another_batch
+from sparsify.inputs import drawn_like
 from sparsify.modes import evaluation_graph
-from sparsify.program import Program
+from sparsify.program import Program, dynamic_sizes
 from sparsify.shapes import KnownShapes, call, fake_mode, kind, without_guards
 
 __all__ = [
@@ -186,14 +186,27 @@ def tolerance(value: Any) -> float:
 
 
 def trial_inputs(program: Program, seed: int = 0) -> list[list[Any]]:
-    """Return flat inputs to try a program on: the example, and random ones of another batch size where it may vary."""
+    """Return flat inputs to try a program on: the example, and random ones of other sizes where sizes may vary."""
     leaves = program.example.leaves()
-    if not program.dynamic_batch:
+    if not any(map(dynamic_sizes, program.placeholders)):
         return [leaves]
     generator = torch.Generator().manual_seed(seed)
-    dynamic = [_is_dynamic(node) for node in program.placeholders]
-    size = next(leaf.shape[0] for leaf, free in zip(leaves, dynamic, strict=True) if free) + 1
-    other = [another_batch(leaf, size, generator) if free else leaf for leaf, free in zip(leaves, dynamic, strict=True)]
+    batch = program.batch_symbol
+    sizes: dict[Any, int] = {}
+    other = []
+    for leaf, node in zip(leaves, program.placeholders, strict=True):
+        symbols = dynamic_sizes(node)
+        if not symbols:
+            other.append(leaf)
+            continue
+        shape = list(leaf.shape)
+        for dim, symbol in symbols.items():
+            if symbol.is_Symbol:
+                size = shape[dim]
+                shape[dim] = sizes.setdefault(symbol, size + 1 if symbol == batch or size < 3 else size - 1)
+            else:
+                shape[dim] = int(symbol.subs(sizes))
+        other.append(drawn_like(leaf, shape, generator))
     return [leaves, other]
 
 
@@ -225,11 +238,6 @@ def _equal(a: Any, b: Any) -> bool:
     if not isinstance(a, Tensor) or not isinstance(b, Tensor) or a.dtype != b.dtype or a.shape != b.shape:
         return False
     return bool(((a == b) | (a.isnan() & b.isnan())).all())
-
-
-def _is_dynamic(node: fx.Node) -> bool:
-    value = node.meta.get("val")
-    return isinstance(value, Tensor) and value.ndim > 0 and isinstance(value.shape[0], torch.SymInt)
 
 
 class _Recorder(fx.Interpreter):

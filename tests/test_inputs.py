@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 
 from sparsify.errors import InputError, UsageError
-from sparsify.inputs import another_batch, parse
+from sparsify.inputs import drawn_like, parse
 
 
 @pytest.mark.parametrize(
@@ -109,17 +109,17 @@ def test_broken_files_are_refused(tmp_path):
             parse(str(tmp_path / name))
 
 
-def test_another_batch_looks_like_the_example():
+def test_drawn_like_looks_like_the_example():
     generator = torch.Generator().manual_seed(0)
-    rows = another_batch(torch.full((2, 500), 7.0) + torch.randn(2, 500) * 3, 4, generator)
+    rows = drawn_like(torch.full((2, 500), 7.0) + torch.randn(2, 500) * 3, (4, 500), generator)
     assert rows.shape == (4, 500)
     assert rows.mean() == pytest.approx(7, abs=0.5)
     assert rows.std() == pytest.approx(3, abs=0.5)
-    ids = another_batch(torch.tensor([[3, 5], [5, 9]]), 50, generator)
+    ids = drawn_like(torch.tensor([[3, 5], [5, 9]]), (50, 2), generator)
     assert ids.shape == (50, 2)
     assert set(ids.unique().tolist()) == {3, 5, 9}
     for dtype in (torch.float16, torch.bfloat16, torch.bool, torch.complex64):
-        assert another_batch(torch.ones(2, 3).to(dtype), 3, generator).dtype == dtype
+        assert drawn_like(torch.ones(2, 3).to(dtype), (3, 3), generator).dtype == dtype
 
 
 def test_arrays_that_numpy_saved_without_names_are_positional(tmp_path):

@@ -15,7 +15,7 @@ from sparsify.capture import export, from_exported
 from sparsify.errors import ExportError
 from sparsify.export.outputs import plain_spec
 from sparsify.loading.safe_archive import read_exported
-from sparsify.program import Program
+from sparsify.program import Program, dynamic_sizes
 from sparsify.version import __version__
 
 __all__ = ["save"]
@@ -41,7 +41,7 @@ def save(program: Program, path: str | Path) -> dict[str, Any]:
     with writing(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            exported = export(module, program.example, program.dynamic_batch)
+            exported = export(module, program.example, [dynamic_sizes(node) for node in program.placeholders])
             exported.example_inputs = (program.example.args, dict(program.example.kwargs))
             extra = {"sparsify.json": json.dumps({"version": __version__, **program.provenance})}
             with temporary.open("wb") as file:

@@ -16,9 +16,10 @@ from sparsify import verify
 from sparsify.atomic import writing
 from sparsify.capture import export, quiet
 from sparsify.errors import ExportError
+from sparsify.export.grouped import without_grouped_products
 from sparsify.export.outputs import distinct, is_tensor, output_leaves, output_names
 from sparsify.masking import baked
-from sparsify.program import Program
+from sparsify.program import Program, dynamic_sizes
 from sparsify.version import __version__
 
 __all__ = ["export_onnx", "feed"]
@@ -101,7 +102,7 @@ def _write(program: Program, path: Path, metadata: Mapping[str, str]) -> int:
     try:
         with quiet(), torch.no_grad():  # with gradients, attention is decomposed for strides that it then does not have
             deployed = _tensors_only(baked(program))
-            exported = export(deployed.module(copy=False), deployed.example, deployed.dynamic_batch)
+            exported = export(deployed.module(copy=False), deployed.example, [dynamic_sizes(node) for node in program.placeholders])
             onnx_program = torch.onnx.export(exported, dynamo=True, verbose=False)
             assert onnx_program is not None
             model = onnx_program.model
@@ -118,10 +119,11 @@ def _write(program: Program, path: Path, metadata: Mapping[str, str]) -> int:
 
 
 def _tensors_only(program: Program) -> Program:
-    """Return the program with a plain tuple of its tensors as output: ONNX returns nothing else."""
+    """Return the program as ONNX can have it: with a plain tuple of tensors as output, and no grouped products."""
     graph = program.copy_graph()
     output = next(node for node in reversed(list(graph.nodes)) if node.op == "output")
     tensors = tuple(filter(is_tensor, output_leaves(graph)))
+    without_grouped_products(graph)
     output.args = (tensors,)
     codegen: Any = graph._codegen
     codegen.pytree_info = codegen.pytree_info._replace(out_spec=pytree.tree_structure(tensors))

@@ -176,7 +176,7 @@ def test_a_file_that_computes_something_else_does_not_appear(tmp_path, monkeypat
 
 def test_a_file_that_is_wrong_only_at_another_batch_size_does_not_appear(tmp_path, monkeypatch):
     original = export_module.export
-    monkeypatch.setattr(export_module, "export", lambda model, example, dynamic: original(model, example, False))
+    monkeypatch.setattr(export_module, "export", lambda model, example, dynamic: original(model, example))
     with pytest.raises(ExportError, match="onnxruntime cannot run the exported model"):
         export(tmp_path, ConvNet(), images())
     assert not (tmp_path / "m.onnx").exists()

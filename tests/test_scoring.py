@@ -1,0 +1,75 @@
+"""Scores of groups, worked out by hand."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import nn
+
+import sparsify as sp
+from sparsify.axes import axes
+from sparsify.axes.resize import resized
+from sparsify.criteria import Criterion
+from sparsify.criteria.magnitude import Magnitude
+from sparsify.errors import PassError
+from sparsify.groups import groups_of
+from sparsify.scoring import group_scores
+from sparsify.stats import Calibration, collect
+
+
+@dataclass(frozen=True)
+class Additive(Criterion):
+    additive = True
+
+    def weight(self, stats):
+        return stats.weight.detach().abs()
+
+
+class Net(nn.Sequential):
+    """Two channels of magnitude 1 and 3 in the first layer, 10 and 20 in the second."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 4, bias=False))
+        with torch.no_grad():
+            self[0].weight.copy_(torch.tensor([[1.0, -1, 1], [3, 3, -3]]))
+            self[0].bias.copy_(torch.tensor([-0.5, 0.25]))
+            self[2].weight.copy_(torch.tensor([[10.0, -20]]).expand(4, 2))
+
+
+def scores(criterion, keep=None, model=None):
+    found = axes(sp.capture(model or Net(), (torch.randn(2, 3),)))
+    groups = [group for group in groups_of(found) if not group.frozen]
+    keep = {groups[0].axis: torch.tensor(keep)} if keep else {}
+    program = resized(found, keep) if keep else found.program
+    statistics = collect(program, criterion.needs, Calibration(None), [])
+    return group_scores(found, groups, keep, criterion, statistics)[groups[0].axis].tolist()
+
+
+def test_an_index_has_the_sum_of_all_that_goes_with_it():
+    assert scores(Additive()) == [3 + 0.5 + 40, 9 + 0.25 + 80]
+
+
+def test_other_scores_are_relative_to_the_mean_of_the_group():
+    mean = (43.5 + 89.25) / 2
+    assert scores(Magnitude()) == pytest.approx([43.5 / mean, 89.25 / mean])
+
+
+def test_what_is_gone_has_no_score():
+    assert scores(Additive(), keep=[False, True]) == [-float("inf"), 89.25]
+
+
+def test_a_score_that_is_not_finite_is_refused():
+    model = Net()
+    model[0].weight.data[0, 0] = float("inf")
+
+    @dataclass(frozen=True)
+    class Raw(Criterion):
+        def weight(self, stats):
+            return stats.weight.detach()
+
+    found = axes(sp.capture(Net(), (torch.randn(2, 3),)))
+    groups = [group for group in groups_of(found) if not group.frozen]
+    program = replace(found.program, parameters=dict(model.named_parameters()))
+    statistics = collect(program, (), Calibration(None), [])
+    with pytest.raises(PassError, match="score of 0 is not finite"):
+        group_scores(found, groups, {}, Raw(), statistics)
