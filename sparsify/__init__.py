@@ -11,11 +11,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sparsify.axes.op import axis_rule
     from sparsify.blocks import Block, blocks
     from sparsify.capture import capture
     from sparsify.cost import Cost, cost
     from sparsify.export.archive import save
     from sparsify.export.onnx import export_onnx
+    from sparsify.groups import Group, groups
     from sparsify.load import load
     from sparsify.pass_manager import Contract, Pass
     from sparsify.pipeline import Result, retrain, run
@@ -27,15 +29,18 @@ _HOMES = {
     "Block": "blocks",
     "Contract": "pass_manager",
     "Cost": "cost",
+    "Group": "groups",
     "Pass": "pass_manager",
     "Program": "program",
     "Result": "pipeline",
     "Score": "task",
     "Task": "task",
+    "axis_rule": "axes.op",
     "blocks": "blocks",
     "capture": "capture",
     "cost": "cost",
     "export_onnx": "export.onnx",
+    "groups": "groups",
     "load": "load",
     "retrain": "pipeline",
     "run": "pipeline",
@@ -47,15 +52,18 @@ __all__ = [
     "Block",
     "Contract",
     "Cost",
+    "Group",
     "Pass",
     "Program",
     "Result",
     "Score",
     "Task",
+    "axis_rule",
     "blocks",
     "capture",
     "cost",
     "export_onnx",
+    "groups",
     "load",
     "retrain",
     "run",

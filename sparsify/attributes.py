@@ -22,8 +22,9 @@ from sparsify.torch_attributes import exact_attributes
 
 __all__ = ["Choice", "Slot", "choices"]
 
-_WIDTH = frozenset({"heads", "kv-groups", "head-dim"})
-_MEANINGS: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = (
+Kinds = frozenset[str]
+_WIDTH: Kinds = frozenset({"heads", "kv-groups", "head-dim"})
+_MEANINGS: tuple[tuple[str, tuple[Kinds, ...] | None], ...] = (
     (r"(kv|key_value)_?heads?$", (frozenset({"kv-groups"}), frozenset({"heads"}))),
     (r"(kv|key_value|query)_?groups?$|^n_?rep$|per_kv", (frozenset({"heads"}),)),
     (r"heads?$", (frozenset({"heads", "kv-groups"}),)),
@@ -36,18 +37,19 @@ _MEANINGS: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = (
         r"rank$|(^|_)(intermediate|ffn?|mlp|n?_?inner|feedforward)(_|$)",
         (frozenset({"channels"}), frozenset({"stream"})),
     ),
-    (
+    (  # numbers that no parameter has as its size, or only by chance
         r"(^|_)(idx|index|ids?|layers?|depths?|tokens?|vocab|positions?|ctx|len(gth)?|max|min|window|patch|kernel|strides?"
         r"|pad(ding)?|dilation|steps?|top|k|tok|version|seed|labels?|classes|image|blocks?|shift|buckets|distance|beams?"
         r"|resolution|batch|stages?|epochs?|bits)(_|$)",
-        (),
+        None,
     ),
     (
         r"(hidden|embed(ding)?|embd|model|dim|width|channels?|features?|planes|filters|size|nf|nx|shape)s?$",
         (frozenset({"stream"}), frozenset({"channels"}), _WIDTH),
     ),
 )
-_NEVER = 9  # the entry above for numbers that are no sizes of parameters
+"""Patterns of names, and the kinds of indices that the number counts, the likeliest first; the first match counts."""
+
 _MOST = 6  # options of a choice
 
 
@@ -138,16 +140,13 @@ def _below(path: str, sizes: NewSizes, value: int) -> Iterator[tuple[int, str, S
                     yield name.count(".", len(prefix)), name[len(prefix) :], size
 
 
-def _meaning(name: str) -> tuple[frozenset[str], ...] | None:
-    """Return the kinds that the name of an attribute speaks of; None if its number is no size."""
+def _meaning(name: str) -> tuple[Kinds, ...] | None:
+    """Return the kinds that the name of an attribute speaks of; None if its number is the size of no parameter."""
     lowered = name.lower().strip("_")
-    found = next((i for i, (pattern, _) in enumerate(_MEANINGS) if re.search(pattern, lowered)), None)
-    if found == _NEVER:
-        return None
-    return _MEANINGS[found][1] if found is not None else ()
+    return next((kinds for pattern, kinds in _MEANINGS if re.search(pattern, lowered)), ())
 
 
-def _match(size: Size, wanted: Iterable[frozenset[str]]) -> int | None:
+def _match(size: Size, wanted: Iterable[Kinds]) -> int | None:
     return next((rank for rank, kinds in enumerate(wanted) if size.kinds <= kinds), None)
 
 
@@ -220,6 +219,8 @@ def _configurations(model: nn.Module) -> dict[int, tuple[Any, list[tuple[str, nn
     found: dict[int, tuple[Any, list[tuple[str, nn.Module]]]] = {}
     for path, module in model.named_modules():
         for key, value in vars(module).items():
+            if "generation" in key:  # transformers: no sizes of the model
+                continue
             named = re.search(r"(config|cfg|args|params|opts?|options)$", key.lower().lstrip("_"))
             plain = (
                 hasattr(value, "__dict__") and not isinstance(value, (nn.Module, Tensor, type)) and not callable(value)

@@ -210,7 +210,7 @@ def export(model: nn.Module, example: Example, dynamic: Sequence[Collection[int]
                     shapes[leaf] = dict.fromkeys(sorted(dims), Dim.AUTO)
             try:
                 exported = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
-            except Exception:  # noqa: BLE001, S112 -- the symbolic sizes may be the cause: fewer of them decide
+            except Exception:  # noqa: BLE001 -- the symbolic sizes may be the cause: fewer of them decide
                 continue
             if _is_free(exported, wanted):
                 return exported

@@ -13,14 +13,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from rich.console import Console
 from rich.markup import escape
 
 from sparsify import registry
+from sparsify.atomic import check_writable
 from sparsify.errors import InputError, SparsifyError, UsageError
+from sparsify.options import OUTPUT, WORK, AsJson, Device, Factory, Inputs, Model, Task, Trust
 from sparsify.recipe import Recipe, read_recipe
 from sparsify.report import terminal
+from sparsify.report.groups import print_groups
 from sparsify.spec import nearest, parse_spec
 
 if TYPE_CHECKING:
@@ -55,37 +58,6 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-_INPUT = Group("Model and data", sort_key=1)
-_WORK = Group("What to do", sort_key=2)
-_OUTPUT = Group("Results", sort_key=3)
-
-Model = Annotated[
-    Path,
-    Parameter(
-        help="a .pt2 archive, a pickled module, or a state dict (with --model)", group=_INPUT, show_default=False
-    ),
-]
-Inputs = Annotated[
-    str | None,
-    Parameter(
-        help="example inputs: 1x3x224x224, or ids:int64[2,128]%30522,..., or a .npz or .safetensors file", group=_INPUT
-    ),
-]
-Task_ = Annotated[
-    str | None,
-    Parameter(name="--task", help="data, loss and score: digits, my_task.py:make, package.module:make", group=_INPUT),
-]
-Factory = Annotated[
-    str | None,
-    Parameter(name="--model", help="what makes the module of a state dict: package.module:factory", group=_INPUT),
-]
-Trust = Annotated[
-    bool, Parameter(negative="", show_default=False, help="the file may run code when it is loaded", group=_INPUT)
-]
-Device = Annotated[str, Parameter(help="where the model runs: cpu, cuda, ...", group=_INPUT)]
-AsJson = Annotated[
-    bool, Parameter(name="--json", negative="", show_default=False, help="print JSON and nothing else", group=_OUTPUT)
-]
 
 
 @app.default
@@ -95,39 +67,39 @@ def prune(
     *,
     passes: Annotated[
         list[str] | None,
-        Parameter(name="--pass", negative="", help="NAME[:key=value,...]; repeat for a pipeline", group=_WORK),
+        Parameter(name="--pass", negative="", help="NAME[:key=value,...]; repeat for a pipeline", group=WORK),
     ] = None,
     recipe: Annotated[
-        Path | None, Parameter(help="a YAML file with passes, task, inputs, retrain, seed", group=_WORK)
+        Path | None, Parameter(help="a YAML file with passes, task, inputs, retrain, seed", group=WORK)
     ] = None,
     retrain: Annotated[
-        str | None, Parameter(help="METHOD[:key=value,...] after the passes, such as fine-tune:steps=5ep", group=_WORK)
+        str | None, Parameter(help="METHOD[:key=value,...] after the passes, such as fine-tune:steps=5ep", group=WORK)
     ] = None,
-    task: Task_ = None,
+    task: Task = None,
     inputs: Inputs = None,
     factory: Factory = None,
-    seed: Annotated[int | None, Parameter(help="of everything random (default: 0)", group=_WORK)] = None,
+    seed: Annotated[int | None, Parameter(help="of everything random (default: 0)", group=WORK)] = None,
     device: Device = "cpu",
     trust: Trust = False,
     output: Annotated[
         list[Path] | None,
         Parameter(
-            name=("--output", "-o"), negative="", help=".onnx, .pt2 or .safetensors; may be repeated", group=_OUTPUT
+            name=("--output", "-o"), negative="", help=".onnx, .pt2 or .safetensors; may be repeated", group=OUTPUT
         ),
     ] = None,
-    report: Annotated[Path | None, Parameter(help="write the report as .json", group=_OUTPUT)] = None,
+    report: Annotated[Path | None, Parameter(help="write the report as .json", group=OUTPUT)] = None,
     max_drop: Annotated[
-        float | None, Parameter(help="exit with 1 and write nothing when the score falls by more", group=_OUTPUT)
+        float | None, Parameter(help="exit with 1 and write nothing when the score falls by more", group=OUTPUT)
     ] = None,
     print_after: Annotated[
-        str | None, Parameter(help="print the program after this pass, or after all", group=_OUTPUT)
+        str | None, Parameter(help="print the program after this pass, or after all", group=OUTPUT)
     ] = None,
     time_passes: Annotated[
         bool,
-        Parameter(negative="", show_default=False, help="print how long each pass and its checks took", group=_OUTPUT),
+        Parameter(negative="", show_default=False, help="print how long each pass and its checks took", group=OUTPUT),
     ] = False,
     no_verify: Annotated[
-        bool, Parameter(negative="", show_default=False, help="do not check the program after every pass", group=_WORK)
+        bool, Parameter(negative="", show_default=False, help="do not check the program after every pass", group=WORK)
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -185,19 +157,26 @@ def inspect(
     /,
     *,
     granularity: Annotated[
-        Literal["layer", "sublayer"], Parameter(help="list whole layers or single branches", group=_OUTPUT)
+        Literal["layer", "sublayer"], Parameter(help="list whole layers or single branches", group=OUTPUT)
     ] = "layer",
-    task: Task_ = None,
+    task: Task = None,
     inputs: Inputs = None,
     factory: Factory = None,
     device: Device = "cpu",
     trust: Trust = False,
     graph: Annotated[
-        bool, Parameter(negative="", show_default=False, help="print the program as text instead", group=_OUTPUT)
+        bool, Parameter(negative="", show_default=False, help="print the program as text instead", group=OUTPUT)
     ] = False,
+    html: Annotated[
+        Path | None, Parameter(help="also draw the groups over the graph, in one .html file", group=OUTPUT)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a model's inputs, cost and blocks: what can be removed, and why the rest cannot."""
+    """Show a model's inputs, cost, blocks and groups: what can be removed, and why the rest cannot."""
+    if html is not None:
+        if graph or html.suffix != ".html":
+            raise UsageError("--html takes the name of an .html file, and does not go with --graph.")
+        check_writable(html)
     from sparsify.inspection import inspection
     from sparsify.job import load_program
     from sparsify.task import resolve
@@ -207,15 +186,23 @@ def inspect(
         program = load_program(
             model, inputs, None if task is None else resolve(task), factory=factory, trust=trust, device=device
         )
-    if graph:
-        out.print(str(program), highlight=False, markup=False, soft_wrap=True)
-        return
-    found = inspection(program, granularity)
+        if graph:
+            out.print(str(program), highlight=False, markup=False, soft_wrap=True)
+            return
+        show("looking for blocks and groups")
+        found = inspection(program, granularity)
+        if html is not None:
+            from sparsify.report.page import write_page
+
+            write_page(html, program, found, model.name)
     if as_json:
         _print_json(found.as_dict())
         return
     terminal.print_summary(out, found, str(model))
     terminal.print_block_list(out, found.blocks, found.savings)
+    print_groups(out, found.prunable)
+    if html is not None:
+        out.print(f"wrote {html}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command
@@ -245,8 +232,8 @@ def explain(name: str, /) -> None:
 @app.command
 def demo(
     *,
-    folder: Annotated[Path, Parameter(help="where the files go", group=_OUTPUT)] = Path("demo-out"),
-    seed: Annotated[int, Parameter(help="of the training", group=_WORK)] = 0,
+    folder: Annotated[Path, Parameter(help="where the files go", group=OUTPUT)] = Path("demo-out"),
+    seed: Annotated[int, Parameter(help="of the training", group=WORK)] = 0,
 ) -> None:
     """Train a small residual network on real digits, remove layers, fine-tune, compare and write ONNX."""
     from sparsify.demo import run_demo

@@ -19,7 +19,7 @@ from sparsify.axes import Axes, Axis
 from sparsify.axes.axis import leaves, positions
 from sparsify.axes.op import Facts, key_of
 from sparsify.axes.resize import Keep, Resizing
-from sparsify.axes.zeros import Flow, Zero, free_leaves
+from sparsify.axes.zeros import Flow, Zero, free_leaves, repeated
 from sparsify.program import Program
 from sparsify.verify import copied
 
@@ -41,7 +41,7 @@ class Constants:
         self._axes = axes
         self._flow = flow
         self._inner: dict[fx.Node, Axis] = {}
-        fixed = _state_only(axes)
+        fixed = self._fixed = _state_only(axes)
         self._steady: dict[fx.Node, Mapping[Axis, Zero]] = {}
         for node, facts in axes.facts.items():
             self._steady[node] = {} if node in fixed else self._steady_at(node, facts, fixed)
@@ -70,7 +70,8 @@ class Constants:
         if not self._values:
             return program
         resizing = Resizing(self._axes, keep)
-        graph, parameters = program.copy_graph(), dict(program.parameters)
+        graph = program.copy_graph()
+        parameters: dict[str, Tensor] = dict(program.parameters)
         nodes = {node.name: node for node in graph.nodes}
         for node, (value, weight) in self._values.items():
             out, inner = (resizing.kept(axis) for axis in self._axes.dims[node.args[1]][:2])  # type: ignore[index]
@@ -86,6 +87,7 @@ class Constants:
         """Return where a result is steady: where it is zero, and where all that it is made of is."""
         dims = self._axes.dims[node]
         mixed = {leaf for axis in (*facts.counts, *(axis for axis, _ in facts.sums)) for leaf in leaves(axis)}
+        mixed |= repeated(dims).keys()
         found: dict[Axis, Zero] = dict(self._flow.zeros[node])
         for leaf in set() if isinstance(dims, tuple) else free_leaves(dims) - mixed:
 
@@ -114,12 +116,13 @@ class Constants:
         own = bias is None or (isinstance(bias, fx.Node) and len(bias.users) == 1 and bias.op == "get_attr")
         if not own or not isinstance(x, fx.Node) or not isinstance(weight, fx.Node):
             return False
+        made_of = _parameter_in(weight, self._axes.program.parameters)
+        if weight not in self._fixed or made_of is None or len(self._axes.dims[weight]) < 2:
+            return False
         self._inner[node] = self._axes.dims[weight][1]
         zeros = (self._flow.zeros[x], self._flow.zeros[weight])
         return any(
-            bool(
-                torch.as_tensor(steady & ~_array(zeros[0].get(leaf, False)) & ~_array(zeros[1].get(leaf, False))).any()
-            )
+            bool((_array(steady) & ~_array(zeros[0].get(leaf, False)) & ~_array(zeros[1].get(leaf, False))).any())
             for leaf, steady in self._steady.get(x, {}).items()
         )
 
@@ -134,7 +137,10 @@ class Constants:
         env = {node.name: value for node, value in recorder.env.items()}
         result = {}
         for node in wanted:
-            x, weight = (env[a.name] for a in node.args[:2])  # type: ignore[union-attr]
+            names = [str(value) for value in node.args[:2]]
+            if not all(name in env for name in names):  # noise that evaluation has not
+                continue
+            x, weight = (env[name] for name in names)
             channel = x.ndim - 1 if key_of(node) == _LINEAR else x.ndim - weight.ndim + 1
             by_channel = x.movedim(channel, 0).flatten(1)
             value = torch.where((by_channel == by_channel[:, :1]).all(1), by_channel[:, 0], torch.nan)
@@ -162,23 +168,35 @@ def _is_plain(node: fx.Node) -> bool:
     """Whether a convolution neither pads nor has groups."""
     padding = node.args[4] if len(node.args) > 4 else 0
     groups = node.args[6] if len(node.args) > 6 else node.kwargs.get("groups", 1)
-    amounts = padding if isinstance(padding, (list, tuple)) else [padding]
-    return groups == 1 and all(amount == 0 for amount in amounts) and "padding" not in node.kwargs
+    amounts = list(padding) if isinstance(padding, (list, tuple)) else [padding]
+    return bool(groups == 1) and all(amount == 0 for amount in amounts) and "padding" not in node.kwargs
 
 
-def _add_to_bias(graph: fx.Graph, node: fx.Node, parameters: dict[str, nn.Parameter], extra: Tensor) -> None:
+def _add_to_bias(graph: fx.Graph, node: fx.Node, parameters: dict[str, Tensor], extra: Tensor) -> None:
     bias: Any = node.args[2] if len(node.args) > 2 else None
     if bias is not None:
         name = str(bias.target)
         old = parameters[name]
         parameters[name] = nn.Parameter((old.detach() + extra).to(old.dtype), requires_grad=old.requires_grad)
         return
-    weight = next(value for value in (node.args[1], *node.args[1].all_input_nodes) if str(value.target) in parameters)  # type: ignore[union-attr]
-    name = f"{str(weight.target).removesuffix('.weight')}.bias"
-    if name in parameters:
-        name = f"{weight.target}_bias"
+    weight = _parameter_in(node.args[1], parameters)
+    assert weight is not None
+    module, _, last = str(weight.target).rpartition(".")
+    name = f"{module}.bias" if module and last == "weight" else f"{weight.target}_bias"
+    while name in parameters:
+        name += "_"
     parameters[name] = nn.Parameter(extra.clone(), requires_grad=parameters[str(weight.target)].requires_grad)
     with graph.inserting_after(weight):
         attribute = graph.create_node("get_attr", name)
     attribute.meta["val"] = node.args[1].meta["val"].new_empty(extra.shape)  # type: ignore[union-attr]
     node.args = (*node.args[:2], attribute, *node.args[3:])
+
+
+def _parameter_in(value: Any, parameters: Mapping[str, Any]) -> fx.Node | None:
+    """Return the first parameter that a weight is made of, or None."""
+    found: list[fx.Node] = [value]
+    for node in found:  # grows while it is read
+        if str(node.target) in parameters:
+            return node
+        found.extend(node.all_input_nodes)
+    return None

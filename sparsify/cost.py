@@ -82,6 +82,7 @@ class _Shapes:
         symbol = program.batch_symbol
         self._resize = resize or (lambda node, shape: shape)
         self._substitution = {} if symbol is None else {symbol: 1}
+        self._known: dict[Any, int] = {}  # substituting is slow, and few expressions are many nodes' sizes
         self._state: Mapping[str, Tensor] = {**program.parameters, **program.buffers}
 
     def __call__(self, node: Any) -> Shape:
@@ -95,8 +96,10 @@ class _Shapes:
     def _size(self, size: int | torch.SymInt) -> int:
         if isinstance(size, int):
             return size
-        expression = size.node.expr.subs(self._substitution)
-        return int(expression) if expression.is_number else int(size.node.hint)
+        if size.node.expr not in self._known:
+            expression = size.node.expr.subs(self._substitution)
+            self._known[size.node.expr] = int(expression) if expression.is_number else int(size.node.hint)
+        return self._known[size.node.expr]
 
 
 def _convolution(node: fx.Node, shapes: _Shapes) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-__all__ = ["copied_graph", "mask_nodes", "source_line", "text"]
+__all__ = ["copied_graph", "mask_nodes", "source_line", "text", "type_text"]
 
 aten = torch.ops.aten
 
@@ -55,12 +55,12 @@ def _lines(graph: fx.Graph) -> Iterator[str]:
         if node.op == "get_attr":
             continue
         if node.op == "placeholder":
-            yield f"%{node.name}: {_type(node)} = input"
+            yield f"%{node.name}: {type_text(node)} = input"
         elif node.op == "output":
             yield f"return {_argument(node.args[0])}"
         else:
             arguments = [_argument(a) for a in node.args] + [f"{k}={_argument(v)}" for k, v in node.kwargs.items()]
-            yield f"%{node.name}: {_type(node)} = {_operator(node)}({', '.join(arguments)})"
+            yield f"%{node.name}: {type_text(node)} = {_operator(node)}({', '.join(arguments)})"
 
 
 def _operator(node: fx.Node) -> str:
@@ -78,7 +78,8 @@ def _argument(value: Any) -> str:
     return str(value)
 
 
-def _type(node: fx.Node) -> str:
+def type_text(node: fx.Node) -> str:
+    """Write the type of a node's value: `float32[s0, 16, 8, 8]`."""
     value = node.meta.get("val")
     return "?" if value is None else _type_of(value)
 

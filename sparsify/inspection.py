@@ -9,6 +9,7 @@ from typing import Any
 from sparsify.blocks import Block, Granularity, blocks
 from sparsify.cost import Cost, cost, macs_by_node
 from sparsify.program import Program
+from sparsify.prunable import Prunable, prunable
 from sparsify.removal import remove
 from sparsify.verify import signature
 
@@ -27,6 +28,7 @@ class Inspection:
         outputs: types and shapes.
         dynamic_batch: whether the program runs at any batch size.
         notes: of the capture.
+        prunable: its groups, and what part of it can be pruned.
     """
 
     cost: Cost
@@ -36,6 +38,7 @@ class Inspection:
     outputs: Sequence[str]
     dynamic_batch: bool
     notes: Sequence[str]
+    prunable: Prunable
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything JSON-able."""
@@ -50,11 +53,12 @@ class Inspection:
             "dynamic_batch": self.dynamic_batch,
             "notes": list(self.notes),
             "blocks": listed,
+            **self.prunable.as_dict(),
         }
 
 
 def inspection(program: Program, granularity: Granularity = "layer") -> Inspection:
-    """Look at a program: its cost and its blocks."""
+    """Look at a program: its cost, its blocks and its groups."""
     found = blocks(program, granularity)
     macs = macs_by_node(program)
     savings = {}
@@ -70,6 +74,7 @@ def inspection(program: Program, granularity: Granularity = "layer") -> Inspecti
         outputs=signature(program),
         dynamic_batch=program.dynamic_batch,
         notes=program.notes,
+        prunable=prunable(program),
     )
 
 

@@ -216,10 +216,10 @@ def _noise_nodes(graph: fx.Graph) -> set[fx.Node]:
         if node.op != "call_function":
             continue
         inputs = node.all_input_nodes
-        tensors = [source for source in inputs if isinstance(source.meta.get("val"), Tensor)]
+        tensors = [source for source in inputs if isinstance(source.meta.get("val"), (Tensor, list, tuple))]
         target = node.target
         if (
-            not isinstance(node.meta.get("val"), Tensor)
+            not isinstance(node.meta.get("val"), (Tensor, list, tuple))
             or _is_factory(target)
             or all(source in shape_only for source in tensors)
         ):

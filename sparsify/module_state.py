@@ -1,8 +1,8 @@
-"""The tensors of a program and those of the module that it was captured from: which is which, and changing the latter."""
+"""The tensors of a program and those of the module that it was captured from, and changes that can be taken back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -21,21 +21,35 @@ Place = tuple[MutableMapping[str, Any], str]
 
 
 class Edits:
-    """Changes to attributes, parameters and buffers, and the way back."""
+    """Changes to a model, and the way back.
 
-    def __init__(self) -> None:
-        self._before: dict[tuple[int, str], tuple[MutableMapping[str, Any], Any]] = {}
+    Everything that its modules hold by name is remembered at the start: a model that is run may replace it too.
+
+    Args:
+        model: as it is.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._before: dict[int, tuple[MutableMapping[str, Any], dict[str, Any]]] = {}
+        for module in model.modules():
+            for holder in (vars(module), module._parameters, module._buffers):
+                self._remember(holder)
+
+    def _remember(self, holder: MutableMapping[str, Any]) -> None:
+        self._before.setdefault(id(holder), (holder, dict(holder)))
 
     def put(self, holder: MutableMapping[str, Any], key: str, value: Any) -> None:
-        """Set an entry that a dictionary has; the value that it had first is remembered."""
-        self._before.setdefault((id(holder), key), (holder, holder[key]))
+        """Set an entry of a dictionary of a module, or of anything else that a module uses."""
+        self._remember(holder)
         holder[key] = value
 
     def undo(self) -> None:
-        """Give every entry the value that it had."""
-        for (_, key), (holder, value) in self._before.items():
-            holder[key] = value
-        self._before.clear()
+        """Give the model everything back that it had."""
+        for holder, entries in self._before.values():
+            same = holder.keys() == entries.keys() and all(holder[key] is value for key, value in entries.items())
+            if not same:
+                holder.clear()
+                holder.update(entries)
 
 
 def matched(program: Program, original: Program, model: nn.Module) -> list[tuple[Place, Tensor]]:
@@ -62,19 +76,25 @@ def matched(program: Program, original: Program, model: nn.Module) -> list[tuple
         holder, key = places[name][0]
         old = holder[key]
         _check_shape(name, value, old, model)
-        if name in masks:
-            mask, base = masks[name]
-            value = torch.where(held[mask].to(value.device), value, held[str(base)] if base in held else base)
-        if old is None or name in masks or not _is_same(old, value):
-            new = _fresh(old, value)
+        new = _folded(value, masks[name], held) if name in masks else value
+        if old is None or not _is_same(old, new):
+            new = _fresh(old, new)
             found.extend((place, new) for place in places[name])
     gone = [name for name in (*original.parameters, *original.buffers) if name not in held | dict(program.aliases)]
     if gone:
+        others = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
         raise PassError(
-            f"The program has no {gone[0]}{f' and {len(gone) - 1} more' if len(gone) > 1 else ''}: a pass took out what "
-            f"used it, such as a layer. write_back changes the sizes in a model, not its code. {UNTOUCHED}"
+            f"The program has no {gone[0]}{others}: a pass took out what used it, such as a layer. write_back changes "
+            f"the sizes in a model, not its code. {UNTOUCHED}"
         )
     return found
+
+
+def _folded(value: Tensor, mask: tuple[str, Any], held: Mapping[str, Tensor]) -> Tensor:
+    """Return a weight with what its mask puts in place of some values."""
+    name, base = mask
+    folded = torch.where(held[name].to(value.device), value.detach(), held.get(base, base))
+    return folded.to(value.dtype).requires_grad_(value.requires_grad)
 
 
 def _places(program: Program, model: nn.Module) -> dict[str, list[Place]]:
@@ -119,9 +139,7 @@ def _check_constant(name: str, value: Tensor, original: Program, model: nn.Modul
         )
     owner = name.rpartition(".")[0]
     if name.endswith("bias") and owner in dict(model.named_modules()):
-        raise PassError(
-            f"A pass gave {owner or 'the model'} a bias ({name}), and the module there has no place for one. {UNTOUCHED}"
-        )
+        raise PassError(f"A pass gave {owner or 'the model'} a bias, {name}, for which it has no place. {UNTOUCHED}")
     raise InputError(
         f"The program has {name}, which this {type(model).__name__} does not have: it was captured from another model, "
         f"or from a part or a wrapper of this one. Give write_back what capture was given. {UNTOUCHED}"

@@ -118,11 +118,17 @@ class NewSizes:
                 yield from zip(dims, state[name].shape, strict=True)
         after = replace(after, graph=after.copy_graph())
         propagate_shapes(after)
-        shapes = {node.name: node.meta.get("val") for node in after.graph.nodes if node.op == "call_function"}
-        for node, dims in self._before.dims.items():
-            value = shapes.get(node.name)
+        smaller = {node.name: node for node in after.graph.nodes if node.op == "call_function"}
+        for node, facts in self._before.facts.items():
+            if node.name not in smaller or smaller[node.name].target is not node.target:
+                continue
+            dims, value = self._before.dims[node], smaller[node.name].meta.get("val")
             if isinstance(dims, list) and isinstance(value, Tensor) and value.ndim == len(dims):
                 yield from zip(dims, value.shape, strict=True)
+            for place, axis in facts.sizes:
+                if isinstance(axis, Axis):  # of groups, which no shape shows
+                    args = smaller[node.name].args if isinstance(place, int) else smaller[node.name].kwargs
+                    yield axis, args[place]
 
     def _solve(self, equations: list[tuple[Axis, int | torch.SymInt]]) -> None:
         todo = [(axis, int(size)) for axis, size in equations if type(size) is int and not axis.dynamic]

@@ -214,7 +214,8 @@ def dynamic_sizes(node: fx.Node) -> dict[int, Any]:
     value = node.meta.get("val")
     if not isinstance(value, Tensor):
         return {}
-    return {dim: size.node.expr for dim, size in enumerate(value.shape) if isinstance(size, torch.SymInt)}
+    sizes: list[Any] = list(value.shape)
+    return {dim: size.node.expr for dim, size in enumerate(sizes) if isinstance(size, torch.SymInt)}
 
 
 def _as_parameter(value: Tensor) -> nn.Parameter:

@@ -9,29 +9,31 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import torch
-from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from sparsify import verify
 from sparsify.attributes import Choice, choices
 from sparsify.axes import axes
 from sparsify.capture import capture
-from sparsify.errors import ContractError, PassError, SparsifyError
+from sparsify.errors import CaptureError, ContractError, PassError, SparsifyError
+from sparsify.graph import mask_nodes, source_line
 from sparsify.module_state import UNTOUCHED, Edits, matched
 from sparsify.new_sizes import NewSizes
 from sparsify.program import Program
 from sparsify.torch_attributes import exact_attributes
+from sparsify.trials import Outcome, Trials
 
 __all__ = ["write_back"]
 
 _TRIALS = 64  # times that the model is run to find out what its attributes mean
+_DERIVED = (
+    "Its code derives a number from a size, such as the scale of an attention from the size of its heads, or takes "
+    "channels by number. Keep such a number in an attribute, or prune so that the size stays."
+)
 
 
 def write_back(program: Program, model: nn.Module) -> None:
@@ -52,12 +54,12 @@ def write_back(program: Program, model: nn.Module) -> None:
         PassError: a pass took whole layers out, or the model's code cannot take the new sizes.
         ContractError: with the new sizes the model's code computes something else than the program.
     """
-    original = _captured(program, model)
-    written = matched(program, original, model)
-    sizes = NewSizes(axes(original), program)
-    options = choices(model, sizes)
-    edits = Edits()
+    edits = Edits(model)
     try:
+        original = _captured(program, model)
+        written = matched(program, original, model)
+        sizes = NewSizes(axes(original), program)
+        options = choices(model, sizes)
         for (holder, key), value in written:
             edits.put(holder, key, value)
         _follow(model, sizes, edits)
@@ -78,102 +80,13 @@ def _captured(program: Program, model: nn.Module) -> Program:
 def _follow(model: nn.Module, sizes: NewSizes, edits: Edits) -> None:
     """Set the attributes of torch's own modules."""
     for path, module in model.named_modules():
-        prefix = f"{path}." if path else ""
-        found = exact_attributes(module, lambda name, dim, old, prefix=prefix: sizes.outer(prefix + name, dim, old))
-        for key, value in found.items():
+
+        def outer(name: str, dim: int, old: int, path: str = path) -> int:
+            return sizes.outer(f"{path}.{name}" if path else name, dim, old)
+
+        for key, value in exact_attributes(module, outer).items():
             if isinstance(value, list) or vars(module)[key] != value:
                 edits.put(vars(module), key, value)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """How far a model came.
-
-    Attributes:
-        done: how many inputs came out right, and how many modules had been run for the next one.
-        running: the modules that were being run when it failed, the innermost last.
-        error: why it failed.
-        gap: how much its outputs differ, if it did not fail.
-    """
-
-    done: tuple[float, int]
-    running: tuple[nn.Module, ...] = ()
-    error: Exception | None = None
-    gap: float = 0.0
-
-    @property
-    def right(self) -> bool:
-        return self.error is None and self.gap == 0
-
-
-class _Trials:
-    """Runs a model beside a program."""
-
-    def __init__(self, program: Program, model: nn.Module) -> None:
-        self._model = model
-        structure = pytree.tree_structure((program.example.args, dict(program.example.kwargs)))
-        self._cases = [
-            (pytree.tree_unflatten(leaves, structure), verify.outputs(program, leaves))
-            for leaves in verify.trial_inputs(program)
-        ]
-
-    def run(self) -> _Outcome:
-        """Run the model in evaluation mode on copies of its buffers and of the inputs, until it fails."""
-        for number, (inputs, expected) in enumerate(self._cases):
-            buffers = {name: value.clone() for name, value in self._model.named_buffers()}
-            args, kwargs = verify.copied(inputs)
-            with _watched() as calls, _evaluating(self._model), torch.no_grad():
-                try:
-                    found = torch.func.functional_call(self._model, buffers, args, kwargs)
-                except Exception as error:  # noqa: BLE001 -- whatever the user's code raises: the sizes do not fit
-                    return _Outcome((number, calls.count), tuple(calls.running), error)
-            if gap := _gap(expected, pytree.tree_leaves(found)):
-                return _Outcome((number, calls.count), gap=gap)
-        return _Outcome((float("inf"), 0))
-
-
-def _gap(expected: Sequence[Any], found: Sequence[Any]) -> float:
-    """Return the largest difference that rounding does not explain, or zero."""
-    if len(expected) != len(found):
-        return float("inf")
-    gaps = [(verify.difference(a, b), verify.tolerance(a)) for a, b in zip(expected, found, strict=True)]
-    return max((gap for gap, allowed in gaps if not gap <= allowed), default=0.0)
-
-
-class _Calls:
-    def __init__(self) -> None:
-        self.count = 0
-        self.running: list[nn.Module] = []
-
-    def start(self, module: nn.Module, args: Any) -> None:
-        self.running.append(module)
-
-    def end(self, module: nn.Module, args: Any, result: Any) -> None:
-        self.running.pop()
-        self.count += 1
-
-
-@contextmanager
-def _watched() -> Iterator[_Calls]:
-    """Follow which modules are run; the modules themselves are not touched."""
-    calls = _Calls()
-    handles = [register_module_forward_pre_hook(calls.start), register_module_forward_hook(calls.end)]
-    try:
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    before = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, was in before.items():
-            module.training = was
 
 
 def _settle(program: Program, model: nn.Module, options: list[Choice], edits: Edits) -> None:
@@ -183,7 +96,7 @@ def _settle(program: Program, model: nn.Module, options: list[Choice], edits: Ed
         PassError: the model cannot be run with any of them.
         ContractError: it computes something else.
     """
-    trials = _Trials(program, model)
+    trials = Trials(program, model)
     picked = [0] * len(options)
     for choice in options:
         choice.write(edits, 0)
@@ -206,7 +119,7 @@ def _settle(program: Program, model: nn.Module, options: list[Choice], edits: Ed
         raise _refusal(program, model, best)
 
 
-def _changes(options: list[Choice], picked: list[int], outcome: _Outcome) -> Iterator[tuple[tuple[int, int], ...]]:
+def _changes(options: list[Choice], picked: list[int], outcome: Outcome) -> Iterator[tuple[tuple[int, int], ...]]:
     """Yield other choices: of one attribute, of two, of three; first of the modules around the one that failed."""
 
     def distance(index: int) -> int:
@@ -221,14 +134,12 @@ def _changes(options: list[Choice], picked: list[int], outcome: _Outcome) -> Ite
                 yield tuple(zip(indices, chosen, strict=True))
 
 
-def _refusal(program: Program, model: nn.Module, outcome: _Outcome) -> SparsifyError:
+def _refusal(program: Program, model: nn.Module, outcome: Outcome) -> SparsifyError:
     """Return the error that says where the model did not do with the new sizes."""
     if outcome.error is None:
         return ContractError(
             f"With the sizes of the program, {type(model).__name__} runs but computes something else: "
-            f"{_difference(program, model, outcome)} Its code derives a number from a size, such as the scale of an "
-            "attention from the size of its heads, or takes channels by number. Keep such a number in an attribute, "
-            f"or prune so that the size stays. {UNTOUCHED}"
+            f"{_difference(program, model, outcome)} {_DERIVED} {UNTOUCHED}"
         )
     names = {module: path for path, module in model.named_modules()}
     module = outcome.running[-1] if outcome.running else model
@@ -242,7 +153,7 @@ def _refusal(program: Program, model: nn.Module, outcome: _Outcome) -> SparsifyE
     )
 
 
-def _difference(program: Program, model: nn.Module, outcome: _Outcome) -> str:
+def _difference(program: Program, model: nn.Module, outcome: Outcome) -> str:
     """Say where a model that runs differs from the program: captured again, its nodes have the same names."""
     try:
         verify.equivalent(program, _captured(program, model))
@@ -265,7 +176,47 @@ def _prove(program: Program, original: Program, model: nn.Module) -> None:
         PassError: it cannot be captured any more as it could before.
         ContractError: its graph computes something else.
     """
-    again = _captured(program, model)
+    fitted = f"With the sizes of the program, {type(model).__name__}"
+    try:
+        again = _captured(program, model)
+    except CaptureError as error:
+        raise PassError(f"{fitted} can be captured no more: {error} {UNTOUCHED}") from error
     if lost := [note for note in again.notes if note not in original.notes]:
-        raise PassError(f"With the sizes of the program, {type(model).__name__} lost something: {lost[0]} {UNTOUCHED}")
-    verify.equivalent(program, again)
+        raise PassError(f"{fitted} lost something: {lost[0]} {UNTOUCHED}")
+    try:
+        verify.equivalent(program, again)
+    except ContractError as error:
+        raise ContractError(f"{fitted} is captured as something else: {error} {UNTOUCHED}") from error
+    if other := _other_number(program, again):
+        raise ContractError(f"{fitted} runs but computes something else: {other} {_DERIVED} {UNTOUCHED}")
+
+
+def _other_number(program: Program, again: Program) -> str:
+    """Compare the numbers that two graphs compute with; a model whose weights are small may hide what they do."""
+    masks = set(mask_nodes(program.graph)) - set(mask_nodes(again.graph))
+    ours, theirs = _by_operator(program.graph), _by_operator(again.graph)
+    for operator, found in theirs.items():
+        expected = [node for node in ours.get(operator, []) if node not in masks]
+        if len(expected) != len(found):  # such as keys that are repeated once, which needs no operator
+            continue
+        for one, other in zip(expected, found, strict=True):
+            old, new = _numbers(one), _numbers(other)
+            if str(old) != str(new):  # not a number is itself there
+                line = source_line(other) or other.name
+                return f"it uses {new or 'no number'} where the program has {old or 'none'}, in {line}."
+    return ""
+
+
+def _by_operator(graph: fx.Graph) -> dict[torch._ops.OpOverload, list[fx.Node]]:
+    found: dict[torch._ops.OpOverload, list[fx.Node]] = {}
+    for node in graph.nodes:
+        if isinstance(node.target, torch._ops.OpOverload):
+            found.setdefault(node.target, []).append(node)
+    return found
+
+
+def _numbers(node: fx.Node) -> list[float]:
+    """Return the numbers among the arguments of a node that are no sizes."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    kinds = (int, float) if torch.Tag.pointwise in node.target.tags else (float,)
+    return [value for value in pytree.arg_tree_leaves(*node.args, **node.kwargs) if type(value) in kinds]

@@ -8,6 +8,9 @@ in the graph have made removable.
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +20,7 @@ from sparsify.axes.axis import Axis, find, leaves
 from sparsify.axes.inference import Axes
 from sparsify.axes.op import Facts, key_of
 
-__all__ = ["Flow", "Zero", "free_leaves", "supposed"]
+__all__ = ["Flow", "Zero", "free_leaves", "repeated", "supposed"]
 
 Zero = Any  # True for every index, or a boolean tensor with an entry for each
 Zeros = Mapping[Axis, Zero]
@@ -68,43 +71,61 @@ class Flow:
     def _result(self, facts: Facts, dims: Any) -> Zeros:
         if facts.zero:
             return dict.fromkeys(free_leaves(_flat(dims)), True)
+        if not (facts.parts or facts.factors or facts.addends):
+            return _NOTHING
+        found: Zeros | None = None
         if facts.parts:
             found = self._of_parts(facts)
-        elif facts.factors:
-            found = self._of_factors(facts)
-            for value in facts.addends:
-                found = _both(found, self.zeros[value])
-        elif facts.addends:
-            found = self.zeros[facts.addends[0]]
-            for value in facts.addends[1:]:
-                found = _both(found, self.zeros[value])
         else:
-            return _NOTHING
+            often = repeated(dims)
+            if facts.factors:
+                found = self._of_factors(facts, often)
+            for value in facts.addends:
+                zeros = self._covering(value, often)
+                found = zeros if found is None else _both(found, zeros)
         if not found:
             return _NOTHING
         own = {leaf for axis in _flat(dims) for leaf in leaves(axis)}
         return found if found.keys() <= own else {leaf: zero for leaf, zero in found.items() if leaf in own}
 
-    def _of_factors(self, facts: Facts) -> Zeros:
+    def _covering(self, value: fx.Node, often: Mapping[Axis, int]) -> Zeros:
+        """Return the zeros of a value along the leaves that it has as often as a result has them."""
+        zeros = self.zeros[value]
+        if not often or not zeros:
+            return zeros
+        times = _times(self._axes.dims[value])
+        return {leaf: zero for leaf, zero in zeros.items() if times[leaf] >= often.get(leaf, 1)}
+
+    def _of_factors(self, facts: Facts, often: Mapping[Axis, int]) -> Zeros:
         if len(facts.factors) == 1 and not facts.sums:
-            return self.zeros[facts.factors[0]]
+            return self._covering(facts.factors[0], often)
         found: dict[Axis, Zero] = {}
-        for value in facts.factors:
-            for leaf, zero in self._outside(value, facts).items():
+        zeros = {value: self._outside(value, facts) for value in facts.factors}
+        for outside in zeros.values():
+            for leaf, zero in outside.items():
                 found[leaf] = zero | found[leaf] if leaf in found else zero
-        return found
+        for leaf in often.keys() & found.keys():  # every place that the result has it at must come from a zero
+            times = {value: self._times_outside(value, facts)[leaf] for value in facts.factors}
+            enough = [zeros[value].get(leaf, False) for value in times if times[value] >= often[leaf]]
+            every = [zeros[value].get(leaf, False) for value in times if times[value]]
+            together = functools.reduce(operator.and_, every, sum(times.values()) >= often[leaf])
+            found[leaf] = functools.reduce(operator.or_, enough, together)
+        return {leaf: zero for leaf, zero in found.items() if zero is not False}
 
     def _outside(self, value: fx.Node, facts: Facts) -> Zeros:
         """Return the zeros of a factor along the dimensions that are not summed over."""
         zeros = self.zeros[value]
         if not zeros or not facts.sums:
             return zeros
-        dims = list(map(find, _flat(self._axes.dims[value])))
+        own = self._times_outside(value, facts)
+        return {leaf: zero for leaf, zero in zeros.items() if own[leaf] > 0}
+
+    def _times_outside(self, value: fx.Node, facts: Facts) -> Counter[Axis]:
+        own = _times(self._axes.dims[value])
         for axis, nodes in facts.sums:
-            if value in nodes and find(axis) in dims:
-                dims.remove(find(axis))
-        own = {leaf for axis in dims for leaf in leaves(axis)}
-        return {leaf: zero for leaf, zero in zeros.items() if leaf in own}
+            if value in nodes:
+                own.subtract(_times([axis]))
+        return own
 
     def _of_parts(self, facts: Facts) -> Zeros:
         found: dict[Axis, Zero] = {}
@@ -140,6 +161,29 @@ class Flow:
         if zero is False:
             self.reasons.setdefault(leaf, f"{key_of(node)} {reason}")
             self.broken.setdefault(node, set()).add(leaf)
+
+
+def repeated(dims: Any) -> Mapping[Axis, int]:
+    """Return the leaves that several dimensions of a value have, or several factors of one, and how many."""
+    every = [leaf for axis in _flat(dims) for leaf in leaves(axis)]
+    if len(set(every)) == len(every):
+        return {}
+    return {leaf: times for leaf, times in _times(dims).items() if times > 1}
+
+
+def _times(dims: Any) -> Counter[Axis]:
+    """Count in how many dimensions and factors each leaf is; the segments of a sum are never at the same place."""
+    if isinstance(dims, tuple):
+        return functools.reduce(operator.or_, map(_times, dims), Counter())
+    found: Counter[Axis] = Counter()
+    for axis in map(find, dims):
+        if axis.kind == "leaf":
+            found[axis] += 1
+        elif axis.kind == "product":
+            found.update(_times(list(axis.parts)))
+        else:
+            found.update(_times(tuple([part] for part in axis.parts)))
+    return found
 
 
 def _both(one: Zeros, other: Zeros) -> Zeros:

@@ -34,9 +34,10 @@ def without_grouped_products(graph: fx.Graph) -> int:
         with graph.inserting_before(node):
             every = call(aten.matmul.default, call(aten.unsqueeze.default, x, 0), weight)
             rows = call(aten.cumsum.default, call(aten.ones_like.default, call(aten.select.int, x, 1, 0)), 0)
-            starts_after = call(aten.lt.Tensor, call(aten.unsqueeze.default, ends, 1), call(aten.unsqueeze.default, rows, 0))
-            group = call(aten.sum.dim_IntList, call(aten.to.dtype, starts_after, torch.int64), [0])
-            ids = call(aten.arange.default, weight.meta["val"].shape[0])  # type: ignore[union-attr]
+            row, end = call(aten.unsqueeze.default, rows, 0), call(aten.unsqueeze.default, ends, 1)
+            passed = call(aten.to.dtype, call(aten.lt.Tensor, end, row), torch.int64)
+            group = call(aten.sum.dim_IntList, passed, [0])
+            ids = call(aten.arange.default, weight.meta["val"].shape[0])
             own = call(aten.eq.Tensor, call(aten.unsqueeze.default, ids, 1), call(aten.unsqueeze.default, group, 0))
             chosen = call(aten.where.ScalarOther, call(aten.unsqueeze.default, own, 2), every, 0.0)
             node.replace_all_uses_with(call(aten.sum.dim_IntList, chosen, [0]))

@@ -102,7 +102,8 @@ def _write(program: Program, path: Path, metadata: Mapping[str, str]) -> int:
     try:
         with quiet(), torch.no_grad():  # with gradients, attention is decomposed for strides that it then does not have
             deployed = _tensors_only(baked(program))
-            exported = export(deployed.module(copy=False), deployed.example, [dynamic_sizes(node) for node in program.placeholders])
+            dynamic = [dynamic_sizes(node) for node in program.placeholders]
+            exported = export(deployed.module(copy=False), deployed.example, dynamic)
             onnx_program = torch.onnx.export(exported, dynamo=True, verbose=False)
             assert onnx_program is not None
             model = onnx_program.model

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from sparsify.registry import Entry
+from sparsify.report.quantities import batch, change, count, size, speed, time, time_range
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["print_block_list", "print_entries", "print_entry", "print_report", "print_summary"]
 
-_ROUNDS_UP = 0.999995  # 999,995 would be 1000.00k
 _OPTIONS = re.compile(r"(Options|Attributes):\n")
 
 
@@ -51,7 +51,7 @@ def print_report(console: Console, report: Mapping[str, Any], command: str, path
     for artefact in report.get("artefacts", ()):
         gap = artefact.get("largest_difference")
         checked = "" if gap is None else f", differs from the program by {gap:.1g} at most" if gap else ", exact"
-        text = f"wrote {artefact['path']} ({_bytes(artefact['bytes'])}{checked})"
+        text = f"wrote {artefact['path']} ({size(artefact['bytes'])}{checked})"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     if path is not None:
         console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
@@ -85,18 +85,18 @@ def _changes(report: Mapping[str, Any]) -> Table:
     rows = (
         ("parameters", "parameters"),
         ("non-zeros", "nonzero"),
-        (f"MACs ({_batch(report['dynamic_batch'])})", "macs"),
+        (f"MACs ({batch(report['dynamic_batch'])})", "macs"),
     )
     for label, key in rows:
-        table.add_row(label, _count(before[key]), _count(after[key]), _change(before[key], after[key]))
+        table.add_row(label, count(before[key]), count(after[key]), change(before[key], after[key]))
     latency = report.get("latency")
     if latency:
-        size = next(a["bytes"] for a in report["artefacts"] if a["path"].endswith(".onnx"))
         dense = latency["dense_bytes"]
-        table.add_row("ONNX file", _bytes(dense), _bytes(size), _change(dense, size))
+        small = next(a["bytes"] for a in report["artefacts"] if a["path"].endswith(".onnx"))
+        table.add_row("ONNX file", size(dense), size(small), change(dense, small))
         one, two = latency["before"], latency["after"]
-        table.add_row("latency", _time(one["median"]), _time(two["median"]), _speed(one["median"], two["median"]))
-        table.add_row("  quartiles", *(_range(x["low"], x["high"]) for x in (one, two)), "", style="dim")
+        table.add_row("latency", time(one["median"]), time(two["median"]), speed(one["median"], two["median"]))
+        table.add_row("  quartiles", *(time_range(x["low"], x["high"]) for x in (one, two)), "", style="dim")
     _add_scores(table, report["scores"])
     return table
 
@@ -117,8 +117,8 @@ def print_summary(console: Console, found: Inspection, name: str) -> None:
     """Print what a model is: size, inputs and outputs, and how it was captured."""
     cost = found.cost
     console.print(
-        f"[bold]{escape(name)}[/]: {_count(cost.parameters)} parameters, {_count(cost.macs)} MACs "
-        f"at {_batch(found.dynamic_batch)}, {_bytes(cost.bytes)}",
+        f"[bold]{escape(name)}[/]: {count(cost.parameters)} parameters, {count(cost.macs)} MACs "
+        f"at {batch(found.dynamic_batch)}, {size(cost.bytes)}",
         highlight=False,
     )
     for argument, kind in found.inputs.items():
@@ -150,7 +150,7 @@ def print_block_list(console: Console, blocks: Sequence[Block], costs: Mapping[s
         verdict = "[green]yes[/]" if block.removable else f"no: {escape(block.reason or '')}"
         if block.contains:
             verdict += f" (contains {escape(', '.join(block.contains))})"
-        table.add_row(escape(block.name), _count(parameters), _count(macs), verdict)
+        table.add_row(escape(block.name), count(parameters), count(macs), verdict)
     console.print(table)
 
 
@@ -167,11 +167,6 @@ def print_entries(console: Console, entries: Sequence[Entry]) -> None:
         console.print(Padding(escape(entry.summary), (0, 0, 0, 2)), highlight=False)
         if entry.options:
             console.print(_options(entry))
-
-
-def _batch(dynamic: bool) -> str:
-    """Say what the MACs are those of: a batch size that the model fixes cannot be divided out."""
-    return "batch 1" if dynamic else "its fixed batch"
 
 
 def _options(entry: Entry) -> Padding:
@@ -196,38 +191,3 @@ def print_entry(console: Console, entry: Entry) -> None:
         # What is indented was laid out by hand; other lines were only broken for the source file.
         text = paragraph if re.search("^ ", paragraph, re.MULTILINE) else " ".join(paragraph.split())
         console.print(text, highlight=False, markup=False)
-
-
-def _count(value: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= _ROUNDS_UP * size:
-            return f"{value / size:.2f}{unit}"
-    return f"{value:g}"
-
-
-def _bytes(value: float) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if value >= _ROUNDS_UP * size:
-            return f"{value / size:.2f} {unit}"
-    return f"{value} B"
-
-
-def _change(before: float, after: float) -> str:
-    return f"{100 * (after - before) / before:+.1f}%" if before else ""
-
-
-def _time(milliseconds: float) -> str:
-    for unit, size in (("s", 1e3), ("ms", 1.0)):
-        if milliseconds >= size:
-            return f"{milliseconds / size:.2f} {unit}"
-    return f"{1e3 * milliseconds:.1f} µs"
-
-
-def _range(low: float, high: float) -> str:
-    """Write two times with one unit."""
-    first, second = _time(low), _time(high)
-    return f"{first.split()[0]}-{second}" if first.split()[1] == second.split()[1] else f"{first}-{second}"
-
-
-def _speed(before: float, after: float) -> str:
-    return f"{before / after:.2f}x faster" if after <= before else f"{after / before:.2f}x slower"

@@ -30,7 +30,7 @@ def made_like_type(op: Op) -> Dims:
 
 
 @axis_rule("aten::zeros_like", "aten::ones_like", "aten::full_like", "aten::empty_like", "aten::rand_like",
-           "aten::randn_like")  # fmt: skip
+           "aten::randn_like", "aten::fill", "aten::zero")  # fmt: skip
 def made_like(op: Op) -> Dims:
     """With the sizes of a value."""
     op.facts.zero = _is_zero(op)
@@ -40,9 +40,9 @@ def made_like(op: Op) -> Dims:
 
 def _is_zero(op: Op) -> bool:
     name = op.name
-    if "full" in name:
-        return bool(op.arg(1, "fill_value") == 0)
-    return "zeros" in name
+    if name.startswith(("full", "new_full", "fill")):
+        return bool(op.arg(2 if name.startswith("new") else 1, "fill_value") == 0)
+    return "zero" in name
 
 
 @axis_rule("aten::arange", "aten::linspace", "aten::eye", "aten::scalar_tensor")

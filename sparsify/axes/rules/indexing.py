@@ -39,7 +39,7 @@ def embedding(op: Op) -> Dims:
 def embedding_bag(op: Op) -> Any:
     """Sums or means of rows of a table."""
     rows, width = op.dims(op.arg(0))
-    op.freeze([rows], LOOKED_UP)
+    op.freeze([rows, *(axis for value in op.node.all_input_nodes[1:] for axis in op.dims(value))], LOOKED_UP)
     op.zero_where(op.arg(0))
     results = op.node.meta["val"]
     return tuple(
@@ -86,7 +86,7 @@ def index_select(op: Op) -> Dims:
     return dims
 
 
-@axis_rule("aten::gather", "aten::take_along_dim")
+@axis_rule("aten::gather")
 def gathered(op: Op) -> Dims:
     """One index of a dimension for every place of the result."""
     value, dim, index = op.arg(0), op.arg(1, "dim"), op.arg(2, "index")
@@ -97,6 +97,22 @@ def gathered(op: Op) -> Dims:
         if position != dim:
             op.same(axis, place)
     return list(places)
+
+
+@axis_rule("aten::take_along_dim")
+def taken(op: Op) -> Dims:
+    """As above; the other dimensions are broadcast."""
+    value, index, dim = op.arg(0), op.arg(1, "indices"), op.arg(2, "dim")
+    dims, places = list(op.dims(value)), list(op.dims(index))
+    if dim is None:
+        op.freeze([*dims, *places], LOOKED_UP)
+        return op.fixed(LOOKED_UP)
+    _look_up(op, dims[dim], index)
+    dims[dim], picked = ONE, places[dim]
+    places[dim] = ONE
+    result = op.broadcast_dims([dims, places])
+    result[dim] = picked
+    return result
 
 
 @axis_rule("aten::topk", "aten::sort", "aten::argsort")
@@ -185,8 +201,12 @@ def triangle(op: Op) -> Dims:
 @axis_rule("aten::diff")
 def differences(op: Op) -> Dims:
     """Of neighbours along a dimension."""
-    value = op.arg(0)
-    op.freeze([op.dims(value)[op.arg(2, "dim", -1)]], "neighbours along it are compared")
+    value, dim = op.arg(0), op.arg(2, "dim", -1)
+    for part in (value, op.arg(3, "prepend"), op.arg(4, "append")):
+        op.freeze(op.dims(part)[dim:][:1], "neighbours along it are compared")
+        for index, (axis, same) in enumerate(zip(op.dims(value), op.dims(part), strict=False)):
+            if index != dim % len(op.dims(value)):
+                op.same(axis, same)
     return [
         axis if axis.size == fresh(size).size else fresh(size, "it is between neighbours")
         for axis, size in zip(op.dims(value), op.shape, strict=True)

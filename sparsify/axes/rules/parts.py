@@ -10,7 +10,7 @@ import torch
 from torch import SymInt, fx
 
 from sparsify.axes.axis import ONE, Axis, cut, find, freeze_all, product, split_off, total
-from sparsify.axes.op import Dims, Op, axis_rule, fresh
+from sparsify.axes.op import Dims, Op, axis_rule, fresh, key_of
 
 if TYPE_CHECKING:
     from sparsify.axes.resize import Resizing
@@ -107,7 +107,7 @@ def selected(op: Op) -> Dims:
         return rest
     index %= axis.size
     before, _, _ = cut(axis, [index, 1, axis.size - index - 1])
-    op.size_at(op.place(2, "index"), before)
+    op.fix([axis], lambda resizing: resizing.node.update_arg(2, resizing.size(before)))
     return rest
 
 
@@ -120,24 +120,20 @@ def sliced(op: Op) -> Dims:
     axis, size = dims[dim], op.shape[dim]
     op.zero_where(value)
     if type(size) is int and not axis.dynamic and size == axis.size:
-        _write_whole(op, axis)
+        op.fix([axis], lambda resizing: _write_range(resizing, dim, [], axis))
         return dims
     if axis.dynamic or type(size) is not int or not op.prunable(axis) or not _has_numbers(op):
         op.freeze([axis], "a range of it is taken")
         dims[dim] = fresh(size, "it is a range of a fixed axis")
         return dims
-    is_slice = op.name.startswith("slice")
-    start, step = op.arg(2, "start", 0) or 0, (op.arg(4, "step", 1) if is_slice else 1)
-    start = min(start % axis.size if start < 0 else start, axis.size)
+    start, step = op.arg(2, "start", 0) or 0, (op.arg(4, "step", 1) if op.name.startswith("slice") else 1)
+    start = min(max(start + axis.size, 0) if start < 0 else start, axis.size)
     if step > 1:
         dims[dim] = _every(axis, step, start, size)
+        op.fix([axis], lambda resizing: resizing.node.update_arg(2, start))
         return dims
     before, inside, _ = cut(axis, [start, size, axis.size - start - size])
-    if not is_slice:
-        op.size_at(2, before)
-        op.size_at(3, inside)
-    else:
-        op.fix([before, inside], lambda resizing: _write_range(resizing, before, inside))
+    op.fix([axis], lambda resizing: _write_range(resizing, dim, [before], inside))
     dims[dim] = inside
     return dims
 
@@ -146,18 +142,10 @@ def _has_numbers(op: Op) -> bool:
     return not any(isinstance(argument, fx.Node) for argument in op.node.args[1:])
 
 
-def _write_whole(op: Op, axis: Axis) -> None:
-    """x[:, :64] of 64 channels: the end is a size."""
-    if op.name.startswith("narrow"):
-        op.size_at(3, axis)
-    elif isinstance(start := op.arg(2, "start", 0), int) and start < 0:
-        op.freeze([axis], "a range of it is taken from its end")
-
-
-def _write_range(resizing: Resizing, before: Axis, inside: Axis) -> None:
-    start = resizing.size(before)
-    node = resizing.node
-    node.args, node.kwargs = (*node.args[:2], start, start + resizing.size(inside)), {}
+def _write_range(resizing: Resizing, dim: int, before: Dims, inside: Axis) -> None:
+    """Bounds that counted from the end count from the start now."""
+    start, size, node = sum(map(resizing.size, before)), resizing.size(inside), resizing.node
+    node.args, node.kwargs = (node.args[0], dim, start, start + size if key_of(node) == "aten::slice" else size), {}
 
 
 def _every(axis: Axis, step: int, start: int, size: int) -> Axis:

@@ -20,13 +20,14 @@ def pointwise(op: Op) -> Dims:
 
 
 RULES[POINTWISE] = pointwise
+axis_rule(*_names("log_sigmoid alpha_dropout greater greater_equal less less_equal not_equal"))(pointwise)  # untagged
 
 
 @axis_rule(*_names(
-    "relu gelu silu tanh sin tan asin atan sinh asinh atanh erf expm1 log1p abs neg sign sgn sqrt floor ceil round "
-    "trunc frac relu6 hardswish mish elu selu celu leaky_relu softsign hardtanh hardshrink softshrink tanhshrink rrelu "
-    "to type_as float half double int long bool _to_copy contiguous clone detach alias lift_fresh lift_fresh_copy "
-    "dropout feature_dropout square deg2rad rad2deg positive real nan_to_num conj resolve_conj resolve_neg"
+    "relu gelu silu tanh sin tan asin atan sinh asinh atanh erf expm1 log1p abs absolute neg negative sign sgn sqrt "
+    "floor ceil round trunc frac relu6 hardswish mish elu selu celu leaky_relu hardshrink softshrink rrelu "
+    "to type_as _to_copy contiguous clone detach alias lift_fresh lift_fresh_copy dropout feature_dropout square "
+    "deg2rad rad2deg positive real nan_to_num conj resolve_conj resolve_neg"
 ))  # fmt: skip
 def unary(op: Op) -> Dims:
     """Keep the dimensions; zero where the argument is."""
@@ -37,20 +38,18 @@ def unary(op: Op) -> Dims:
     return op.dims(value)
 
 
-_KEEP_VALUES = set(_names("to clone contiguous detach alias long int float double _to_copy lift_fresh lift_fresh_copy"))
+_KEEP_VALUES = set(_names("to clone contiguous detach alias _to_copy lift_fresh lift_fresh_copy"))
 
 
-@axis_rule("aten::mul", "aten::logical_and", "aten::__and__", "aten::bitwise_and")
+@axis_rule("aten::mul", "aten::multiply", "aten::logical_and", "aten::__and__", "aten::bitwise_and")
 def multiplied(op: Op) -> Dims:
     """Zero where one of the arguments is."""
     op.zero_where(op.arg(0), op.arg(1, "other"))
-    if not op.facts.factors or op.arg(1, "other") == 0:
-        op.facts.zero = not op.facts.factors
     return op.broadcast(op.arg(0), op.arg(1, "other"))
 
 
-@axis_rule("aten::add", "aten::sub", "aten::rsub", "aten::maximum", "aten::minimum", "aten::fmax", "aten::fmin",
-           "aten::logical_or", "aten::__or__", "aten::bitwise_or", "aten::hypot")  # fmt: skip
+@axis_rule("aten::add", "aten::sub", "aten::subtract", "aten::rsub", "aten::maximum", "aten::minimum", "aten::fmax",
+           "aten::fmin", "aten::logical_or", "aten::__or__", "aten::bitwise_or", "aten::hypot")  # fmt: skip
 def added(op: Op) -> Dims:
     """Zero where both arguments are."""
     first, second = op.arg(0), op.arg(1, "other")
@@ -62,7 +61,7 @@ def added(op: Op) -> Dims:
     return dims
 
 
-@axis_rule("aten::div", "aten::true_divide", "aten::floor_divide", "aten::remainder", "aten::fmod")
+@axis_rule("aten::div", "aten::divide", "aten::true_divide", "aten::floor_divide", "aten::remainder", "aten::fmod")
 def divided(op: Op) -> Dims:
     """Zero where the dividend is, if the divisor is not."""
     dividend, divisor = op.arg(0), op.arg(1, "other")
@@ -89,7 +88,7 @@ def with_pole(op: Op) -> Dims:
     return op.dims(op.arg(0))
 
 
-@axis_rule("aten::clamp", "aten::clamp_min", "aten::clamp_max", "aten::clip")
+@axis_rule("aten::clamp", "aten::clamp_min", "aten::clamp_max", "aten::clip", "aten::hardtanh")
 def clamped(op: Op) -> Dims:
     """Zero where the argument is, if zero lies between the bounds."""
     low, high = _bounds(op)
@@ -104,7 +103,7 @@ def _bounds(op: Op) -> tuple[Any, Any]:
         return op.arg(1, "min"), None
     if op.name.startswith("clamp_max"):
         return None, op.arg(1, "max")
-    return op.arg(1, "min"), op.arg(2, "max")
+    return op.arg(1, "min"), op.arg(2, "max")  # hardtanh's defaults are on both sides of zero, as None is
 
 
 @axis_rule("aten::threshold")

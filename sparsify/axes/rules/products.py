@@ -39,7 +39,7 @@ def added_product(op: Op) -> Dims:
     return op.broadcast_dims([result, op.dims(bias)])
 
 
-@axis_rule("aten::matmul", "aten::mm", "aten::bmm", "aten::mv", "aten::dot")
+@axis_rule("aten::matmul", "aten::mm", "aten::bmm", "aten::mv", "aten::dot", "aten::vdot")
 def matmul(op: Op) -> Dims:
     """The last dimension of the first is summed over with the last but one of the second, or its only one."""
     op.zero_where(op.arg(0), op.arg(1))
@@ -122,9 +122,9 @@ def _transposed(op: Op, groups: int, place: Any) -> Dims:
 
 def _space(op: Op, before: Dims, kernel: Dims) -> Dims:
     """Positions stay what they are under a 1x1 kernel that does not move them."""
-    shape = op.shape[len(op.shape) - len(kernel) :]
-    sizes = [axis.size for axis in before]
-    if all(axis is ONE for axis in kernel) and sizes == [fresh(size).size for size in shape]:
+    shape, stride = op.shape[len(op.shape) - len(kernel) :], op.arg(3, "stride", 1)
+    moves = any(step != 1 for step in ([stride] if isinstance(stride, int) else stride))
+    if not moves and all(a is ONE for a in kernel) and [a.size for a in before] == [fresh(size).size for size in shape]:
         return before
     op.freeze(before, SPACE)
     return [fresh(size, SPACE) for size in shape]
@@ -152,6 +152,8 @@ def attention(op: Op) -> Dims:
     op.role("head-dim", q[-1], v[-1])
     if mask is not None:
         op.broadcast_dims([[*batch, q[-2], k[-2]], op.dims(mask)])
+    if op.arg(5, "is_causal", False):
+        op.freeze([q[-2], k[-2]], "a diagonal runs through it")
     op.zero_where(value)
     return [*batch, q[-2], v[-1]]
 

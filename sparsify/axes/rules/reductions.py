@@ -83,9 +83,9 @@ def weight_norm(op: Op) -> Dims:
     """G v / |v| with the norm over all dimensions but one; a filter of zeros has no direction."""
     value, scale, dim = op.arg(0), op.arg(1, "g"), op.arg(2, "dim", 0)
     dims = op.broadcast(value, scale)
-    gone = [axis for index, axis in enumerate(dims) if index != dim % len(dims)]
-    op.sums(gone, value)
-    op.pole(value, [dims[dim]])
+    op.sums([axis for index, axis in enumerate(dims) if index != dim], value)
+    if dim >= 0:  # -1: one length for all of it
+        op.pole(value, [dims[dim]])
     op.zero_where(value)
     return dims
 
@@ -139,7 +139,7 @@ def running(op: Op) -> Dims:
     return dims
 
 
-@axis_rule("aten::softmax", "aten::_softmax", "aten::log_softmax", "aten::_log_softmax", "aten::softmin")
+@axis_rule("aten::softmax", "aten::_softmax", "aten::log_softmax", "aten::_log_softmax")
 def softmax(op: Op) -> Dims:
     """A masked logit of zero still has a share."""
     value, dim = op.arg(0), op.arg(1, "dim")
@@ -160,8 +160,8 @@ def gated(op: Op) -> Dims:
     return dims
 
 
-@axis_rule("aten::batch_norm", "aten::instance_norm", "aten::native_batch_norm")
-def channel_norm(op: Op) -> Any:
+@axis_rule("aten::batch_norm", "aten::instance_norm")
+def channel_norm(op: Op) -> Dims:
     """Every channel by itself."""
     value, *state = (op.arg(index) for index in range(5))
     dims = op.dims(value)
@@ -169,6 +169,11 @@ def channel_norm(op: Op) -> Any:
         if tensor is not None:
             op.broadcast_dims([[dims[1]], op.dims(tensor)])
     weight, bias, mean = state[:3]
+    if op.name.startswith("instance"):
+        for axis in dims[2:]:
+            op.at_least(axis, 2)  # one position has no deviation
+    if mean is None:  # statistics of what it sees
+        op.counts(dims[2:] if op.name.startswith("instance") else [dims[0], *dims[2:]])
     if op.name.startswith("instance") and mean is None:
         op.zero_where(value, weight, addends=[bias])
     elif weight is not None:
@@ -176,11 +181,22 @@ def channel_norm(op: Op) -> Any:
     return dims
 
 
+@axis_rule("aten::native_batch_norm", "aten::_native_batch_norm_legit", "aten::_native_batch_norm_legit_no_training")
+def channel_norm_with_statistics(op: Op) -> tuple[Dims, ...]:
+    """As above; statistics of the batch are further results."""
+    return channel_norm(op), *_statistics(op)
+
+
+def _statistics(op: Op) -> list[Dims]:
+    _, *others = op.node.meta["val"]
+    return [[fresh(size, "it is a statistic") for size in value.shape] for value in others]
+
+
 @axis_rule("aten::layer_norm", "aten::rms_norm", "aten::_fused_rms_norm")
 def layer_norm(op: Op) -> Dims:
     """Mean and variance over the last dimensions."""
     value, shape, weight = op.arg(0), op.arg(1), op.arg(2, "weight")
-    bias = op.arg(3, "bias") if op.name.startswith("layer_norm") else None
+    bias = op.arg(3, "bias") if "layer_norm" in op.name else None
     dims = op.dims(value)
     normalized = dims[len(dims) - len(shape) :]
     for tensor in (weight, bias):
@@ -190,6 +206,12 @@ def layer_norm(op: Op) -> Dims:
     op.counts(normalized)
     op.zero_where(value, weight, addends=[bias])
     return dims
+
+
+@axis_rule("aten::native_layer_norm")
+def layer_norm_with_statistics(op: Op) -> tuple[Dims, ...]:
+    """As above; mean and deviation are further results."""
+    return layer_norm(op), *_statistics(op)
 
 
 @axis_rule("aten::group_norm")
@@ -204,7 +226,7 @@ def group_norm(op: Op) -> Dims:
         if tensor is not None:
             op.same(op.dims(tensor)[0], dims[1])
     op.size_at(op.place(1), group)
-    op.counts([inner] if inner.size > 1 else [])
+    op.counts([*([inner] if inner.size > 1 else []), *dims[2:]])
     op.zero_where(value, weight, addends=[bias])
     return dims
 
@@ -214,9 +236,9 @@ def group_norm(op: Op) -> Dims:
            "aten::upsample_nearest1d", "aten::upsample_nearest2d", "aten::upsample_nearest3d",
            "aten::upsample_bilinear2d", "aten::upsample_linear1d", "aten::upsample_trilinear3d",
            "aten::upsample_bicubic2d", "aten::_upsample_nearest_exact2d", "aten::reflection_pad1d",
-           "aten::reflection_pad2d", "aten::replication_pad1d", "aten::replication_pad2d", "aten::lp_pool2d",
-           "aten::grid_sampler", "aten::_upsample_bilinear2d_aa", "aten::_upsample_nearest_exact1d",
-           "aten::reflection_pad3d", "aten::replication_pad3d")  # fmt: skip
+           "aten::reflection_pad2d", "aten::replication_pad1d", "aten::replication_pad2d", "aten::grid_sampler",
+           "aten::_upsample_bilinear2d_aa", "aten::_upsample_nearest_exact1d", "aten::reflection_pad3d",
+           "aten::replication_pad3d")  # fmt: skip
 def pooled(op: Op) -> Dims:
     """Every channel by itself; positions are new."""
     value = op.arg(0)

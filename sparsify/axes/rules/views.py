@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from torch import SymInt
 
 from sparsify.axes.axis import ONE, UNALIGNED, Axis, factors, find, freeze_all, product, split_off
 from sparsify.axes.op import Dims, Op, axis_rule, fresh
-
-if TYPE_CHECKING:
-    pass
 
 
 @axis_rule("aten::view", "aten::reshape", "aten::_unsafe_view", "aten::view_as", "aten::flatten", "aten::ravel",
@@ -83,8 +79,8 @@ def _taken(pool: list[Axis], target: Axis) -> Axis | None:
     return product(taken[::-1])
 
 
-@axis_rule("aten::permute", "aten::numpy_T", "aten::t", "aten::transpose", "aten::swapaxes", "aten::movedim",
-           "aten::mT", "aten::adjoint")  # fmt: skip
+@axis_rule("aten::permute", "aten::numpy_T", "aten::t", "aten::transpose", "aten::swapaxes", "aten::swapdims",
+           "aten::movedim", "aten::moveaxis", "aten::mT", "aten::adjoint")  # fmt: skip
 def permuted(op: Op) -> Dims:
     """The dimensions in another order."""
     value = op.arg(0)
@@ -99,7 +95,7 @@ def _order(op: Op, rank: int) -> list[int]:
     order = list(range(rank))
     if name == "permute":
         return [index % rank for index in op.arg(1)]
-    if name == "movedim":
+    if name in ("movedim", "moveaxis"):
         sources, targets = ([a] if isinstance(a, int) else list(a) for a in (op.arg(1), op.arg(2)))
         moved = {target % rank: source % rank for source, target in zip(sources, targets, strict=True)}
         others = iter(index for index in order if index not in moved.values())
@@ -146,14 +142,11 @@ def repeated(op: Op) -> Dims:
     """Copies one behind the other: index = copy x size + old index."""
     value, times = op.arg(0), list(op.arg(1))
     dims = [ONE] * (len(times) - len(op.dims(value))) + op.dims(value)
-    times = [1] * (len(dims) - len(times)) + times
     copies = [fresh(count if isinstance(count, int) else count.meta["val"]) for count in times]
     op.role("repeated", *copies)
+    op.size_at(1, copies)
     op.zero_where(value)
-    if len(times) == len(op.arg(1)):
-        op.size_at(1, copies)
-    else:
-        op.freeze(copies, "it is the number of copies")
+    copies = [ONE] * (len(dims) - len(copies)) + copies  # `tile` may be given fewer than there are dimensions
     return [axis if copy is ONE else product([copy, axis]) for copy, axis in zip(copies, dims, strict=True)]
 
 
@@ -177,14 +170,15 @@ def interleaved(op: Op) -> Dims:
 def shuffled(op: Op) -> Dims:
     """Channels c x r x r become c at r times as many places, and back; or groups x n become n x groups."""
     value, factor = op.arg(0), op.arg(1)
-    *batch, channel, height, width = op.dims(value)
     name = op.name
     op.zero_where(value)
     if name.startswith("channel"):
-        group, inner = Axis(factor), Axis(channel.size // factor)
+        first, channel, *places = op.dims(value)
+        group, inner = fresh(factor), fresh(channel.size // factor)
         op.same(channel, product([group, inner]))
         op.size_at(1, group)
-        return [*batch, product([inner, group]), height, width]
+        return [first, product([inner, group]), *places]
+    *batch, channel, height, width = op.dims(value)
     square = Axis(factor * factor, "it is a place in space")
     op.freeze([height, width], "it is a position in space")
     places = [fresh(size, "it is a position in space") for size in op.shape[-2:]]
@@ -193,3 +187,15 @@ def shuffled(op: Op) -> Dims:
     inner = Axis(channel.size // square.size)
     op.same(channel, product([inner, square]))
     return [*batch, inner, *places]
+
+
+@axis_rule("aten::view_as_complex", "aten::view_as_real")
+def complex_pairs(op: Op) -> Dims:
+    """The last dimension of a complex number as reals is its two parts."""
+    value = op.arg(0)
+    dims = op.dims(value)
+    op.zero_where(value)
+    if op.name.startswith("view_as_real"):
+        return [*dims, Axis(2, "it is a real or an imaginary part")]
+    op.freeze(dims[-1:], "it is a real or an imaginary part")
+    return dims[:-1]

@@ -1,0 +1,51 @@
+"""Options that several commands of the command line share, and the groups that their help is divided into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+__all__ = [
+    "INPUT",
+    "OUTPUT",
+    "WORK",
+    "AsJson",
+    "Device",
+    "Factory",
+    "Inputs",
+    "Model",
+    "Task",
+    "Trust",
+]
+
+INPUT = Group("Model and data", sort_key=1)
+WORK = Group("What to do", sort_key=2)
+OUTPUT = Group("Results", sort_key=3)
+
+Model = Annotated[
+    Path,
+    Parameter(help="a .pt2 archive, a pickled module, or a state dict (with --model)", group=INPUT, show_default=False),
+]
+Inputs = Annotated[
+    str | None,
+    Parameter(
+        help="example inputs: 1x3x224x224, or ids:int64[2,128]%30522,..., or a .npz or .safetensors file", group=INPUT
+    ),
+]
+Task = Annotated[
+    str | None,
+    Parameter(name="--task", help="data, loss and score: digits, my_task.py:make, package.module:make", group=INPUT),
+]
+Factory = Annotated[
+    str | None,
+    Parameter(name="--model", help="what makes the module of a state dict: package.module:factory", group=INPUT),
+]
+Trust = Annotated[
+    bool, Parameter(negative="", show_default=False, help="the file may run code when it is loaded", group=INPUT)
+]
+Device = Annotated[str, Parameter(help="where the model runs: cpu, cuda, ...", group=INPUT)]
+AsJson = Annotated[
+    bool, Parameter(name="--json", negative="", show_default=False, help="print JSON and nothing else", group=OUTPUT)
+]
