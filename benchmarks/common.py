@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+QUICK = "--quick" in sys.argv  # to try a script out: fewer repeats, and nothing is written
 
 
 class Clock:
@@ -51,9 +53,10 @@ def save(script: str, claim: str, holds: bool, reading: str, results: Mapping[st
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "environment": environment(),
     }
-    RESULTS.mkdir(exist_ok=True)
-    with writing(RESULTS / f"{name}.json") as path:
-        path.write_text(json.dumps(body, indent=2) + "\n", "utf-8")
+    if not QUICK:
+        RESULTS.mkdir(exist_ok=True)
+        with writing(RESULTS / f"{name}.json") as path:
+            path.write_text(json.dumps(body, indent=2) + "\n", "utf-8")
     print(f"{name}: {claim}\n{name}: {'holds' if holds else 'DOES NOT HOLD'}. {reading}\n")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sparsify.module_state import Edits
@@ -192,19 +193,19 @@ def _slots(holder: MutableMapping[str, Any]) -> Iterator[Slot]:
             continue
         if type(value) is int and value > 1:
             yield Slot(holder, key, None, value)
-        elif isinstance(value, (list, tuple)) and value and all(type(item) is int for item in value):
+        elif type(value) in (list, tuple, torch.Size) and value and all(type(item) is int for item in value):
             yield from (Slot(holder, key, index, item) for index, item in enumerate(value) if item > 1)
 
 
 def _of_configurations(model: nn.Module, sizes: NewSizes) -> Iterator[Choice]:
-    """Change a configuration where all that it may mean agree; a choice that is made if nothing else helps."""
+    """Yield choices for configurations, which change first of all where all that a number may mean agree."""
     for configuration, holders in _configurations(model).values():
         modules = tuple(module for _, module in holders)
         for slot in _slots(vars(configuration)):
             below = [found for path, _ in _outermost(holders) for found in _below(path, sizes, slot.value)]
             part = slot.key.partition("_")[0]
             if part in ("encoder", "decoder"):
-                below = [found for found in below if part in re.split(r"[._]", found[1])]
+                below = [found for found in below if part in found[1].split(".")]
             wanted = _meaning(slot.key) or ()
             ranks = [rank for _, _, size in below if (rank := _match(size, wanted)) is not None]
             fitting = Counter(size.new for _, _, size in below if ranks and _match(size, wanted) == min(ranks))

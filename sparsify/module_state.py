@@ -66,9 +66,10 @@ def matched(program: Program, original: Program, model: nn.Module) -> list[tuple
     """
     places, masks = _places(program, model), _masks(program, original)
     held = {**program.parameters, **program.buffers}
+    folded = {mask for mask, _ in masks.values()}
     found: list[tuple[Place, Tensor]] = []
     for name, value in held.items():
-        if name in (mask for mask, _ in masks.values()):
+        if name in folded:
             continue
         if name not in places:
             _check_constant(name, value, original, model)
@@ -80,8 +81,8 @@ def matched(program: Program, original: Program, model: nn.Module) -> list[tuple
         if old is None or not _is_same(old, new):
             new = _fresh(old, new)
             found.extend((place, new) for place in places[name])
-    gone = [name for name in (*original.parameters, *original.buffers) if name not in held | dict(program.aliases)]
-    if gone:
+    known = held.keys() | program.aliases.keys()
+    if gone := [name for name in (*original.parameters, *original.buffers) if name not in known]:
         others = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
         raise PassError(
             f"The program has no {gone[0]}{others}: a pass took out what used it, such as a layer. write_back changes "
@@ -108,12 +109,15 @@ def _places(program: Program, model: nn.Module) -> dict[str, list[Place]]:
                 found[f"{path}.{key}" if path else key] = (holder, key)
                 if holder[key] is not None:
                     tied.setdefault(id(holder[key]), {})[id(holder), key] = (holder, key)
+    names = {name: [name] for name in found}
+    for alias, kept in program.aliases.items():
+        if alias in found and kept in found:
+            names[kept].append(alias)
     places = {}
-    for name, (holder, key) in found.items():
-        names = [name, *(alias for alias, kept in program.aliases.items() if kept == name and alias in found)]
-        values = [found[alias][0][found[alias][1]] for alias in names]
-        together = {place: where for value in values for place, where in tied.get(id(value), {}).items()}
-        places[name] = list(together.values()) or [(holder, key)]
+    for name, place in found.items():
+        values = [found[alias][0][found[alias][1]] for alias in names[name]]
+        together = {at: where for value in values for at, where in tied.get(id(value), {}).items()}
+        places[name] = list(together.values()) or [place]
     return places
 
 

@@ -43,6 +43,7 @@ def write_back(program: Program, model: nn.Module) -> None:
     made again; tied ones stay tied, and hooks of modules stay. Masked weights are written as zeros. Attributes that
     hold sizes (`out_channels`, `num_heads`, those of a configuration) follow. The model is then run beside the program
     and captured again, so that it is known to compute the same in evaluation mode, and to be trainable if it was.
+    Parameters that the program's example does not reach stay as they are.
 
     Args:
         program: what `capture(model, ...)` gave, made smaller by passes.
@@ -181,7 +182,8 @@ def _prove(program: Program, original: Program, model: nn.Module) -> None:
         again = _captured(program, model)
     except CaptureError as error:
         raise PassError(f"{fitted} can be captured no more: {error} {UNTOUCHED}") from error
-    if lost := [note for note in again.notes if note not in original.notes]:
+    before = {note.partition(",")[0] for note in original.notes}  # what follows may name sizes
+    if lost := [note for note in again.notes if note.partition(",")[0] not in before]:
         raise PassError(f"{fitted} lost something: {lost[0]} {UNTOUCHED}")
     try:
         verify.equivalent(program, again)

@@ -13,8 +13,11 @@ from torch import fx, nn
 
 import sparsify as sp
 
-CLASSES = ("Block", "Contract", "Cost", "Pass", "Program", "Result", "Score", "Task")
-FUNCTIONS = ("blocks", "capture", "cost", "export_onnx", "load", "retrain", "run", "save")
+CLASSES = ("Block", "Contract", "Cost", "Group", "Pass", "Program", "Result", "Score", "Task")
+FUNCTIONS = (
+    *("axis_rule", "blocks", "capture", "cost", "export_onnx", "groups", "load", "retrain", "run", "save"),
+    "write_back",
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,7 @@ def test_importing_a_submodule_does_not_hide_the_function():
     import sparsify.blocks
     import sparsify.capture
     import sparsify.cost
+    import sparsify.groups
     import sparsify.load
     import sparsify.retrain  # noqa: F401
 
@@ -91,6 +95,17 @@ def test_blocks(program):
     assert [block.removable for block in found] == [True, True, False, True]
     assert [block.reason is None for block in found] == [True, True, False, True]
     assert set(found[0].parameters) == {name for name in program.parameters if name.startswith("layer1.0.")}
+
+
+def test_groups(program):
+    found = sp.groups(program)
+    assert all(isinstance(group, sp.Group) for group in found)
+    assert [group.name for group in found if group.frozen] == ["fc.weight[0]"]
+
+
+def test_an_axis_rule_of_ones_own():
+    with pytest.raises(ValueError, match="write namespace::name"):
+        sp.axis_rule("scale")
 
 
 def test_cost(model, program):

@@ -16,6 +16,7 @@ from torch import nn
 
 import sparsify as sp
 from sparsify import cli, export, job, latency
+from sparsify.report.quantities import count, share
 
 FACTORY = "from sparsify.demo_net import ResNet\n\n\ndef make():\n    return ResNet((2, 2), (4, 8))\n"
 
@@ -120,7 +121,7 @@ WRONG = {  # words → what the error says
     ("gone.pt",): "'gone.pt' is neither a file nor a command",
     ("gone.pt", "--pass", "layer-prune"): "gone.pt cannot be opened: no such file",
     ("factory.py", "--pass", "layer-prune"): "factory.py is no model of a known kind",
-    ("model.pt2", "--pass", "layer-prun"): "There is no pass 'layer-prun' (did you mean 'layer-prune'?)",
+    ("model.pt2", "--pass", "layer-prun"): "There is no pass 'layer-prun' (did you mean 'layer-prune'",
     ("model.pt2", "--pass", "layer-prune:count=two"): "count='two' is not a whole number. Options of layer-prune: ",
     ("model.pt2", "--pass", "layer-prune:count=9"): "9 blocks should go, but only 3 of 4 blocks are removable",
     ("model.pt2", "--pass", "layer-prune:criterion=snip"): "snip needs a loss: give a task (--task digits",
@@ -138,8 +139,11 @@ WRONG = {  # words → what the error says
     (*PRUNE, "--report", "report.txt"): "a report is written as .json",
     (*PRUNE, "--recipe", "gone.yaml"): "The recipe gone.yaml cannot be read",
     (*PRUNE, "--device", "abacus"): "abacus",
-    ("explain", "layerprune"): "nothing called 'layerprune' (did you mean 'layer-prune'?)",
+    ("explain", "layerprune"): "nothing called 'layerprune' (did you mean 'layer-prune'",
     ("inspect", "gone.pt"): "gone.pt cannot be opened",
+    ("inspect", "model.pt2", "--html", "groups.txt"): "--html takes the name of an .html file",
+    ("inspect", "model.pt2", "--html", "groups.html", "--graph"): "does not go with --graph",
+    ("inspect", "gone.pt", "--html", "no/groups.html"): "the folder no does not exist",
 }
 
 
@@ -223,6 +227,28 @@ def test_inspect(folder):
     assert len(json.loads(sublayers.out)["blocks"]) == 4
 
 
+def test_inspect_lists_groups(folder):
+    text, found = sparsify("inspect", "model.pt2").out, json.loads(sparsify("inspect", "model.pt2", "--json").out)
+    lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
+    free = [group for group in found["groups"] if not group["frozen"]]
+    assert len(free) == 6
+    for group in free:
+        kind, size, members, parameters, macs = lines[group["name"]]
+        assert (kind, size, members) == (group["kind"], str(group["size"]), str(len(group["members"])))
+        assert (parameters, macs) == (count(group["parameters_per_index"]), count(group["macs_per_index"]))
+    shares = found["prunable"]
+    assert f"{share(shares['parameters'])} of the parameters and {share(shares['macs'])} of the multiply" in text
+
+
+def test_inspect_draws_a_page(folder):
+    ran = sparsify("inspect", "model.pt2", "--html", "groups.html")
+    assert (ran.status, ran.err, ran.out.splitlines()[-1]) == (0, "", "wrote groups.html")
+    assert (folder / "groups.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    quiet = sparsify("inspect", "model.pt2", "--html", "again.html", "--json")
+    assert json.loads(quiet.out)["prunable"]
+    assert (folder / "again.html").read_bytes() == (folder / "groups.html").read_bytes()
+
+
 def test_inspect_prints_the_graph():
     lines = sparsify("inspect", "model.pt2", "--graph").out.splitlines()
     assert lines[0] == "%images: float32[batch, 1, 8, 8] = input"
@@ -273,7 +299,7 @@ def test_colour_only_where_it_is_wanted(monkeypatch):
     assert "\x1b[32m" not in sparsify("inspect", "model.pt2").out
 
 
-HEAVY = ("torch", "onnx", "onnxruntime", "networkx", "numpy", "sklearn", "yaml")
+HEAVY = ("torch", "onnx", "onnxruntime", "networkx", "numpy", "sklearn", "yaml", "jinja2")
 SCRIPT = f"""
 import sys
 from sparsify.cli import main

@@ -9,6 +9,7 @@ from sparsify.capture import capture
 from sparsify.cost import cost
 from sparsify.inspection import inspection
 from sparsify.pipeline import run
+from sparsify.prunable import prunable
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +35,19 @@ def test_what_a_block_saves_is_what_its_removal_saves(program, name):
 def test_everything_is_json(program):
     found = inspection(program).as_dict()
     assert json.loads(json.dumps(found)) == json.loads(json.dumps(found, default=repr))
-    assert set(found) == {"cost", "inputs", "outputs", "dynamic_batch", "notes", "blocks"}
+    general = {"cost", "inputs", "outputs", "dynamic_batch", "notes", "blocks"}
+    assert set(found) == general | {"groups", "frozen", "prunable", "operators_without_a_rule"}
     refused = next(block for block in found["blocks"] if block["name"] == "layer2.0")
     assert not refused["removable"]
     assert "shortcut" in refused["reason"]
     assert refused["parameter_count"] > 0
     assert refused["macs"] > 0
+
+
+def test_groups(program):
+    found = inspection(program)
+    assert found.prunable == prunable(program)
+    assert found.as_dict().items() >= prunable(program).as_dict().items()
 
 
 def test_sublayers_are_listed_on_demand():

@@ -128,3 +128,16 @@ def test_a_constant_factor_is_not_taken_for_noise():
     program = sp.capture(Net(lambda s, x: s.l(x) * torch.ones(4) * 2 + torch.zeros_like(x), **linear()), (rows(),))
     assert str(program).count("mul.Tensor") == 2
     assert program.notes == ()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Net(lambda s, x: s.l(x)[0] * s.p, l=nn.GRU(4, 5, batch_first=True), p=nn.Parameter(torch.rand(5))),
+        Net(lambda s, x: F.dropout(s.l(x).chunk(2, -1)[0], 0.5, s.training) * x, l=nn.Linear(4, 8)),
+    ],
+    ids=["recurrent layer", "dropout of a part"],
+)
+def test_what_depends_on_several_results_is_not_taken_for_noise(model):
+    program = sp.capture(model.eval(), (torch.randn(2, 3, 4),))
+    assert program.notes == ()

@@ -8,6 +8,7 @@ from sparsify import registry
 from sparsify.blocks import Block
 from sparsify.cost import Cost
 from sparsify.inspection import Inspection
+from sparsify.prunable import Prunable
 from sparsify.report import terminal
 
 BEFORE = {"median": 0.0275, "low": 0.0272, "high": 0.0293, "runs": 500, "threads": 2, "batch": 1}
@@ -96,39 +97,6 @@ def test_tables_keep_to_the_width_and_only_commands_and_files_run_over(width):
     assert len(cells) == 5  # none is broken into two
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0"), (7, "7"), (999, "999"), (1000, "1.00k"), (999_999, "1.00M"), (25_557_032, "25.56M"), (2.5e9, "2.50G")],
-)
-def test_counts(value, text):
-    assert terminal._count(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0, "0 B"), (1000, "1000 B"), (1536, "1.50 KiB"), (2**20 - 1, "1.00 MiB"), (2**31, "2.00 GiB")]
-)
-def test_sizes(value, text):
-    assert terminal._bytes(value) == text
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "text"),
-    [
-        (0.0272, 0.0293, "27.2-29.3 µs"),
-        (0.95, 1.05, "950.0 µs-1.05 ms"),
-        (12.3, 45.6, "12.30-45.60 ms"),
-        (999, 1500, "999.00 ms-1.50 s"),
-    ],
-)
-def test_times(low, high, text):
-    assert terminal._range(low, high) == text
-
-
-def test_slower_is_not_called_faster():
-    assert terminal._speed(2.0, 1.0) == "2.00x faster"
-    assert terminal._speed(1.0, 2.0) == "2.00x slower"
-
-
 BLOCKS = [
     Block("layer1.0", (), "a", "b"),
     Block("layer2.0", (), "b", "c", removable=False, reason="its shortcut is not the identity"),
@@ -142,6 +110,7 @@ FOUND = Inspection(
     outputs=["float32[batch, 10]"],
     dynamic_batch=True,
     notes=["A note."],
+    prunable=Prunable([], {}, [], 0.0, 0.0, {}, axes=None),
 )
 
 

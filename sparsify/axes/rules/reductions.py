@@ -63,8 +63,15 @@ def spread(op: Op) -> Dims:
     gone, rest = _reduced(op, dims, None if isinstance(along, bool) else along, len(shape) == len(dims))
     op.counts(gone)
     if op.name.startswith(("var", "std")):
+        _need_two(op, gone)
         op.zero_where(value)
     return rest
+
+
+def _need_two(op: Op, axes: Dims) -> None:
+    """One value has no deviation."""
+    for axis in axes:
+        op.at_least(axis, 2)
 
 
 @axis_rule("aten::var_mean", "aten::std_mean")
@@ -74,6 +81,7 @@ def spread_and_mean(op: Op) -> tuple[Dims, Dims]:
     along = op.arg(1, "dim")
     gone, rest = _reduced(op, dims, None if isinstance(along, bool) else along, len(shape) == len(dims))
     op.counts(gone)
+    _need_two(op, gone)
     op.zero_where(op.arg(0))
     return rest, list(rest)
 
@@ -170,8 +178,7 @@ def channel_norm(op: Op) -> Dims:
             op.broadcast_dims([[dims[1]], op.dims(tensor)])
     weight, bias, mean = state[:3]
     if op.name.startswith("instance"):
-        for axis in dims[2:]:
-            op.at_least(axis, 2)  # one position has no deviation
+        _need_two(op, dims[2:])
     if mean is None:  # statistics of what it sees
         op.counts(dims[2:] if op.name.startswith("instance") else [dims[0], *dims[2:]])
     if op.name.startswith("instance") and mean is None:

@@ -25,7 +25,17 @@ def view(op: Op) -> Dims:
         op.size_at(2, result[first : first + len(op.arg(2))])
     elif name.startswith(("view_as", "reshape_as")):
         op.freeze([*result, *op.dims(op.arg(1))], "it takes the shape of another value")
+    elif name.startswith("squeeze."):
+        _stay_wide(op, op.dims(value), op.arg(1, "dim"))
     return result
+
+
+def _stay_wide(op: Op, dims: Dims, chosen: int | Sequence[int] | None) -> None:
+    """A dimension that has one index left would be squeezed too."""
+    chosen = range(len(dims)) if chosen is None else [chosen] if isinstance(chosen, int) else chosen
+    for axis in (dims[index] for index in chosen if dims):
+        if axis.size > 1:
+            op.at_least(axis, 2)
 
 
 def regrouped(dims: Dims, shape: Sequence[int | SymInt]) -> Dims:
@@ -162,6 +172,8 @@ def interleaved(op: Op) -> Dims:
     op.role("repeated", copy)
     dims[dim] = product([dims[dim], copy])
     op.size_at(op.place(1, "repeats"), copy)
+    if isinstance(op.node.kwargs.get("output_size"), int):
+        op.size_at("output_size", dims[dim])
     op.zero_where(value)
     return dims
 
