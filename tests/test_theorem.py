@@ -198,7 +198,8 @@ FOUND = {
         lambda s, x: F.linear(s.a(x).relu(), s.p.t()), (4,), {"a.weight": 0, "p": 0}, [1, 3],
         {"a": nn.Linear(4, 6), "p": free(6, 3)}),
     "a weight without a module": (
-        lambda s, x: F.linear(s.a(x).relu(), s.p), (4,), {"a.weight": 0}, [1, 3], {"a": nn.Linear(4, 6), "p": free(3, 6)}),
+        lambda s, x: F.linear(s.a(x).relu(), s.p), (4,), {"a.weight": 0}, [1, 3],
+        {"a": nn.Linear(4, 6), "p": free(3, 6)}),
     "a weight that is a row": (
         lambda s, x: F.linear(s.a(x).relu(), s.p)[:, None], (4,), {"a.weight": 0}, [1, 3],
         {"a": nn.Linear(4, 6), "p": free(6)}),

@@ -1,4 +1,4 @@
-"""No rule can be wrong in silence: with a deliberately wrong one, `shrink` is stopped by the pass manager's own check."""
+"""No rule can be wrong in silence: with a deliberately wrong one, the pass manager's own check stops `shrink`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.axes import removable
-from helpers.random_layers import Attention, Recurrent
+from helpers.random_attention import Attention, Recurrent
 from helpers.random_steps import mystery
 from helpers.zoo import randomize
 from torch import nn
@@ -269,20 +269,22 @@ MUTANTS = {
                                                       **linears(12, read=6)),
     "keys are repeated in the wrong order": mutant(
         "repeat_interleave", ruled(interleaved_as_repeated), lambda s, x: s.out(s.attention(x, x)).sum(1), (5, 8),
-        attention=Attention(8, 8, 3, 2, 4, "softmax"), out=nn.Linear(8, 3)),
+        attention=Attention(8, 8, heads=3, shared_by=2, size=4, how="softmax"), out=nn.Linear(8, 3)),
     "a mean is taken for a sum": mutant(
         "mean", instead("sum"), lambda s, x: s.b(x) * torch.relu(s.a(x)).mean(1, keepdim=True), (5,),
         **linears(6, read=5)),
     "a maximum is taken for a sum": mutant(
-        "amax", instead("sum"), lambda s, x: s.b(x) * (-s.a(x).abs()).amax(1, keepdim=True), (5,), **linears(6, read=5)),
+        "amax", instead("sum"), lambda s, x: s.b(x) * (-s.a(x).abs()).amax(1, keepdim=True), (5,),
+        **linears(6, read=5)),
     "pixel shuffle in the wrong order": mutant(
         "pixel_shuffle", ruled(shuffle_reversed), lambda s, x: s.head(s.b(F.pixel_shuffle(s.a(x), 2)).mean((2, 3))),
         IMAGE, a=nn.Conv2d(3, 12, 1), b=nn.Conv2d(3, 4, 1), head=nn.Linear(4, 3)),
     "padded channels are on the other side": mutant(
         "pad", ruled(padded_behind), lambda s, x: s.b(F.pad(s.a(x), (2, 0))), (5,), **linears(6, read=8)),
     "a transposition is none": mutant(
-        "transpose", ruled(lambda op: op.dims(op.arg(0))), lambda s, x: s.b((s.a(x) @ s.c(x).transpose(1, 2)).flatten(1)),
-        (6, 5), c=nn.Linear(5, 6), **linears(6, read=36)),
+        "transpose", ruled(lambda op: op.dims(op.arg(0))),
+        lambda s, x: s.b((s.a(x) @ s.c(x).transpose(1, 2)).flatten(1)), (6, 5), c=nn.Linear(5, 6),
+        **linears(6, read=36)),
     "an einsum is another one": mutant(
         "einsum", ruled(einsum_transposed), lambda s, x: s.b(torch.einsum("bi,ji->bj", s.a(x), s.p)), (5,),
         p=nn.Parameter(torch.ones(6, 6)), **linears(6)),

@@ -40,7 +40,7 @@ def op(function):
     return function
 
 
-class Unfit(Exception):
+class Unfit(Exception):  # noqa: N818 -- nothing is wrong
     """The operation cannot be applied to what there is."""
 
 
@@ -174,7 +174,7 @@ def _is_sane(value: Any) -> bool:
         return False
     if value.numel() > BATCH * LARGEST or max(value.shape) > LONGEST or not value.is_floating_point():
         return False
-    return bool(value.isfinite().all()) and 1e-3 < float(value.abs().mean()) and float(value.abs().max()) < 100
+    return bool(value.isfinite().all()) and float(value.abs().mean()) > 1e-3 and float(value.abs().max()) < 100
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ OTHERS = {
     "sigmoid": torch.sigmoid, "exp": lambda x: torch.exp(0.3 * x), "softplus": F.softplus, "cos": torch.cos,
     "rsqrt": lambda x: torch.rsqrt(x * x + 1), "shift": lambda x: x + 0.5, "reverse": lambda x: 1 - x,
     "clamp_min": lambda x: x.clamp(min=0.2), "masked_fill": lambda x: x.masked_fill(x > 0.5, -1.0),
-    "where": lambda x: torch.where(x > 0, x, 1.0), "hardsigmoid": F.hardsigmoid, "reciprocal": lambda x: 1 / (x * x + 1),
+    "where": lambda x: torch.where(x > 0, x, 1.0), "hardsigmoid": F.hardsigmoid,
+    "reciprocal": lambda x: 1 / (x * x + 1),
 }  # fmt: skip
 
 
@@ -128,11 +129,13 @@ def part(b, c):
     size = b.values[x].shape[dim]
     start = c.of(range(size))
     length = c.of(range(1, size - start + 1))
-    ranged = lambda v: v.narrow(dim, start, length)  # noqa: E731
-    index = (slice(None),) * dim
-    b.add(c.of((ranged, lambda v: v[(*index, slice(start, start + length))], lambda v: v[(*index, slice(start % 2, None, 2))],
-                lambda v: v.select(dim, start), lambda v: v[(*index, slice(-length, None))], lambda v: v[(*index, slice(2, None, 3))],
-                lambda v: v[(*index, slice(start, start + length), None)])), x)  # fmt: skip
+    here = (slice(None),) * dim
+    pieces = [
+        (*here, slice(start, start + length)), (*here, slice(start % 2, None, 2)), (*here, slice(-length, None)),
+        (*here, slice(2, None, 3)), (*here, slice(start, start + length), None),
+    ]  # fmt: skip
+    piece = c.of(pieces)
+    b.add(c.of((lambda v: v[piece], lambda v: v.narrow(dim, start, length), lambda v: v.select(dim, start))), x)
 
 
 @op
@@ -254,8 +257,9 @@ def reduced(b, c):
     x = b.pick(c, wide)
     dim, keep = c.of(range(1, b.values[x].ndim)), c.flag()
     b.add(c.of((lambda v: v.mean(dim, keep), lambda v: v.sum(dim, keep), lambda v: v.amax(dim, keep),
-                lambda v: v.max(dim, keep)[0], lambda v: v.norm(dim=dim, keepdim=keep), lambda v: v.std(dim, keepdim=keep),
-                lambda v: v.logsumexp(dim, keep), lambda v: v.min(dim, keep).values)), x)  # fmt: skip
+                lambda v: v.max(dim, keep)[0], lambda v: v.norm(dim=dim, keepdim=keep),
+                lambda v: v.std(dim, keepdim=keep), lambda v: v.logsumexp(dim, keep),
+                lambda v: v.min(dim, keep).values)), x)  # fmt: skip
 
 
 @op
@@ -282,7 +286,8 @@ def product(b, c):
     x = b.pick(c, wide)
     y = b.pick(c, lambda v: v.ndim == b.values[x].ndim and v.shape[-1] == b.values[x].shape[-1])
     b.add(c.of((lambda p, q: p @ q.transpose(-1, -2), lambda p, q: (p @ q.mT).softmax(-1) @ q,
-                lambda p, q: torch.einsum("b...ic,b...jc->b...ij", p, q), lambda p, q: F.cosine_similarity(p, p, -1))), x, y)  # fmt: skip
+                lambda p, q: torch.einsum("b...ic,b...jc->b...ij", p, q), lambda p, q: F.cosine_similarity(p, p, -1))),
+          x, y)  # fmt: skip
 
 
 @op

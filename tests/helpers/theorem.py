@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from helpers import random_layers, random_steps  # noqa: F401 -- they register the operations
+from helpers import random_attention, random_layers, random_steps  # noqa: F401 -- they register the operations
 from helpers.axes import removable
 from helpers.random_graphs import Spec
 from torch import Tensor, fx
