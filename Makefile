@@ -47,6 +47,7 @@ wheel-test: $(STAMP) ## Run the tests against the built wheel, with the source t
 	bash .ci/wheel-test $(BIN)/python $(PYTEST_ARGS)
 
 bench: $(STAMP) ## Run every benchmark behind a claim in the README
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python "$$script" || exit; done
 
 clean: ## Remove the environment and everything built

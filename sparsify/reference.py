@@ -7,6 +7,7 @@ put back between zeros.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from sparsify.axes import Axes
-from sparsify.axes.axis import Axis
+from sparsify.axes.axis import Axis, factors
 from sparsify.axes.resize import Keep, Resizing, resized
 from sparsify.axes.zeros import Flow, supposed
 from sparsify.masking import masked
@@ -90,9 +91,27 @@ class _Reference(fx.Interpreter):
         if isinstance(content, Axis) and (kept := self._resizing.kept(content)) is not None:
             value = (kept.cumsum(0) - 1)[value]
         for dim, axis in enumerate(self._dims.get(name, [])):
-            if (kept := self._resizing.kept(axis)) is not None:
+            if (kept := self._kept(axis, value.shape[dim], small=False)) is not None:
                 value = value.index_select(dim, kept.nonzero().flatten())
         return value
+
+    def _kept(self, axis: Axis, size: int, *, small: bool) -> Tensor | None:
+        """Return which indices of a dimension are kept, given its full or its small size for these inputs."""
+        kept = self._resizing.kept(axis)
+        if kept is None or not axis.dynamic:
+            return kept
+        parts = factors(axis)
+        masks = [self._resizing.kept(part) for part in parts]
+        static = [
+            int(mask.sum()) if small and mask is not None else part.size
+            for part, mask in zip(parts, masks, strict=True)
+            if not part.dynamic
+        ]
+        found = torch.ones(1, dtype=torch.bool)
+        for part, mask in zip(parts, masks, strict=True):
+            every = torch.ones(size // math.prod(static) if part.dynamic else part.size, dtype=torch.bool)
+            found = (found[:, None] & (every if mask is None else mask)).flatten()
+        return found
 
     def _scattered(self, name: str, result: Any) -> Any:
         dims, content = self._dims[name], self._contents.get(name)
@@ -107,8 +126,8 @@ class _Reference(fx.Interpreter):
         if content is not None and (kept := self._resizing.kept(content)) is not None:
             value = kept.nonzero().flatten()[value]
         for dim, axis in enumerate(dims):
-            if (kept := self._resizing.kept(axis)) is not None:
+            if (kept := self._kept(axis, value.shape[dim], small=True)) is not None:
                 shape = list(value.shape)
-                shape[dim] = axis.size
+                shape[dim] = len(kept)
                 value = value.new_zeros(shape).index_copy(dim, kept.nonzero().flatten(), value)
         return value

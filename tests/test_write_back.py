@@ -123,6 +123,16 @@ def test_a_language_model_generates(name):
     assert torch.equal(written, expected)
 
 
+def test_rotary_heads_get_smaller_if_queries_keys_and_values_agree():
+    model, found, groups = zoo_entry("llama")
+    small = halved(found, groups, lambda group: 4 if "v_proj" in group.name else group.size // 2)
+    sp.write_back(small, model)
+    assert model.config.head_dim == 4
+    assert [layer.self_attn.head_dim for layer in model.model.layers] == [4, 4]
+    assert model.model.layers[0].self_attn.scaling == 10**-0.5
+    assert max(differences(small, model)) <= 1
+
+
 def test_a_configuration_makes_the_small_model_again():
     model, found, groups = zoo_entry("llama")
     small = halved(found, [group for group in groups if group.kind != "head-dim"])

@@ -34,12 +34,12 @@ def captured(model, *args, **kwargs):
     return found, [group for group in groups_of(found) if not group.frozen and group.size > group.least]
 
 
-def halved(found, groups):
+def halved(found, groups, half=lambda group: group.size // 2):
     """Return the program with a random half of the indices of every group."""
     generator = torch.Generator().manual_seed(0)
     keep = {}
     for group in groups:
-        chosen = torch.randperm(group.size, generator=generator)[: max(group.least, group.size // 2)]
+        chosen = torch.randperm(group.size, generator=generator)[: max(group.least, half(group))]
         keep[group.axis] = torch.zeros(group.size, dtype=torch.bool).index_fill(0, chosen, True)
     small = resized(found, keep)
     verify.propagate_shapes(small)

@@ -58,7 +58,12 @@ def split(op: Op) -> tuple[Dims, ...]:
     parts = _cut(dims[dim], sizes)
     op.zero_where(value)
     op.fix(list(parts), lambda resizing: _split_by_sizes(resizing, dim, parts))
-    return tuple([*dims[:dim], part, *dims[dim + 1 :]] for part in parts)
+    return tuple([*dims[:dim], _broadcasting(part), *dims[dim + 1 :]] for part in parts)
+
+
+def _broadcasting(part: Axis) -> Axis:
+    """A part of one index is a dimension of size one like any other."""
+    return ONE if part.size == 1 and not part.dynamic else part
 
 
 def _cut(axis: Axis, sizes: Sequence[int | SymInt]) -> Dims:
@@ -134,7 +139,7 @@ def sliced(op: Op) -> Dims:
         return dims
     before, inside, _ = cut(axis, [start, size, axis.size - start - size])
     op.fix([axis], lambda resizing: _write_range(resizing, dim, [before], inside))
-    dims[dim] = inside
+    dims[dim] = _broadcasting(inside)
     return dims
 
 
@@ -150,10 +155,11 @@ def _write_range(resizing: Resizing, dim: int, before: Dims, inside: Axis) -> No
 
 def _every(axis: Axis, step: int, start: int, size: int) -> Axis:
     """Every n-th index: those of the other residues stay beside it."""
-    parts = split_off(axis, step) if axis.size % step == 0 and start < step and size == axis.size // step else None
+    fits = axis.size % step == 0 and start < step and 1 < size == axis.size // step
+    parts = split_off(axis, step) if fits else None
     if parts is None:
         freeze_all([axis], "every n-th of its indices is taken")
-        return Axis(size, "it is every n-th index of a fixed axis")
+        return fresh(size, "it is every n-th index of a fixed axis")
     inner: list[Axis] = []
     while math.prod(part.size for part in inner) < step:
         inner.append(parts.pop())

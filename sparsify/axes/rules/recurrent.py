@@ -21,7 +21,7 @@ def recurrent(op: Op) -> Any:
     directions, per_direction = (2 if bidirectional else 1), (4 if has_biases else 2)
     if len(weights) != per_direction * directions * layers:
         return _frozen(op, "it runs through a recurrent layer with projections")
-    hidden = Axis(op.dims(weights[1])[1].size)
+    hidden = fresh(op.dims(weights[1])[1].size)
     gates = Axis(_GATES[name], "it is a gate")
     input_axis = op.dims(x)[-1]
     for layer in range(layers):

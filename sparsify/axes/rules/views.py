@@ -196,7 +196,7 @@ def shuffled(op: Op) -> Dims:
     places = [fresh(size, "it is a position in space") for size in op.shape[-2:]]
     if name.startswith("pixel_un"):
         return [*batch, product([channel, square]), *places]
-    inner = Axis(channel.size // square.size)
+    inner = fresh(channel.size // square.size)
     op.same(channel, product([inner, square]))
     return [*batch, inner, *places]
 

@@ -68,9 +68,9 @@ COUNTS = {
     "var without correction": case(lambda s, x: pair(x, 4).var(2, False), 8, [2], [4]),
     "var by keywords": case(lambda s, x: pair(x, 4).var(dim=-1, correction=0, keepdim=True), 8, [2], [4]),
     "var of all": case(lambda s, x: x * s.p.var(False), 6, [6], [4, 3], p=P),
-    "std": case(lambda s, x: x / pair(x, 4).std((1, 2), unbiased=False)[:, None], 8, [], [2, 4]),
+    "std": case(lambda s, x: x / x.view(-1, 3, 4).std((1, 2), unbiased=False)[:, None], 12, [], [3, 4]),
     "var_mean": case(
-        lambda s, x: torch.cat(torch.var_mean(pair(x, 4), (1, 2), keepdim=True, correction=0), 1), 8, [], [2, 4]),
+        lambda s, x: torch.cat(torch.var_mean(x.view(-1, 3, 4), (1, 2), True, keepdim=True), 1), 12, [], [3, 4]),
     "std_mean of all": case(lambda s, x: x * sum(torch.std_mean(s.p, correction=0)), 6, [6], [4, 3], p=P),
     "prod": case(lambda s, x: pair(x).prod(-2), 6, *COUNTED),
     "logsumexp": case(lambda s, x: pair(x).logsumexp((1, 2), True) * pair(x), 6, [], [2, 3]),
