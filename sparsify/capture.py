@@ -7,29 +7,24 @@ example and gave the same bits.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram, ShapesCollection
-from torch.export.graph_signature import InputKind
+from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from sparsify import verify
 from sparsify.errors import CaptureError, SparsifyError
 from sparsify.modes import has_noise, switch_on_training
 from sparsify.normalize import normalize, tied_names
-from sparsify.program import PROVENANCE, Example, Program, dynamic_sizes
+from sparsify.program import PROVENANCE, Example, Program
+from sparsify.tracing import batch_dims, batched, export
 
-__all__ = ["capture", "export", "from_exported", "quiet"]
+__all__ = ["capture", "from_exported"]
 
-_UNLIMITED = 2**16  # a batch size that nobody reaches
 _LONGEST = 300  # characters of a foreign error message
 
 _STATIC_NOTE = "The model fixes its batch size: the program only runs at the batch size of the example."
@@ -88,7 +83,7 @@ def capture(
                 continue
             if not training:
                 program = program.noted(_EVAL_NOTE.format(why=problems[0]))
-            static = dynamic_batch and not program.dynamic_batch and bool(_batched(example.leaves()))
+            static = dynamic_batch and not program.dynamic_batch and bool(batched(example.leaves()))
             return program.noted(_STATIC_NOTE) if static else program
         if not verify.same_bits(_reference(model, example), expected):
             problems = ["it computes something random in evaluation mode, so nothing could be proven about it"]
@@ -142,7 +137,7 @@ def from_exported(exported: ExportedProgram) -> Program:
         raise CaptureError("The exported program carries no example inputs; export it again with torch.export.export.")
     args, kwargs = exported.example_inputs
     program, switched_on = _build(exported, Example(tuple(args), dict(kwargs)))
-    if not program.dynamic_batch and _batched(program.example.leaves()):
+    if not program.dynamic_batch and batched(program.example.leaves()):
         program = program.noted(_FIXED_NOTE)
     provenance = exported.graph_module.meta.get(PROVENANCE)
     if provenance is not None:  # written by sparsify, which has compared it with the model
@@ -187,83 +182,6 @@ def _find(module: nn.Module, name: str) -> Any:
     for part in name.split("."):
         value = getattr(value, part)
     return value
-
-
-def export(model: nn.Module, example: Example, dynamic: Sequence[Collection[int]] = ()) -> ExportedProgram:
-    """Call torch.export in the mode the model is in, with symbolic sizes where the model allows them.
-
-    Args:
-        model: what to export.
-        example: its inputs.
-        dynamic: for every input the dimensions whose size should be symbolic; `batch_dims` gives the batch's. If not
-            all can be, the first dimensions are tried alone, and then none.
-    """
-    batch = [{0} & set(dims) for dims in dynamic]
-    with quiet():
-        for wanted in [list(map(set, dynamic)), batch][: 1 if batch == list(map(set, dynamic)) else 2]:
-            if not any(wanted):
-                continue
-            args, kwargs = _widened(example, wanted)
-            shapes: Any = ShapesCollection()  # type: ignore[no-untyped-call]
-            for leaf, dims in zip(pytree.tree_leaves((args, kwargs)), wanted, strict=True):
-                if dims:
-                    shapes[leaf] = dict.fromkeys(sorted(dims), Dim.AUTO)
-            try:
-                exported = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
-            except Exception:  # noqa: BLE001 -- the symbolic sizes may be the cause: fewer of them decide
-                continue
-            if _is_free(exported, wanted):
-                return exported
-        return torch.export.export(model, example.args, dict(example.kwargs))
-
-
-def batch_dims(example: Example) -> list[set[int]]:
-    """Return for every input the dimension of the batch: the first of every tensor as long there as the first one."""
-    batched = {id(tensor) for tensor in _batched(example.leaves())}
-    return [{0} if id(leaf) in batched else set() for leaf in example.leaves()]
-
-
-def _is_free(exported: ExportedProgram, wanted: Sequence[Collection[int]]) -> bool:
-    """Whether all sizes that should be are symbolic, and the batch may be any: a model that tests it narrows it."""
-    specs = exported.graph_signature.input_specs
-    names = [spec.arg.name for spec in specs if spec.kind is InputKind.USER_INPUT]
-    nodes = {node.name: node for node in exported.graph.nodes if node.op == "placeholder"}
-    sizes = [dynamic_sizes(nodes[name]) if name in nodes else {} for name in names]
-    if len(sizes) != len(wanted) or any(set(dims) - set(own) for own, dims in zip(sizes, wanted, strict=True)):
-        return False
-    ranges = [exported.range_constraints.get(own[0]) for own in sizes if 0 in own]
-    return all(r is not None and r.lower <= 2 and r.upper >= _UNLIMITED for r in ranges)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence torch's exporters, which talk by warnings, by logging and on both streams; their errors still come."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    sink = io.StringIO()
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _batched(leaves: list[Any]) -> list[Tensor]:
-    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim]
-    return [tensor for tensor in tensors if tensor.shape[0] == tensors[0].shape[0]]
-
-
-def _widened(example: Example, wanted: Sequence[Collection[int]]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the example with symbolic sizes of at least two, every tensor a new object: export freezes a size of 1."""
-    leaves, structure = pytree.tree_flatten((example.args, dict(example.kwargs)))
-    widened = []
-    for leaf, dims in zip(leaves, wanted, strict=True):
-        value = leaf.clone() if isinstance(leaf, Tensor) else leaf
-        for dim in dims:
-            value = torch.cat([value, value], dim) if value.shape[dim] == 1 else value
-        widened.append(value)
-    return pytree.tree_unflatten(widened, structure)  # type: ignore[no-any-return]
 
 
 @contextmanager

@@ -215,7 +215,8 @@ def dynamic_sizes(node: fx.Node) -> dict[int, Any]:
     if not isinstance(value, Tensor):
         return {}
     sizes: list[Any] = list(value.shape)
-    return {dim: size.node.expr for dim, size in enumerate(sizes) if isinstance(size, torch.SymInt)}
+    expressions = {dim: size.node.expr for dim, size in enumerate(sizes) if isinstance(size, torch.SymInt)}
+    return {dim: found for dim, found in expressions.items() if not found.is_number}  # a number: it was given up
 
 
 def _as_parameter(value: Tensor) -> nn.Parameter:

@@ -18,7 +18,13 @@ import pytest
 from helpers.source_tree import File, Function, Tree, imports, targets
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS_OF_NO_FILE = ("tests/test_house.py", "tests/test_api.py", "tests/test_theorem", "tests/families/", "tests/helpers/")
+TESTS_OF_NO_FILE = (
+    "tests/test_house.py",
+    "tests/test_api.py",
+    "tests/test_theorem",
+    "tests/families/",
+    "tests/helpers/",
+)
 # What stands above the core; the rest of sparsify/ is the core.
 FRONT = ("sparsify.cli", "sparsify.demo", "sparsify.job", "sparsify.recipe", "sparsify.__main__")
 PLUGINS = ("sparsify.passes", "sparsify.criteria", "sparsify.methods", "sparsify.kernels")

@@ -11,11 +11,12 @@ import torch
 
 from sparsify import verify
 from sparsify.atomic import writing
-from sparsify.capture import export, from_exported
+from sparsify.capture import from_exported
 from sparsify.errors import ExportError
 from sparsify.export.outputs import plain_spec
 from sparsify.loading.safe_archive import read_exported
 from sparsify.program import Program, dynamic_sizes
+from sparsify.tracing import export
 from sparsify.version import __version__
 
 __all__ = ["save"]

@@ -14,12 +14,12 @@ from torch.utils import _pytree as pytree
 
 from sparsify import verify
 from sparsify.atomic import writing
-from sparsify.capture import export, quiet
 from sparsify.errors import ExportError
 from sparsify.export.grouped import without_grouped_products
 from sparsify.export.outputs import distinct, is_tensor, output_leaves, output_names
 from sparsify.masking import baked
 from sparsify.program import Program, dynamic_sizes
+from sparsify.tracing import export, quiet
 from sparsify.version import __version__
 
 __all__ = ["export_onnx", "feed"]

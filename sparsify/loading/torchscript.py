@@ -12,9 +12,9 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from sparsify.capture import quiet
 from sparsify.errors import InputError
 from sparsify.loading.safe_pickle import brief
+from sparsify.tracing import quiet
 
 __all__ = ["convert", "read_script"]
 

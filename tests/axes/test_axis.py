@@ -236,7 +236,7 @@ class World:
         a, b = (self.axes[index % len(self.axes)] for index in (first, second))
         if kind == "unify":
             self.meet(a, b)
-        elif kind == "product" and a.size * b.size <= 200:
+        elif kind == "product" and 0 < a.size * b.size <= 200:
             self.add([product([a, b])], "product", [a, b])
         elif kind == "total" and a.size + b.size <= 200:
             self.add([total([a, b])], "sum", [a, b])

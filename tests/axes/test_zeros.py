@@ -43,7 +43,7 @@ COUNTED = {
     "layer norm": (lambda s, x: F.layer_norm(x, (6,)), "aten::layer_norm depends on how many"),
     "mean": (lambda s, x: x * x.mean(1, keepdim=True), "aten::mean depends on how many"),
     "maximum": (lambda s, x: x * x.amax(1, keepdim=True), "aten::amax depends on how many"),
-    "a sum of sigmoids": (lambda s, x: x * x.sigmoid().sum(1, keepdim=True), "aten::sum sums over it values that a mask"),
+    "a sum of sigmoids": (lambda s, x: x * x.sigmoid().sum(1, keepdim=True), "aten::sum sums over it values"),
     "a sum behind an offset": (lambda s, x: x * (x + 1).sum(1, keepdim=True), "aten::sum sums over it values"),
     "a logarithm": (lambda s, x: x * x.abs().log(), "aten::log is not finite at zero"),
     "a quotient": (lambda s, x: 1 / x, "is not finite at zero"),

@@ -11,7 +11,7 @@ ort = pytest.importorskip("onnxruntime")
 
 def exported_with_dynamic_sequence(model, ids, path):
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence", min=2, max=64)}
-    inputs = {name: sizes for name in ids}
+    inputs = dict.fromkeys(ids, sizes)
     torch.export.save(torch.export.export(model, (), ids, dynamic_shapes=inputs, strict=False), path)
 
 
