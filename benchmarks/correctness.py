@@ -46,7 +46,7 @@ from helpers.zoo import FAMILIES, NETWORKS
 
 SIDES = ("ours", "theirs", "theirs, set up")
 PIPELINE = ("channel-prune:sparsity=0.5,units=all", "shrink")
-SECONDS = 60  # of processor time, for one network and side; nearly all take less than one
+SECONDS = 30  # of processor time, for one network and side; nearly all take less than one
 RIGHT = ("equal to masked", "equal, norms count what is kept", "equal to reference")
 WRONG = ("differs", "broken", "error")
 

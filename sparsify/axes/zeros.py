@@ -173,9 +173,13 @@ def repeated(dims: Any) -> Mapping[Axis, int]:
 
 def _times(dims: Any) -> Counter[Axis]:
     """Count in how many dimensions and factors each leaf is; the segments of a sum are never at the same place."""
+    every = [leaf for axis in _flat(dims) for leaf in leaves(axis)]
+    found = Counter(every)
+    if len(found) == len(every):  # nearly always, and joining the counts of long sums would take quadratic time
+        return found
     if isinstance(dims, tuple):
         return functools.reduce(operator.or_, map(_times, dims), Counter())
-    found: Counter[Axis] = Counter()
+    found = Counter()
     for axis in map(find, dims):
         if axis.kind == "leaf":
             found[axis] += 1

@@ -224,15 +224,25 @@ def layer_norm_with_statistics(op: Op) -> tuple[Dims, ...]:
 @axis_rule("aten::group_norm")
 def group_norm(op: Op) -> Dims:
     """Mean and variance over the channels of a group and all positions."""
-    value, groups, weight, bias = (op.arg(index) for index in range(4)) if len(op.node.args) > 3 else (
-        op.arg(0), op.arg(1), op.arg(2, "weight"), op.arg(3, "bias"))  # fmt: skip
+    return _group_norm(op, op.arg(1), 1, op.arg(2, "weight"), op.arg(3, "bias"))
+
+
+@axis_rule("aten::native_group_norm")
+def group_norm_with_statistics(op: Op) -> tuple[Dims, ...]:
+    """As above; the number of channels is an argument too."""
+    op.size_at(4, op.dims(op.arg(0))[1])
+    return _group_norm(op, op.arg(6), 6, op.arg(1), op.arg(2)), *_statistics(op)
+
+
+def _group_norm(op: Op, groups: int, place: int, weight: Any, bias: Any) -> Dims:
+    value = op.arg(0)
     dims = op.dims(value)
     group, inner = fresh(groups), Axis(dims[1].size // groups)
     op.same(dims[1], product([group, inner]))
     for tensor in (weight, bias):
         if tensor is not None:
             op.same(op.dims(tensor)[0], dims[1])
-    op.size_at(op.place(1), group)
+    op.size_at(place, group)
     op.counts([*([inner] if inner.size > 1 else []), *dims[2:]])
     op.zero_where(value, weight, addends=[bias])
     return dims
@@ -240,6 +250,7 @@ def group_norm(op: Op) -> Dims:
 
 @axis_rule("aten::max_pool1d", "aten::max_pool2d", "aten::max_pool3d", "aten::avg_pool1d", "aten::avg_pool2d",
            "aten::avg_pool3d", "aten::adaptive_avg_pool1d", "aten::adaptive_avg_pool2d", "aten::adaptive_avg_pool3d",
+           "aten::_adaptive_avg_pool2d", "aten::_adaptive_avg_pool3d",
            "aten::upsample_nearest1d", "aten::upsample_nearest2d", "aten::upsample_nearest3d",
            "aten::upsample_bilinear2d", "aten::upsample_linear1d", "aten::upsample_trilinear3d",
            "aten::upsample_bicubic2d", "aten::_upsample_nearest_exact2d", "aten::reflection_pad1d",

@@ -132,6 +132,13 @@ NORMS = {
         lambda s, x: F.group_norm(x, 2, bias=s.p), line(), [2], [3], x=LINE, p=nn.Parameter(torch.ones(6))),
     "group norm of one group": case(lambda s, x: s.b(x), line(), [], [6], x=LINE, b=nn.GroupNorm(1, 6)),
     "group norm of single channels": case(lambda s, x: s.b(x), line(), [6], x=LINE, b=nn.GroupNorm(6, 6)),
+    "group norm of the core": case(
+        lambda s, x: torch.native_group_norm(x, s.b.weight, s.b.bias, x.shape[0], 6, 16, 2, 1e-5)[0], image(), [2], [3],
+        x=IMAGE, b=nn.GroupNorm(2, 6)),
+    "norms of positions": case(  # whose number counts: four positions made of channels
+        lambda s, x: F.group_norm(x.view(-1, 6, 4), 2) + F.instance_norm(x.view(-1, 6, 4)), 24, [2], [3, 4]),
+    "batch norm of positions without statistics": case(
+        lambda s, x: s.b(x.view(-1, 6, 4)), 24, [6], [4], b=nn.BatchNorm1d(6, track_running_stats=False)),
     "local response norm": case(lambda s, x: F.local_response_norm(x, 2), image(), x=IMAGE),
     "glu": case(lambda s, x: F.glu(x), 6, [3]),
     "glu of channels": case(lambda s, x: F.glu(x, dim=-3), image(), [3], x=IMAGE),
@@ -148,6 +155,8 @@ POOLS = {
     "average pool of one image": case(
         lambda s, x: x * F.avg_pool2d(s.p, 3), image(), [6], x=IMAGE, p=nn.Parameter(torch.ones(6, 3, 3))),
     "adaptive average pool": case(lambda s, x: F.adaptive_avg_pool2d(x, (None, 1)), image(), [6], x=IMAGE),
+    "adaptive average pool of the core": case(
+        lambda s, x: torch.ops.aten._adaptive_avg_pool2d(x, [2, 1]), image(), [6], x=IMAGE),
     "adaptive average pool over channels": case(lambda s, x: F.adaptive_avg_pool1d(x, 2), 6, x=TOKENS),
     "adaptive max pool": case(lambda s, x: F.adaptive_max_pool2d(x, 2), image(), [6], x=IMAGE),
     "pool of squares": case(lambda s, x: F.lp_pool2d(x, 2, 2), image(), [6], x=IMAGE),
