@@ -13,9 +13,8 @@ what lies between the two passes: all shapes are derived again before shrink rea
 holds, because nobody can do without. `from the module` adds capture, too. `verified` is the same pipeline in the
 pass manager, which runs the model to prove the result; they have nothing like it. `exponent` is the slope of
 log(time) or log(peak memory) over log(nodes) for chains of residual blocks of 1,000 to 50,000 nodes; theirs are
-measured to 10,000 nodes. `without collector` leaves out Python's garbage collector, which walks through the whole
-graph now and then while new objects are made. `cpu` is processor time of all threads; where it says something else than `wall`, the
-machine was busy.
+measured to 10,000 nodes. Ours pauses Python's garbage collector, which would walk through the whole growing graph
+again and again. `cpu` is processor time of all threads; where it says something else than `wall`, the machine was busy.
 """
 
 from __future__ import annotations
@@ -44,8 +43,7 @@ from sparsify.axes import axes
 from sparsify.groups import groups_of
 from sparsify.pass_manager import Context
 from sparsify.program import Program
-from sparsify.shapes import KnownShapes
-from sparsify.verify import propagate_shapes
+from sparsify.shapes import KnownShapes, propagate_shapes
 
 REPEATS = 2 if QUICK else 9
 ANALYSIS, PRUNE, EXPONENT = 20.0, 5.0, 1.15  # the goals
@@ -75,9 +73,9 @@ def main() -> None:
         table([f"{kind}, ratio", *models], [[key, *(ratio[key] for ratio in ratios)] for key in RATIOS])
     ours = _scaling(CHAINS, lambda count: chain(network(count)), lambda program: groups_of(axes(program)))
     theirs = _scaling(THEIR_CHAINS, network, _their_groups)
-    lines = ["time", "time without collector", "memory", "seconds", "mib"]
+    lines = ["time", "memory", "seconds", "mib"]
     sides = {"ours": ours, "theirs": theirs}.items()
-    table(["chains", *lines], [[name, *(s[k] if k in lines[:3] else s[k][-1] for k in lines)] for name, s in sides])
+    table(["chains", *lines], [[name, *(s[k] if k in lines[:2] else s[k][-1] for k in lines)] for name, s in sides])
     least = {key: min(model["wall_ratio"][key] for model in models.values()) for key in RATIOS}
     grows = max(ours["time"], ours["memory"])
     save(
@@ -86,8 +84,7 @@ def main() -> None:
         f"analysis grows with exponent {EXPONENT} or less",
         least["analysis"] >= ANALYSIS and least["prune, shapes too"] >= PRUNE and grows <= EXPONENT,
         "; ".join(f"{key}: {value:.1f} times or more" for key, value in least.items())
-        + f". Exponents: time {ours['time']:.2f} ({ours['time without collector']:.2f} without Python's collector; theirs "
-        f"{theirs['time']:.2f}), memory {ours['memory']:.2f}. "
+        + f". Exponents: time {ours['time']:.2f} (theirs {theirs['time']:.2f}), memory {ours['memory']:.2f}. "
         f"Median of {REPEATS} repeats.",
         {"models": models, "scaling": {"ours": ours, "theirs": theirs}},
     )
@@ -145,21 +142,17 @@ def _quartiles(seconds: Sequence[float]) -> dict[str, float]:
 
 def _scaling(counts: Sequence[int], make: Callable[[int], Any], run: Callable[[Any], Any]) -> dict[str, Any]:
     """Fit the exponents of time and peak memory over the number of nodes of our graph."""
-    found: dict[str, list[float]] = {"nodes": [], "seconds": [], "seconds without collector": [], "mib": []}
+    found: dict[str, list[float]] = {"nodes": [], "seconds": [], "mib": []}
     for count in counts:
         made = make(count)
         found["nodes"].append(21 * count + 10)
         assert not isinstance(made, Program) or len(made.graph.nodes) == found["nodes"][-1]
         found["seconds"].append(_seconds(partial(run, made)))
-        gc.disable()
-        found["seconds without collector"].append(_seconds(partial(run, made)))
-        gc.enable()
-        gc.collect()
         tracemalloc.start()
         run(made)
         found["mib"].append(tracemalloc.get_traced_memory()[1] / 2**20)
         tracemalloc.stop()
-    lines = {"time": "seconds", "time without collector": "seconds without collector", "memory": "mib"}
+    lines = {"time": "seconds", "memory": "mib"}
     slope = {name: np.polyfit(np.log(found["nodes"]), np.log(found[line]), 1)[0] for name, line in lines.items()}
     return {**{name: float(value) for name, value in slope.items()}, **found}
 

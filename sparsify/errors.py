@@ -12,6 +12,7 @@ __all__ = [
     "SparsifyError",
     "UntrustedError",
     "UsageError",
+    "first_line",
 ]
 
 
@@ -57,3 +58,8 @@ class ExportError(SparsifyError):
     """An exported file does not compute what the program computes, so it was not written."""
 
     exit_status = 3
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error, without the full stop, to be part of a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")

@@ -1,28 +1,42 @@
-"""Graphs: copying them, writing them as text, and the user's line behind a node."""
+"""Graphs: copies of them, and the masks in them."""
 
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
-__all__ = ["copied_graph", "mask_nodes", "source_line", "text", "type_text"]
+__all__ = ["copied_graph", "copied_nodes", "mask_nodes"]
 
 aten = torch.ops.aten
 
 
 def copied_graph(graph: fx.Graph) -> fx.Graph:
     """Return a copy of a graph with the same node names and metadata, and the same calling convention."""
+    return copied_nodes(graph)[0]
+
+
+def copied_nodes(
+    graph: fx.Graph, without: Mapping[fx.Node, fx.Node | None] | None = None
+) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
+    """As `copied_graph`; return the node that each node became, too.
+
+    Args:
+        graph: is not changed.
+        without: nodes that are left out, each with the node that those who use it use instead.
+    """
     result = fx.Graph()
     values: dict[fx.Node, fx.Node] = {}
-    returned = result.graph_copy(graph, values)
-    result.output(returned)
+    left_out = without or {}
+    for node in graph.nodes:
+        if node not in left_out:
+            values[node] = result.node_copy(node, values.__getitem__)
+        elif (instead := left_out[node]) is not None:
+            values[node] = values[instead]
     result._codegen = copy.copy(graph._codegen)
-    return result
+    return result, values
 
 
 def mask_nodes(graph: fx.Graph) -> list[fx.Node]:
@@ -33,60 +47,3 @@ def mask_nodes(graph: fx.Graph) -> list[fx.Node]:
         if node.target in (aten.where.ScalarOther, aten.where.self)
         and all(isinstance(value, fx.Node) and value.op == "get_attr" for value in node.args[:2])
     ]
-
-
-def source_line(node: fx.Node) -> str | None:
-    """Return the line of the user's model that made `node`, as `file:line: code`, or None when it is not known."""
-    frames = re.findall(r'File "([^"]+)", line (\d+), in [^\n]+\n\s*(.+)', node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if "/torch/" not in frame[0]]
-    if not own:
-        return None
-    file, line, code = own[-1]
-    return f"{file}:{line}: {code.strip()}"
-
-
-def text(graph: fx.Graph) -> str:
-    """Return the canonical text of a graph, one line for each node."""
-    return "\n".join(_lines(graph))
-
-
-def _lines(graph: fx.Graph) -> Iterator[str]:
-    for node in graph.nodes:
-        if node.op == "get_attr":
-            continue
-        if node.op == "placeholder":
-            yield f"%{node.name}: {type_text(node)} = input"
-        elif node.op == "output":
-            yield f"return {_argument(node.args[0])}"
-        else:
-            arguments = [_argument(a) for a in node.args] + [f"{k}={_argument(v)}" for k, v in node.kwargs.items()]
-            yield f"%{node.name}: {type_text(node)} = {_operator(node)}({', '.join(arguments)})"
-
-
-def _operator(node: fx.Node) -> str:
-    target = node.target
-    if isinstance(target, torch._ops.OpOverload):
-        return str(target).removeprefix("aten.").removesuffix(".default")
-    return str(getattr(target, "__name__", target))
-
-
-def _argument(value: Any) -> str:
-    if isinstance(value, fx.Node):
-        return str(value.target) if value.op == "get_attr" else f"%{value.name}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_argument, value))}]"
-    return str(value)
-
-
-def type_text(node: fx.Node) -> str:
-    """Write the type of a node's value: `float32[s0, 16, 8, 8]`."""
-    value = node.meta.get("val")
-    return "?" if value is None else _type_of(value)
-
-
-def _type_of(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')}[{', '.join(map(str, value.shape))}]"
-    if isinstance(value, (list, tuple)):
-        return f"({', '.join(map(_type_of, value))})"
-    return type(value).__name__

@@ -16,7 +16,8 @@ from typing import Literal
 from torch import Tensor
 
 from sparsify.axes import Axes, Axis, axes
-from sparsify.axes.axis import leaves, positions
+from sparsify.axes.axis import copies, leaves, positions
+from sparsify.axes.inference import without_collector
 from sparsify.axes.op import Role
 from sparsify.axes.rules.products import KERNEL
 from sparsify.axes.zeros import supposed
@@ -50,6 +51,11 @@ class Member:
         several indices.
         """
         return positions(self._axis, self._leaf)
+
+    @property
+    def copies(self) -> int:
+        """How many positions of the dimension belong to one index."""
+        return copies(self._axis, self._leaf)
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ def groups(program: Program) -> list[Group]:
     return groups_of(axes(program))
 
 
+@without_collector()
 def groups_of(found: Axes) -> list[Group]:
     """As `groups`, from axes that are already known."""
     members = _members(found)

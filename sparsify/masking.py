@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses import FakeTensorMode
 
 from sparsify.graph import mask_nodes
 from sparsify.program import Program
+from sparsify.shapes import fake, fake_mode
 
 __all__ = ["baked", "masked"]
 
@@ -30,7 +32,7 @@ def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
     weights = {str(node.target): node for node in attributes}
     known = {str(node.all_input_nodes[1].target): str(node.all_input_nodes[0].target) for node in mask_nodes(graph)}
     buffers = dict(program.buffers)
-    fakes: dict[torch.Size, Tensor] = {}
+    mode = fake_mode(program) or FakeTensorMode()
     for name, mask in masks.items():
         weight = program.parameters[name]
         if mask.dtype != torch.bool or mask.shape != weight.shape:
@@ -42,10 +44,7 @@ def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
         while target in buffers or target in program.parameters:
             target += "_"
         buffers[target] = mask.to(weight.device)
-        value = weights[name].meta["val"]
-        if weight.shape not in fakes:
-            fakes[weight.shape] = torch.empty_like(value, dtype=torch.bool, requires_grad=False)
-        _insert(graph, weights[name], target, fakes[weight.shape], attributes[-1])
+        _insert(graph, weights[name], target, fake(buffers[target], mode), attributes[-1])
     return replace(program, graph=graph, buffers=buffers)
 
 
@@ -64,10 +63,10 @@ def baked(program: Program) -> Program:
     return replace(program, parameters=parameters).with_graph(graph)
 
 
-def _insert(graph: fx.Graph, weight: fx.Node, target: str, fake: Tensor, after: fx.Node) -> None:
+def _insert(graph: fx.Graph, weight: fx.Node, target: str, value: Tensor, after: fx.Node) -> None:
     with graph.inserting_after(weight):
         mask = graph.create_node("get_attr", target)
     with graph.inserting_after(after if after is not weight else mask):
         node = graph.call_function(torch.ops.aten.where.ScalarOther, (mask, weight, 0.0))
-    mask.meta["val"], node.meta["val"] = fake, weight.meta["val"]
+    mask.meta["val"], node.meta["val"] = value, weight.meta["val"]
     weight.replace_all_uses_with(node, delete_user_cb=lambda user: user is not node)

@@ -19,7 +19,7 @@ from sparsify.axes.axis import factors, find, leaves, segments
 from sparsify.axes.op import Role
 from sparsify.groups import groups_of
 from sparsify.program import Program
-from sparsify.verify import propagate_shapes
+from sparsify.shapes import propagate_shapes
 
 __all__ = ["NewSizes", "Size"]
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from sparsify import registry, verify
 from sparsify.errors import ContractError, PassError, SparsifyError
 from sparsify.program import Program
-from sparsify.shapes import KnownShapes
+from sparsify.shapes import KnownShapes, propagate_shapes
 from sparsify.task import Task
 
 __all__ = ["Context", "Contract", "Event", "Observer", "Pass", "PassManager"]
@@ -137,7 +137,7 @@ class PassManager:
             record = _verified(step, before, after, context, known)
             self._observe(Event("verified", spec, index, after, time.perf_counter() - start, record))
         else:
-            verify.propagate_shapes(after)
+            propagate_shapes(after)
         return after
 
 

@@ -17,7 +17,8 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from sparsify.aliasing import live
-from sparsify.graph import copied_graph, mask_nodes, text
+from sparsify.graph import copied_graph, mask_nodes
+from sparsify.graph_text import text
 from sparsify.modes import ProgramModule
 
 __all__ = ["PROVENANCE", "Example", "Program", "dynamic_sizes"]

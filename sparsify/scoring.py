@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from sparsify.axes import Axes
-from sparsify.axes.axis import Axis
+from sparsify.axes.axis import Axis, by_leaf, leaves
 from sparsify.axes.resize import Keep, Resizing
-from sparsify.criteria import Criterion
+from sparsify.criteria import Criterion, WeightStats
 from sparsify.errors import PassError
 from sparsify.groups import Group
 from sparsify.stats import Statistics
 
 __all__ = ["group_scores"]
+
+_PIECE = 1 << 20  # weights; their scores are read again before they leave the cache
 
 
 def group_scores(
@@ -39,34 +41,44 @@ def group_scores(
         PassError: a score is not finite.
     """
     resizing = Resizing(axes, keep)
-    attributes = {str(node.target): dims for node, dims in axes.dims.items() if node.op == "get_attr"}
-    sums: dict[str, list[Tensor]] = {}
-    found: dict[Axis, Tensor] = {}
-    for group in groups:
-        total = torch.zeros(group.size, dtype=torch.float64)
-        for member in group.members:
-            name = member.parameter
-            if name not in sums:
-                sums[name] = _sums(criterion.weight(statistics.of_weight(name)).detach())
-            scores = sums[name][member.dim]
-            kept = resizing.kept(attributes[name][member.dim])
-            for row in member.index if kept is None else member.index[:, kept]:
-                total.index_add_(0, row[row >= 0], scores[row >= 0])
-        found[group.axis] = _comparable(total, group, keep.get(group.axis), criterion.additive)
-    return found
+    totals = {group.axis: torch.zeros(group.size, dtype=torch.float64) for group in groups}
+    for node, dims in axes.dims.items():
+        name = str(node.target)
+        if node.op != "get_attr" or name not in axes.program.parameters:
+            continue
+        if totals.keys().isdisjoint(leaf for axis in dims for leaf in leaves(axis)):
+            continue
+        for axis, scores in zip(dims, _sums(criterion, statistics.of_weight(name)), strict=True):
+            kept = resizing.kept(axis)
+            full = scores if kept is None else scores.new_zeros(axis.size).masked_scatter_(kept, scores)
+            for leaf, part in by_leaf(axis, full, Tensor.sum):
+                if leaf in totals:
+                    totals[leaf] += part
+    return {
+        group.axis: _comparable(totals[group.axis], group, keep.get(group.axis), criterion.additive) for group in groups
+    }
 
 
-def _sums(scores: Tensor) -> list[Tensor]:
-    """Return for every dimension of a tensor the sum over all others; rows and columns are added up in memory order."""
-    scores = scores if scores.dtype == torch.float64 else scores.float()
-    if scores.ndim < 2:
-        return [scores.double().cpu()] * scores.ndim
-    columns = scores.sum(0).double()
-    found = [scores.flatten(1).sum(1).double()]
-    for dim in range(columns.ndim):
-        others = [other for other in range(columns.ndim) if other != dim]
-        found.append(columns.sum(others) if others else columns)
-    return [total.cpu() for total in found]
+def _sums(criterion: Criterion, stats: WeightStats) -> list[Tensor]:
+    """Return for every dimension of a tensor the sum of the scores over all others, as float64 on the CPU."""
+    weight = stats.weight
+    if weight.ndim < 2:
+        return [_scored(criterion, stats).double().cpu()] * weight.ndim
+    pieces = [stats]
+    if criterion.elementwise and weight.numel() > _PIECE:
+        pieces = list(stats.rows(max(1, _PIECE * len(weight) // weight.numel())))
+    rows, columns = [], torch.zeros(weight.shape[1:], dtype=torch.float64, device=weight.device)
+    for piece in pieces:
+        scores = _scored(criterion, piece)
+        rows.append(scores.flatten(1).sum(1).double().cpu())
+        columns += scores.sum(0)
+    others = ([other for other in range(columns.ndim) if other != dim] for dim in range(columns.ndim))
+    return [torch.cat(rows), *((columns.sum(dims) if dims else columns).cpu() for dims in others)]
+
+
+def _scored(criterion: Criterion, stats: WeightStats) -> Tensor:
+    scores = criterion.weight(stats).detach()
+    return scores if scores.dtype == torch.float64 else scores.float()
 
 
 def _comparable(total: Tensor, group: Group, kept: Tensor | None, additive: bool) -> Tensor:

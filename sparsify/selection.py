@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, Literal
 
 import torch
@@ -80,8 +79,7 @@ class Selection:
         """
         left = 1 - self._goal.value if self._goal.kind == "sparsity" else self._goal.value
         target = (1 - share * (1 - left)) * self._dense
-        steps = self._uniform_steps() if self._scope == "uniform" else self._global_steps(scores)
-        self._sizes = self._reach(steps, target)
+        self._sizes = self._reach(self._steps(scores), target)
         keep = {}
         for axis, size in self._sizes.items():
             order = torch.argsort(scores[axis], descending=True, stable=True)
@@ -92,36 +90,18 @@ class Selection:
     def _channels(self, sizes: Sizes) -> int:
         return sum(sizes.get(axis, floor.size) for axis, floor in self._floors.items())
 
-    def _uniform_steps(self) -> list[tuple[Axis, int]]:
-        """Return the sizes that groups take one after the other when the sparsity of all rises from zero."""
-        steps = []
-        for order, (axis, floor) in enumerate(self._floors.items()):
-            for size in range(floor.size - floor.size % floor.step, floor.least - 1, -floor.step):
-                if size < floor.size:
-                    middle = min(floor.size, size + floor.step)  # halfway from the size before
-                    steps.append(((1 - (size + middle) / 2 / floor.size), order, axis, size))
-        steps.sort(key=itemgetter(0, 1))
-        return [(axis, size) for _, _, axis, size in steps]
+    def _steps(self, scores: Mapping[Axis, Tensor]) -> _Steps:
+        """Return the sizes that groups take one after the other on the way from dense to the smallest."""
+        if self._scope == "global":
+            return _Steps(self._floors, [_costs(scores[axis], floor) for axis, floor in self._floors.items()])
+        return _Steps(self._floors, list(map(_levels, self._floors.values())))
 
-    def _global_steps(self, scores: Mapping[Axis, Tensor]) -> list[tuple[Axis, int]]:
-        """Return the sizes that groups take when indices go in the order of their scores."""
-        entries = []
-        for order, (axis, floor) in enumerate(self._floors.items()):
-            ranked = scores[axis].sort(stable=True).values
-            size = floor.size
-            while size > floor.least:
-                smaller = max(floor.least, (size - 1) // floor.step * floor.step)
-                cost = float(ranked[floor.size - size : floor.size - smaller].mean())
-                entries.append((cost, order, axis, smaller))
-                size = smaller
-        entries.sort(key=itemgetter(0, 1))
-        return _decreasing([(axis, size) for _, _, axis, size in entries])
-
-    def _reach(self, steps: list[tuple[Axis, int]], target: float) -> Sizes:
+    def _reach(self, steps: _Steps, target: float) -> Sizes:
         """Take as few steps as reach the target; of the last two results the nearer one."""
         low, high = 0, len(steps)
-        if self._count(_after(steps, high)) > target + 1e-6 * self._dense:
-            left = self._count(_after(steps, high)) / max(1, self._dense)
+        least = self._count(steps.after(high))
+        if least > target + 1e-6 * self._dense:
+            left = least / max(1, self._dense)
             best = f"{1 - left:.3f} is the most" if self._goal.kind == "sparsity" else f"{left:.3f} is the least"
             raise PassError(
                 f"{self._goal.kind}={self._goal.value} cannot be reached: {best} that max_sparsity, minimum, round_to, "
@@ -129,21 +109,21 @@ class Selection:
             )
         while low < high:
             middle = (low + high) // 2
-            if self._count(_after(steps, middle)) <= target:
+            if self._count(steps.after(middle)) <= target:
                 high = middle
             else:
                 low = middle + 1
         return self._nearest(steps, low, target)
 
-    def _nearest(self, steps: list[tuple[Axis, int]], reached: int, target: float) -> Sizes:
+    def _nearest(self, steps: _Steps, reached: int, target: float) -> Sizes:
         """Return the sizes nearest to the target: those that reach it, or those before with some smaller step more."""
-        best = _after(steps, reached)
+        best = steps.after(reached)
         gap = abs(self._count(best) - target)
-        sizes = _after(steps, max(0, reached - 1))
-        for axis, size in [(None, 0), *steps[reached : reached + _TRIES]]:
+        sizes = steps.after(max(0, reached - 1))
+        for step in [{}, *steps.between(reached, reached + _TRIES)]:
             if gap <= _CLOSE * self._dense:
                 break
-            tried = sizes if axis is None else {**sizes, axis: size}
+            tried = {**sizes, **step}
             left = self._count(tried)
             if abs(left - target) < gap:
                 best, gap = tried, abs(left - target)
@@ -152,16 +132,53 @@ class Selection:
         return best
 
 
-def _after(steps: list[tuple[Axis, int]], count: int) -> Sizes:
-    return dict(steps[:count])
+class _Steps:
+    """The order in which groups get smaller, each by one step of its own at a time.
+
+    Args:
+        floors: the allowed sizes of each group.
+        costs: for each group a rising cost for each of its steps; the cheapest step of all comes first.
+    """
+
+    def __init__(self, floors: Mapping[Axis, Floor], costs: list[Tensor]) -> None:
+        self._axes = list(floors)
+        self._floors = list(floors.values())
+        owner = torch.repeat_interleave(torch.tensor([len(cost) for cost in costs], dtype=torch.int64))
+        self._order = owner[torch.cat(costs).sort(stable=True).indices]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def after(self, count: int) -> Sizes:
+        """Return the sizes of the groups that have changed after so many steps."""
+        taken = self._order[:count].bincount(minlength=len(self._axes)).tolist()
+        changed = [(index, times) for index, times in enumerate(taken) if times]
+        return {self._axes[index]: self._floors[index].after(times) for index, times in changed}
+
+    def between(self, start: int, end: int) -> list[Sizes]:
+        """Return some steps one by one."""
+        taken = self._order[:start].bincount(minlength=len(self._axes)).tolist()
+        found = []
+        for index in self._order[start:end].tolist():
+            taken[index] += 1
+            found.append({self._axes[index]: self._floors[index].after(taken[index])})
+        return found
 
 
-def _decreasing(steps: list[tuple[Axis, int]]) -> list[tuple[Axis, int]]:
-    """Equal scores may come out of order: a group only ever gets smaller."""
-    sizes: Sizes = {}
-    found = []
-    for axis, size in steps:
-        if size < sizes.get(axis, size + 1):
-            sizes[axis] = size
-            found.append((axis, size))
-    return found
+def _levels(floor: Floor) -> Tensor:
+    """Return the sparsity at which a group takes each of its steps: halfway between the sizes before and after."""
+    if not floor.steps:
+        return torch.empty(0, dtype=torch.float64)
+    sizes = torch.arange(floor.after(1), floor.after(floor.steps) - 1, -floor.step, dtype=torch.float64)
+    before = torch.cat([sizes.new_tensor([floor.size]), sizes[:-1]])
+    return 1 - (sizes + before) / 2 / floor.size
+
+
+def _costs(scores: Tensor, floor: Floor) -> Tensor:
+    """Return the mean score of what goes in each step of a group when the lowest scores go first."""
+    ranked = scores.sort().values
+    if not floor.steps:
+        return ranked[:0]
+    first = floor.size - floor.after(1)
+    others = ranked[first : floor.size - floor.after(floor.steps)].view(-1, floor.step)
+    return torch.cat([ranked[:first].mean()[None], others.mean(1)])

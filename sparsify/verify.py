@@ -6,22 +6,18 @@ are run on the example and on random inputs of another batch size, and the first
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch._refs
 from torch import Tensor, fx
-from torch._subclasses import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from sparsify.errors import ContractError, PassError
-from sparsify.graph import source_line
+from sparsify.errors import ContractError, PassError, first_line
+from sparsify.graph_text import where_from
 from sparsify.inputs import drawn_like
 from sparsify.modes import evaluation_graph
 from sparsify.program import Program, dynamic_sizes
-from sparsify.shapes import KnownShapes, call, fake_mode, kind, without_guards
+from sparsify.shapes import KnownShapes, propagate_shapes
 
 __all__ = [
     "check",
@@ -29,7 +25,6 @@ __all__ = [
     "difference",
     "equivalent",
     "outputs",
-    "propagate_shapes",
     "same_bits",
     "signature",
     "tolerance",
@@ -77,7 +72,7 @@ def check_structure(program: Program) -> None:
     try:
         graph.lint()
     except RuntimeError as error:
-        raise PassError(f"The graph is malformed: {_first_line(error)}.") from error
+        raise PassError(f"The graph is malformed: {first_line(error)}.") from error
     state = {**program.parameters, **program.buffers}
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     if missing := sorted(used - set(state)):
@@ -89,70 +84,6 @@ def check_structure(program: Program) -> None:
             raise PassError(f"The node {node.name} is a {node.op}; only ATen operators are allowed.")
     if len(program.placeholders) != len(program.example.leaves()):
         raise PassError("The number of inputs of the graph differs from that of the example.")
-
-
-class _ShapePropagation(fx.Interpreter):
-    """Runs a graph on fake tensors and stores each node's value in `meta["val"]`."""
-
-    def __init__(self, program: Program, mode: FakeTensorMode, known: KnownShapes | None) -> None:
-        super().__init__(torch.nn.Module(), graph=program.graph, garbage_collect_values=False)
-        self.extra_traceback = False  # it would append the node and a traceback to our message
-        self._mode = mode
-        self._known = known if known is not None and known.fake_mode is mode else None
-        self._kinds: dict[fx.Node, Hashable] = {}
-        self._state: Mapping[str, Tensor] = {**program.parameters, **program.buffers}
-
-    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
-        return self._mode.from_tensor(self._state[target], static_shapes=True)
-
-    def run_node(self, n: fx.Node) -> Any:
-        if n.op == "placeholder":
-            return super().run_node(n)
-        try:
-            known = None if self._known is None else self._known.get(call(n, self._kind_of))
-            n.meta["val"] = super().run_node(n) if known is None else known
-        except Exception as error:
-            raise PassError(f"The shapes do not fit at {_where(n)}: {_first_line(error)}.") from error
-        return n.meta["val"]
-
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        if target is torch.ops.aten.bilinear.default:  # torch 2.13 cannot derive its shape for a dynamic batch
-            return args[0].new_empty([*args[0].shape[:-1], args[2].shape[0]])
-        if target is torch.ops.aten.pad.default and (len(args) < 3 or args[2] == "constant"):  # it fixes the batch size
-            return torch._refs.constant_pad_nd(args[0], args[1])
-        return super().call_function(target, args, kwargs)
-
-    def _kind_of(self, node: fx.Node) -> Hashable:
-        if node not in self._kinds:
-            self._kinds[node] = kind(self._state[str(node.target)] if node.op == "get_attr" else self.env[node])
-        return self._kinds[node]
-
-
-def propagate_shapes(program: Program, known: KnownShapes | None = None) -> None:
-    """Derive the fake value of every node again from those of the inputs.
-
-    Args:
-        program: whose graph is checked; its nodes get the new fake values.
-        known: calls whose result was derived before, and need not be derived again.
-
-    Raises:
-        PassError: the shapes of some node do not fit.
-    """
-    values = [node.meta["val"] for node in program.placeholders]
-    mode = fake_mode(program) or FakeTensorMode()
-    with mode, torch.no_grad(), _without_mkldnn(), without_guards(mode):
-        _ShapePropagation(program, mode, known).run(*values, enable_io_processing=False)
-
-
-@contextmanager
-def _without_mkldnn() -> Iterator[None]:
-    """Its LSTM knows no symbolic sizes."""
-    before = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
-        torch._C._set_mkldnn_enabled(before)
 
 
 def equivalent(before: Program, after: Program, *, seed: int = 0) -> float:
@@ -257,7 +188,7 @@ def _first_difference(before: Program, after: Program, leaves: list[Any]) -> str
     for node in evaluation_graph(after.graph).nodes:
         one, other = expected.get(node.name), found.get(node.name)
         if isinstance(one, Tensor) and isinstance(other, Tensor) and not difference(one, other) <= tolerance(one):
-            return f"The first node that differs is {_where(node)}."
+            return f"The first node that differs is {where_from(node)}."
     return "No node that both programs have differs, so the output is taken from a new node."
 
 
@@ -266,7 +197,7 @@ def _first_infinite(program: Program) -> str:
     for node in evaluation_graph(program.graph).nodes:
         value: Any = values.get(node.name)
         if _is_float(value) and not bool(torch.isfinite(value).all()) and not _is_mask(value):
-            return f"The first node that is not finite is {_where(node)}."
+            return f"The first node that is not finite is {where_from(node)}."
     return ""
 
 
@@ -310,12 +241,3 @@ def _typical(sizes: Tensor) -> Tensor:
 
 def _is_float(value: Any) -> bool:
     return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
-
-
-def _where(node: fx.Node) -> str:
-    line = source_line(node)
-    return f"{node.name} ({node.target}), made by {line}" if line else f"{node.name} ({node.target})"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")

@@ -100,16 +100,16 @@ class Floor:
             minimum: the smallest number of indices that must stay.
         """
         step = 1
-        for member in group.members:
-            copies = int((member.index >= 0).sum()) // group.size
-            step = math.lcm(step, round_to // math.gcd(round_to, max(1, copies)))
+        for copies in {member.copies for member in group.members} if round_to > 1 else ():
+            step = math.lcm(step, round_to // math.gcd(round_to, copies))
         wanted = max(1, minimum, group.least, math.ceil(group.size * (1 - max_sparsity) - 1e-9))
         return cls(group.size, step, min(group.size, math.ceil(wanted / step) * step))
 
-    def kept(self, wanted: float) -> int:
-        """Return the allowed number of kept indices that is nearest to what is wanted; the larger of two."""
-        if wanted >= self.size:
-            return self.size
-        below = math.floor(wanted / self.step + 1e-9) * self.step
-        above = min(self.size, below + self.step)
-        return max(self.least, below if wanted - below < above - wanted else above)
+    @property
+    def steps(self) -> int:
+        """How often the group can get smaller."""
+        return -(-(self.size - self.least) // self.step)
+
+    def after(self, steps: int) -> int:
+        """Return its size after it got smaller so many times."""
+        return (-(-self.size // self.step) - steps) * self.step

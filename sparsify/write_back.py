@@ -19,8 +19,9 @@ from sparsify import verify
 from sparsify.attributes import Choice, choices
 from sparsify.axes import axes
 from sparsify.capture import capture
-from sparsify.errors import CaptureError, ContractError, PassError, SparsifyError
-from sparsify.graph import mask_nodes, source_line
+from sparsify.errors import CaptureError, ContractError, PassError, SparsifyError, first_line
+from sparsify.graph import mask_nodes
+from sparsify.graph_text import source_line
 from sparsify.module_state import UNTOUCHED, Edits, matched
 from sparsify.new_sizes import NewSizes
 from sparsify.program import Program
@@ -144,8 +145,7 @@ def _refusal(program: Program, model: nn.Module, outcome: Outcome) -> SparsifyEr
         )
     names = {module: path for path, module in model.named_modules()}
     module = outcome.running[-1] if outcome.running else model
-    path = names.get(module, "")
-    reason = (str(outcome.error).strip().splitlines() or [type(outcome.error).__name__])[0][:300].rstrip(".")
+    path, reason = names.get(module, ""), first_line(outcome.error)
     return PassError(
         f"{type(model).__name__} cannot take the sizes of the program: {path or 'the model'} ({type(module).__name__}) "
         f"fails{_line(outcome.error)} with {type(outcome.error).__name__}: {reason}. Its code holds a size that is in "

@@ -1,22 +1,17 @@
-"""Graphs: copies, text and source lines."""
+"""Graphs: copies, and masks."""
 
 import pytest
+import torch
 from helpers.models import ConvNet, images
 
 import sparsify as sp
-from sparsify.graph import copied_graph, source_line, text
+from sparsify.graph import copied_graph, copied_nodes, mask_nodes
+from sparsify.masking import masked
 
 
 @pytest.fixture(scope="module")
 def program():
     return sp.capture(ConvNet().eval(), (images(),))
-
-
-def test_the_users_source_line(program):
-    line = source_line(program.node("relu"))
-    assert line.endswith("x = torch.relu(self.norm(self.conv(x)))")
-    assert "models.py:" in line
-    assert source_line(program.placeholders[0]) is None
 
 
 def test_a_copied_graph_is_independent(program):
@@ -27,5 +22,17 @@ def test_a_copied_graph_is_independent(program):
     assert str(program).endswith("return [%linear]")
 
 
-def test_the_text_of_a_graph_is_what_the_program_prints(program):
-    assert program.spelled(text(program.graph)) == str(program)
+def test_masks_are_found_and_can_be_left_out_of_a_copy(program):
+    name, weight = next(iter(program.parameters.items()))
+    with_mask = masked(program, {name: torch.ones(weight.shape, dtype=torch.bool)})
+    (node,) = mask_nodes(with_mask.graph)
+    mask, attribute = node.all_input_nodes
+    graph, nodes = copied_nodes(with_mask.graph, {node: attribute, mask: None})
+    assert {other.name for other in with_mask.graph.nodes} - {other.name for other in graph.nodes} == {
+        node.name,
+        mask.name,
+    }
+    assert nodes[node] is nodes[attribute]
+    assert mask not in nodes
+    assert str(with_mask.with_graph(graph)) == str(program)
+    graph.lint()

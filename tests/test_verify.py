@@ -8,13 +8,13 @@ from torch import fx, nn
 
 import sparsify as sp
 from sparsify.errors import ContractError, PassError
+from sparsify.shapes import propagate_shapes
 from sparsify.verify import (
     check,
     copied,
     difference,
     equivalent,
     outputs,
-    propagate_shapes,
     same_bits,
     signature,
     tolerance,

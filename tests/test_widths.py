@@ -8,7 +8,7 @@ import sparsify as sp
 from sparsify.axes import axes
 from sparsify.axes.resize import resized
 from sparsify.groups import groups_of
-from sparsify.verify import propagate_shapes
+from sparsify.shapes import propagate_shapes
 from sparsify.widths import Floor, Widths
 
 
@@ -32,8 +32,13 @@ def test_counts_agree_with_the_built_program(name):
 
 
 def test_a_floor_keeps_multiples_or_all():
-    floor = Floor(size=20, step=8, least=8)
-    assert [floor.kept(wanted) for wanted in (20, 19, 18, 17, 13, 12, 11, 3)] == [20, 20, 20, 16, 16, 16, 8, 8]
+    def sizes(floor):
+        return [floor.after(times) for times in range(1, floor.steps + 1)]
+
+    assert sizes(Floor(size=20, step=8, least=8)) == [16, 8]
+    assert sizes(Floor(size=16, step=8, least=8)) == [8]
+    assert sizes(Floor(size=5, step=1, least=2)) == [4, 3, 2]
+    assert sizes(Floor(size=20, step=8, least=20)) == []
 
 
 def test_a_floor_follows_the_options():

@@ -8,7 +8,7 @@ cannot be aligned is frozen: it keeps its size for a stated reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Literal
 
@@ -20,6 +20,8 @@ __all__ = [
     "ONE",
     "UNALIGNED",
     "Axis",
+    "by_leaf",
+    "copies",
     "cut",
     "factors",
     "find",
@@ -123,7 +125,17 @@ def leaves(axis: Axis) -> list[Axis]:
     axis = find(axis)
     if axis.kind == "leaf":
         return [axis]
-    return [leaf for part in axis.parts for leaf in leaves(part)]
+    found = []
+    rest = [*reversed(axis.parts)]
+    while rest:  # a loop, because nearly all questions about a graph end here
+        part = rest.pop()
+        while part.parent is not None:
+            part = part.parent
+        if part.kind == "leaf":
+            found.append(part)
+        else:
+            rest.extend(reversed(part.parts))
+    return found
 
 
 def freeze(axis: Axis, reason: str) -> None:
@@ -296,3 +308,36 @@ def positions(axis: Axis, leaf: Axis) -> Tensor:
         before, after = math.prod(sizes[:index]), math.prod(sizes[index + 1 :])
         found.append(part.repeat_interleave(after, 1).repeat(1, before))
     return torch.cat(found)
+
+
+def by_leaf(
+    axis: Axis, values: Tensor, combine: Callable[[Tensor, list[int]], Tensor]
+) -> Iterator[tuple[Axis, Tensor]]:
+    """Yield the leaves of an axis, each with values for its indices; a leaf that occurs twice is given twice.
+
+    Args:
+        axis: what the values lie along.
+        values: one for each index of the axis; shape [size].
+        combine: makes one value of all those that belong to the same index of a leaf, along some dimensions.
+    """
+    axis = find(axis)
+    if axis.kind == "leaf":
+        yield axis, values
+    elif axis.kind == "sum":
+        for part, chunk in zip(axis.parts, values.split([part.size for part in axis.parts]), strict=True):
+            yield from by_leaf(part, chunk, combine)
+    else:
+        grid = values.view([part.size for part in axis.parts])
+        for dim, part in enumerate(axis.parts):
+            yield from by_leaf(part, combine(grid, [d for d in range(grid.ndim) if d != dim]), combine)
+
+
+def copies(axis: Axis, leaf: Axis) -> int:
+    """Return how many indices of an axis belong to one index of a leaf."""
+    axis = find(axis)
+    if axis.kind == "leaf":
+        return int(axis is find(leaf))
+    found = [copies(part, leaf) for part in axis.parts]
+    if axis.kind == "sum":
+        return sum(found)
+    return sum(times * axis.size // part.size for times, part in zip(found, axis.parts, strict=True))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +18,7 @@ from sparsify.axes.op import RULES, Facts, Op, fresh, key_of
 from sparsify.program import Program
 from sparsify.shapes import fake_mode, without_guards
 
-__all__ = ["Axes", "axes"]
+__all__ = ["Axes", "axes", "without_collector"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def axes(program: Program) -> Axes:
     rules.load()
     found = _Inference()
     state = {**program.parameters, **program.buffers}
-    with without_guards(fake_mode(program)):
+    with without_guards(fake_mode(program)), without_collector():
         for node in program.graph.nodes:
             if node.op == "get_attr":
                 found.dims[node] = [fresh(size) for size in state[str(node.target)].shape]
@@ -59,6 +61,18 @@ def axes(program: Program) -> Axes:
             else:
                 found.apply(node)
     return Axes(program, found.dims, found.facts, found.contents, found.unknown)
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Pause Python's garbage collector: it would walk through the growing graph again and again, and finds nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass

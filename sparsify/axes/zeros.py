@@ -60,6 +60,7 @@ class Flow:
         self.reasons: dict[Axis, str] = {}
         self.broken: dict[fx.Node, set[Axis]] = {}
         self._axes = axes
+        self._types: dict[tuple[Axis, ...], _Type] = {}
         self._absorbed = absorbed or (lambda node, leaf: False)
         for node, dims in axes.dims.items():
             given = source(node)
@@ -68,25 +69,33 @@ class Flow:
             if facts is not None:
                 self._reduce(node, facts)
 
+    def _type(self, dims: Any) -> _Type:
+        """Return what is asked of the dimensions of a value; many values have the same ones."""
+        if isinstance(dims, tuple):
+            return _Type(dims)
+        roots = tuple(map(find, dims))
+        if roots not in self._types:
+            self._types[roots] = _Type(dims)
+        return self._types[roots]
+
     def _result(self, facts: Facts, dims: Any) -> Zeros:
-        if facts.zero:
-            return dict.fromkeys(free_leaves(_flat(dims)), True)
-        if not (facts.parts or facts.factors or facts.addends):
+        if not (facts.zero or facts.parts or facts.factors or facts.addends):
             return _NOTHING
+        own = self._type(dims)
+        if facts.zero:
+            return dict.fromkeys(own.free, True)
         found: Zeros | None = None
         if facts.parts:
             found = self._of_parts(facts)
         else:
-            often = repeated(dims)
             if facts.factors:
-                found = self._of_factors(facts, often)
+                found = self._of_factors(facts, own.often)
             for value in facts.addends:
-                zeros = self._covering(value, often)
+                zeros = self._covering(value, own.often)
                 found = zeros if found is None else _both(found, zeros)
         if not found:
             return _NOTHING
-        own = {leaf for axis in _flat(dims) for leaf in leaves(axis)}
-        return found if found.keys() <= own else {leaf: zero for leaf, zero in found.items() if leaf in own}
+        return found if found.keys() <= own.all else {leaf: zero for leaf, zero in found.items() if leaf in own.all}
 
     def _covering(self, value: fx.Node, often: Mapping[Axis, int]) -> Zeros:
         """Return the zeros of a value along the leaves that it has as often as a result has them."""
@@ -102,8 +111,8 @@ class Flow:
         found: dict[Axis, Zero] = {}
         zeros = {value: self._outside(value, facts) for value in facts.factors}
         for outside in zeros.values():
-            for leaf, zero in outside.items():
-                found[leaf] = zero | found[leaf] if leaf in found else zero
+            both = {leaf: zero | found[leaf] for leaf, zero in outside.items() if leaf in found} if found else {}
+            found = {**found, **outside, **both}
         for leaf in often.keys() & found.keys():  # every place that the result has it at must come from a zero
             times = {value: self._times_outside(value, facts)[leaf] for value in facts.factors}
             enough = [zeros[value].get(leaf, False) for value in times if times[value] >= often[leaf]]
@@ -117,8 +126,12 @@ class Flow:
         zeros = self.zeros[value]
         if not zeros or not facts.sums:
             return zeros
-        own = self._times_outside(value, facts)
-        return {leaf: zero for leaf, zero in zeros.items() if own[leaf] > 0}
+        dims = self._axes.dims[value]
+        if self._type(dims).often:
+            own = self._times_outside(value, facts)
+            return {leaf: zero for leaf, zero in zeros.items() if own[leaf] > 0}
+        gone = set().union(*(self._type([axis]).all for axis, nodes in facts.sums if value in nodes))
+        return {leaf: zero for leaf, zero in zeros.items() if leaf not in gone}
 
     def _times_outside(self, value: fx.Node, facts: Facts) -> Counter[Axis]:
         own = _times(self._axes.dims[value])
@@ -132,7 +145,7 @@ class Flow:
         missing: set[Axis] = set()
         for value in facts.parts:
             zeros = self.zeros[value]
-            for leaf in free_leaves(_flat(self._axes.dims[value])):
+            for leaf in self._type(self._axes.dims[value]).free:
                 if leaf not in zeros:
                     missing.add(leaf)
                 else:
@@ -141,13 +154,13 @@ class Flow:
 
     def _reduce(self, node: fx.Node, facts: Facts) -> None:
         for axis, nodes in facts.sums:
-            for leaf in free_leaves([axis]):
+            for leaf in self._type([axis]).free:
                 zero: Zero = self._absorbed(node, leaf)
                 for value in nodes:
                     zero = zero | self.zeros[value].get(leaf, False)
                 self._require(leaf, zero, node, "sums over it values that a mask does not make zero")
         for axis in facts.counts:
-            for leaf in free_leaves([axis]):
+            for leaf in self._type([axis]).free:
                 self._require(leaf, False, node, "depends on how many indices it has")
         for value, axes in facts.poles:
             along = None if axes is None else free_leaves(axes)
@@ -163,12 +176,21 @@ class Flow:
             self.broken.setdefault(node, set()).add(leaf)
 
 
+class _Type:
+    """All leaves of the dimensions of a value, those that are not frozen, and those that it has more than once."""
+
+    __slots__ = ("all", "free", "often")
+
+    def __init__(self, dims: Any) -> None:
+        every = [leaf for axis in _flat(dims) for leaf in leaves(axis)]
+        free = [leaf for leaf in every if not leaf.frozen]
+        self.all, self.free = set(every), set(free)
+        self.often = {} if len(free) == len(self.free) else repeated(dims)
+
+
 def repeated(dims: Any) -> Mapping[Axis, int]:
-    """Return the leaves that several dimensions of a value have, or several factors of one, and how many."""
-    every = [leaf for axis in _flat(dims) for leaf in leaves(axis)]
-    if len(set(every)) == len(every):
-        return {}
-    return {leaf: times for leaf, times in _times(dims).items() if times > 1}
+    """Return the free leaves that several dimensions of a value have, or several factors of one, and how many."""
+    return {leaf: times for leaf, times in _times(dims).items() if times > 1 and not leaf.frozen}
 
 
 def _times(dims: Any) -> Counter[Axis]:

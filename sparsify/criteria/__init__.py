@@ -6,8 +6,8 @@ from the statistics that it declares in `needs`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -34,6 +34,17 @@ class WeightStats:
     gradient: Tensor | None = None
     hessian_gradient: Tensor | None = None
 
+    def rows(self, count: int) -> Iterator[WeightStats]:
+        """Yield the same for so many rows of the tensor at a time."""
+        for start in range(0, len(self.weight), count):
+            piece = slice(start, start + count)
+            yield replace(
+                self,
+                weight=self.weight[piece],
+                gradient=None if self.gradient is None else self.gradient[piece],
+                hessian_gradient=None if self.hessian_gradient is None else self.hessian_gradient[piece],
+            )
+
 
 @dataclass(frozen=True)
 class BlockStats:
@@ -59,10 +70,13 @@ class Criterion:
         needs: the statistics that it uses.
         additive: a score is an estimated change of the loss, so that sums of scores compare across layers as they
             are. Other scores are compared within a group, or relative to its mean.
+        elementwise: the score of a weight depends on the statistics at its own place alone, so that a large tensor
+            may be scored in pieces that fit the processor's cache.
     """
 
     needs: ClassVar[tuple[Need, ...]] = ()
     additive: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = False
 
     def weight(self, stats: WeightStats) -> Tensor:
         """Score every weight of a tensor.

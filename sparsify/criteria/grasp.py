@@ -25,6 +25,7 @@ class Grasp(Criterion):
 
     needs: ClassVar[tuple[Need, ...]] = ("hessian_gradient",)
     additive: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
 
     def weight(self, stats: WeightStats) -> Tensor:
         """Return θ ⊙ (H g)."""

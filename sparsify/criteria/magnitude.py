@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,8 @@ class Magnitude(Criterion):
     Reference: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015;
     Li et al., "Pruning Filters for Efficient ConvNets", 2017.
     """
+
+    elementwise: ClassVar[bool] = True
 
     def weight(self, stats: WeightStats) -> Tensor:
         """Return |θ|."""

@@ -24,6 +24,7 @@ class Taylor(Criterion):
 
     needs: ClassVar[tuple[Need, ...]] = ("gradient",)
     additive: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
 
     def weight(self, stats: WeightStats) -> Tensor:
         """Return (g θ)²."""

@@ -12,7 +12,7 @@ import torch
 from sparsify import verify
 from sparsify.atomic import writing
 from sparsify.capture import from_exported
-from sparsify.errors import ExportError
+from sparsify.errors import ExportError, first_line
 from sparsify.export.outputs import plain_spec
 from sparsify.loading.safe_archive import read_exported
 from sparsify.program import Program, dynamic_sizes
@@ -48,8 +48,9 @@ def save(program: Program, path: str | Path) -> dict[str, Any]:
             with temporary.open("wb") as file:
                 torch.export.save(exported, file, extra_files=extra)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ExportError(f"The program cannot be written as .pt2: {type(error).__name__}: {reason}.") from error
+            raise ExportError(
+                f"The program cannot be written as .pt2: {type(error).__name__}: {first_line(error)}."
+            ) from error
         with temporary.open("rb") as file:  # as a stranger would: through the checks, from the bytes that were written
             again = from_exported(read_exported(file, temporary, trust=False))
         return {"bytes": temporary.stat().st_size, "largest_difference": verify.equivalent(program, again)}

@@ -18,7 +18,7 @@ from sparsify.axes.axis import leaves
 from sparsify.axes.op import key_of
 from sparsify.blocks import Block
 from sparsify.cost import macs_by_node
-from sparsify.graph import type_text
+from sparsify.graph_text import type_text
 from sparsify.groups import Group
 from sparsify.program import Program
 from sparsify.prunable import Prunable, why_frozen

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from sparsify.axes.op import key_of
-from sparsify.graph import type_text
+from sparsify.graph_text import type_text
 from sparsify.naming import common_module
 from sparsify.program import Program
 

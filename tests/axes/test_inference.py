@@ -6,12 +6,11 @@ from helpers.zoo import FAMILIES, NETWORKS
 from torch import nn
 
 import sparsify as sp
-from sparsify import verify
 from sparsify.axes import axes
 from sparsify.axes.axis import find, leaves
 from sparsify.axes.inference import RULES
 from sparsify.groups import groups_of
-from sparsify.shapes import kind
+from sparsify.shapes import kind, propagate_shapes
 
 
 def inferred(model, *inputs):
@@ -62,7 +61,7 @@ def test_looking_at_a_program_changes_none_of_its_sizes(name):
 
     before = {name: key[3] if isinstance(key, tuple) and len(key) == 5 else None for name, key in shapes().items()}
     axes(program)
-    verify.propagate_shapes(program)
+    propagate_shapes(program)
     after = {name: key[3] if isinstance(key, tuple) and len(key) == 5 else None for name, key in shapes().items()}
     assert before == after
 

@@ -9,7 +9,7 @@ import sparsify as sp
 from sparsify.axes import axes
 from sparsify.axes.resize import resized
 from sparsify.groups import groups_of
-from sparsify.verify import propagate_shapes
+from sparsify.shapes import propagate_shapes
 
 
 class Around(nn.Module):

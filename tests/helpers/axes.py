@@ -22,6 +22,7 @@ from sparsify.capture import capture
 from sparsify.groups import Group, groups_of
 from sparsify.masking import masked
 from sparsify.reference import member_masks, reference_outputs
+from sparsify.shapes import propagate_shapes
 
 ROUNDING = 1e-9  # of float64, which keeps 16 digits, over a few small sums
 
@@ -120,7 +121,7 @@ def assert_removable(typed: Axes, chosen: Sequence[Group], tolerance: float = RO
     keep = {group.axis: half(group) for group in chosen}
     small = resized(typed, keep)
     if thorough:
-        verify.propagate_shapes(small)
+        propagate_shapes(small)
     exact = all(group.exact for group in chosen)
     mask = masked(typed.program, member_masks(typed, keep)) if exact else None
     example, *others = verify.trial_inputs(typed.program)

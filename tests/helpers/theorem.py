@@ -18,6 +18,7 @@ from sparsify.groups import Group, Member, groups_of
 from sparsify.masking import masked
 from sparsify.program import Program
 from sparsify.reference import member_masks, reference_outputs
+from sparsify.shapes import propagate_shapes
 
 __all__ = ["assert_theorem"]
 
@@ -65,7 +66,7 @@ def assert_shrunk(typed: Axes, keep: Keep) -> None:
 def assert_resized(typed: Axes, keep: Keep) -> None:
     """Take indices out where masking is something else: the result is the reference's."""
     small = resized(typed, keep)
-    verify.propagate_shapes(small)
+    propagate_shapes(small)
     assert_equal(typed.program, functools.partial(reference_outputs, typed, keep), small)
 
 

@@ -13,6 +13,7 @@ from sparsify.axes import axes
 from sparsify.axes.resize import resized
 from sparsify.capture import capture
 from sparsify.groups import groups_of
+from sparsify.shapes import propagate_shapes
 
 
 @functools.cache
@@ -42,7 +43,7 @@ def halved(found, groups, half=lambda group: group.size // 2):
         chosen = torch.randperm(group.size, generator=generator)[: max(group.least, half(group))]
         keep[group.axis] = torch.zeros(group.size, dtype=torch.bool).index_fill(0, chosen, True)
     small = resized(found, keep)
-    verify.propagate_shapes(small)
+    propagate_shapes(small)
     return small
 
 
