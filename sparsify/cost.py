@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,7 +52,11 @@ def cost(program: Program) -> Cost:
     )
 
 
-def macs_by_node(program: Program, resize: Callable[[fx.Node, Shape], Shape] | None = None) -> dict[str, int]:
+def macs_by_node(
+    program: Program,
+    resize: Callable[[fx.Node, Shape], Shape] | None = None,
+    nodes: Iterable[fx.Node] | None = None,
+) -> dict[str, int]:
     """Return the multiply-accumulates of every node that has some, for one example.
 
     A dynamic batch dimension counts as 1; other symbolic sizes count as they are in the example.
@@ -60,10 +64,11 @@ def macs_by_node(program: Program, resize: Callable[[fx.Node, Shape], Shape] | N
     Args:
         program: what to count.
         resize: gives for a node and its shape the shape that it is to be counted with.
+        nodes: count these alone.
     """
     shapes = _Shapes(program, resize)
     counted = {}
-    for node in program.graph.nodes:
+    for node in program.graph.nodes if nodes is None else nodes:
         rule = _RULES.get(node.target) if node.op == "call_function" else None
         if rule is not None:
             counted[node.name] = rule(node, shapes)

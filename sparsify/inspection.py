@@ -10,7 +10,8 @@ from sparsify.blocks import Block, Granularity, blocks
 from sparsify.cost import Cost, cost, macs_by_node
 from sparsify.program import Program
 from sparsify.prunable import Prunable, prunable
-from sparsify.removal import remove
+from sparsify.removal import region_of
+from sparsify.stream import Stream
 from sparsify.verify import signature
 
 __all__ = ["Inspection", "inspection"]
@@ -60,12 +61,13 @@ class Inspection:
 def inspection(program: Program, granularity: Granularity = "layer") -> Inspection:
     """Look at a program: its cost, its blocks and its groups."""
     found = blocks(program, granularity)
-    macs = macs_by_node(program)
+    macs, stream = macs_by_node(program), Stream(program)
+    nodes = {node.name: node for node in program.graph.nodes}
     savings = {}
     for block in found:
-        kept = {node.name for node in remove(program, [block], simplify=False).graph.nodes}
+        region = region_of(stream, nodes[block.entry], nodes[block.exit], block)
         parameters = sum(program.parameters[name].numel() for name in block.parameters)
-        savings[block.name] = (parameters, sum(value for name, value in macs.items() if name not in kept))
+        savings[block.name] = (parameters, sum(macs.get(node.name, 0) for node in region))
     return Inspection(
         cost=cost(program),
         blocks=found,

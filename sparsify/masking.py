@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 
 import torch
@@ -33,6 +33,7 @@ def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
     known = {str(node.all_input_nodes[1].target): str(node.all_input_nodes[0].target) for node in mask_nodes(graph)}
     buffers = dict(program.buffers)
     mode = fake_mode(program) or FakeTensorMode()
+    fakes: dict[Hashable, Tensor] = {}
     for name, mask in masks.items():
         weight = program.parameters[name]
         if mask.dtype != torch.bool or mask.shape != weight.shape:
@@ -44,7 +45,10 @@ def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
         while target in buffers or target in program.parameters:
             target += "_"
         buffers[target] = mask.to(weight.device)
-        _insert(graph, weights[name], target, fake(buffers[target], mode), attributes[-1])
+        layout = mask.shape, mask.stride(), weight.device
+        if layout not in fakes:
+            fakes[layout] = fake(buffers[target], mode)
+        _insert(graph, weights[name], target, fakes[layout], attributes[-1])
     return replace(program, graph=graph, buffers=buffers)
 
 

@@ -81,17 +81,12 @@ def prunable(program: Program) -> Prunable:
     found = axes(program)
     groups = groups_of(found)
     free = [group for group in groups if not why_frozen(group)]
-    widths = Widths(found)
-    parameters, macs = widths.parameters({}), widths.macs({})
-    savings = {}
-    for group in free:
-        one_less = {group.axis: group.size - 1}
-        savings[group.name] = (parameters - widths.parameters(one_less), macs - widths.macs(one_less))
+    saved = Widths(found).savings(group.axis for group in free)
     sizes = {name: value.numel() for name, value in program.parameters.items()}
     with_free = {member.parameter for group in free for member in group.members}
     return Prunable(
         groups=groups,
-        savings=savings,
+        savings={group.name: saved[group.axis] for group in free},
         frozen=_by_reason(groups, sizes, with_free),
         parameters=_share(sizes, with_free),
         macs=_share(macs_by_node(program), _nodes_with(found, {group.axis for group in free})),

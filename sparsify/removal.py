@@ -13,7 +13,7 @@ from sparsify.program import Program
 from sparsify.ranges import is_redundant, ranges
 from sparsify.stream import Stream
 
-__all__ = ["remove"]
+__all__ = ["region_of", "remove"]
 
 
 def remove(program: Program, chosen: Sequence[Block], *, simplify: bool = True) -> Program:
@@ -47,16 +47,18 @@ def remove(program: Program, chosen: Sequence[Block], *, simplify: bool = True) 
     return _simplified(shorter, {node.name for node in followers}) if simplify else shorter
 
 
+def region_of(stream: Stream, entry: fx.Node, exit_: fx.Node, block: Block) -> frozenset[fx.Node]:
+    """Return the activations that go with a block, between the nodes that its entry and exit are called after."""
+    start = entry if block.shortcut == "identity" else stream.common_dominator([entry, exit_])
+    return frozenset() if start is None else stream.enclosed(start, [exit_])[0]
+
+
 def _check_nothing_else_went(before: Program, after: Program, chosen: Sequence[Block]) -> None:
     stream = Stream(before)
     nodes = {node.name: node for node in before.graph.nodes}
     expected: set[str] = set()
     for block in chosen:
-        entry, exit_ = nodes[block.entry], nodes[block.exit]
-        start = entry if block.shortcut == "identity" else stream.common_dominator([entry, exit_])
-        if start is not None:
-            region, _ = stream.enclosed(start, [exit_])
-            expected.update(stream.parameters(region))
+        expected.update(stream.parameters(region_of(stream, nodes[block.entry], nodes[block.exit], block)))
     lost = [name for name in before.parameters if name not in after.parameters and name not in expected]
     if lost:
         names = ", ".join(block.name for block in chosen)

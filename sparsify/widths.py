@@ -6,8 +6,9 @@ Nothing is built to answer that: the sizes of all dimensions follow from those o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import fx
 
@@ -37,11 +38,34 @@ class Widths:
         Args:
             sizes: of the leaves that differ from what they are in the program.
         """
-        known: dict[Axis, int] = {}
-        return sum(math.prod(_size(axis, sizes, known) for axis in dims) for dims in self._parameters)
+        return _count(self._parameters, sizes)
 
     def macs(self, sizes: Mapping[Axis, int]) -> int:
         """Return the multiply-accumulates of one example, as `sparsify.cost` counts them."""
+        return self._macs(sizes, None)
+
+    def savings(self, groups: Iterable[Axis]) -> dict[Axis, tuple[int, int]]:
+        """Return how many parameters and multiply-accumulates go with one index of each group; takes linear time."""
+        wanted = set(groups)
+        parameters: dict[Axis, list[list[Axis]]] = {leaf: [] for leaf in wanted}
+        for dims in self._parameters:
+            for leaf in wanted.intersection(_leaves(dims)):
+                parameters[leaf].append(dims)
+        nodes: dict[Axis, list[fx.Node]] = {leaf: [] for leaf in wanted}
+        having = {node: wanted.intersection(_leaves(dims)) for node, dims in self._axes.dims.items()}
+        for node, own in having.items():
+            for leaf in own.union(*(having[value] for value in node.all_input_nodes)):
+                nodes[leaf].append(node)
+        found = {}
+        for leaf in wanted:
+            less = {leaf: leaf.size - 1}
+            found[leaf] = (
+                _count(parameters[leaf], {}) - _count(parameters[leaf], less),
+                self._macs({}, nodes[leaf]) - self._macs(less, nodes[leaf]),
+            )
+        return found
+
+    def _macs(self, sizes: Mapping[Axis, int], nodes: Iterable[fx.Node] | None) -> int:
         known: dict[Axis, int] = {}
 
         def resize(node: fx.Node, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -53,7 +77,17 @@ class Widths:
                 for size, axis in zip(shape, dims, strict=True)
             )
 
-        return sum(macs_by_node(self._axes.program, resize).values())
+        return sum(macs_by_node(self._axes.program, resize, nodes).values())
+
+
+def _count(parameters: Iterable[list[Axis]], sizes: Mapping[Axis, int]) -> int:
+    known: dict[Axis, int] = {}
+    return sum(math.prod(_size(axis, sizes, known) for axis in dims) for dims in parameters)
+
+
+def _leaves(dims: Any) -> list[Axis]:
+    flat = [axis for item in dims for axis in item] if isinstance(dims, tuple) else dims
+    return [leaf for axis in flat for leaf in leaves(axis)]
 
 
 def _size(axis: Axis, sizes: Mapping[Axis, int], known: dict[Axis, int]) -> int:

@@ -3,13 +3,15 @@ import json
 import pytest
 import torch
 from helpers.command import BLOCKS, small_program
+from helpers.zoo import FAMILIES
 from torch import nn
 
 from sparsify.capture import capture
-from sparsify.cost import cost
+from sparsify.cost import cost, macs_by_node
 from sparsify.inspection import inspection
 from sparsify.pipeline import run
 from sparsify.prunable import prunable
+from sparsify.removal import remove
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,19 @@ def test_a_residual_network(program):
 def test_what_a_block_saves_is_what_its_removal_saves(program, name):
     before, after = cost(program), cost(run(program, [f"layer-prune:blocks={name}"]).program)
     assert inspection(program).savings[name] == (before.parameters - after.parameters, before.macs - after.macs)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "resnet", "mobilenetv2", "t5"])
+@pytest.mark.parametrize("granularity", ["layer", "sublayer"])
+def test_what_blocks_save_is_what_their_removal_saves_in_every_family(family, granularity):
+    model, args, kwargs = FAMILIES[family]()
+    program = capture(model, args, kwargs)
+    found, before = inspection(program, granularity), sum(macs_by_node(program).values())
+    tried = [block for block in found.blocks if block.removable]
+    assert tried
+    for block in tried:
+        after = remove(program, [block], simplify=False)
+        assert found.savings[block.name][1] == before - sum(macs_by_node(after).values())
 
 
 def test_everything_is_json(program):

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 import sparsify as sp
+from sparsify import registry, scoring
 from sparsify.axes import axes
 from sparsify.axes.resize import resized
-from sparsify.criteria import Criterion
+from sparsify.criteria import Criterion, WeightStats
 from sparsify.criteria.magnitude import Magnitude
 from sparsify.errors import PassError
 from sparsify.groups import groups_of
@@ -73,3 +74,35 @@ def test_a_score_that_is_not_finite_is_refused():
     statistics = collect(program, (), Calibration(None), [])
     with pytest.raises(PassError, match="score of 0 is not finite"):
         group_scores(found, groups, {}, Raw(), statistics)
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (64, 3, 3, 3), (3, 100), (11, 4, 2)])
+def test_scores_in_pieces_are_the_same(shape, monkeypatch):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+
+        def forward(self, x):
+            return x.sum() + (self.weight * 2).flatten(1).sum(1).tanh().sum()
+
+    program = sp.capture(Model(), (torch.randn(2, 3),))
+    stats = collect(program, (), Calibration(None), []).of_weight("weight")
+    whole = scoring._sums(Magnitude(), stats)
+    monkeypatch.setattr(scoring, "_PIECE", 20)
+    pieces = scoring._sums(Magnitude(), stats)
+    for one, other, dim in zip(whole, pieces, range(len(shape)), strict=True):
+        assert torch.allclose(one, other)
+        assert torch.allclose(one, program.parameters["weight"].abs().double().movedim(dim, 0).flatten(1).sum(1))
+
+
+CRITERIA = [registry.make("sparsify.criteria", name)[0] for name in registry.entries("sparsify.criteria")]
+
+
+@pytest.mark.parametrize("criterion", [found for found in CRITERIA if found.elementwise])
+def test_an_elementwise_criterion_scores_rows_alone_as_it_scores_them_together(criterion):
+    generator = torch.Generator().manual_seed(0)
+    weight, gradient, hessian_gradient = (torch.randn(6, 4, generator=generator) for _ in range(3))
+    stats = WeightStats(weight, generator, gradient, hessian_gradient)
+    apart = torch.cat([criterion.weight(part) for part in stats.rows(4)])
+    assert torch.equal(apart, criterion.weight(stats))

@@ -31,6 +31,20 @@ def test_counts_agree_with_the_built_program(name):
     assert (widths.parameters({}), widths.macs({})) == (dense.parameters, dense.macs)
 
 
+@pytest.mark.parametrize("name", ["regnet", "llama", "swin", "dense-net", "lstm-classifier"])
+def test_savings_are_the_difference_that_one_index_makes(name):
+    model, args, kwargs = {**FAMILIES, **NETWORKS}[name]()
+    found = axes(sp.capture(model, args, kwargs))
+    free = [group.axis for group in groups_of(found) if not group.frozen]
+    widths = Widths(found)
+    savings = widths.savings(free)
+    assert savings.keys() == set(free)
+    for axis in free:
+        less = {axis: axis.size - 1}
+        parameters, macs = widths.parameters({}) - widths.parameters(less), widths.macs({}) - widths.macs(less)
+        assert savings[axis] == (parameters, macs)
+
+
 def test_a_floor_keeps_multiples_or_all():
     def sizes(floor):
         return [floor.after(times) for times in range(1, floor.steps + 1)]

@@ -12,6 +12,8 @@ from sparsify.axes.axis import (
     ONE,
     UNALIGNED,
     Axis,
+    by_leaf,
+    copies,
     cut,
     factors,
     find,
@@ -338,3 +340,20 @@ def test_positions_are_those_of_the_elements(pool):
         rows = positions(axis, leaf)
         found = [{int(i) for i in column if i >= 0} for column in rows.T]
         assert found == [{i for other, i in have if other is leaf} for have in ids]
+
+
+@settings(deadline=None, max_examples=100, derandomize=True, database=None)
+@given(dimensions(), st.integers(0, 2**16))
+def test_values_by_leaf_are_those_at_the_positions(pool, seed):
+    axis, _ = pool[-1]
+    values = torch.rand(axis.size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found = {}
+    for leaf, part in by_leaf(axis, values, torch.Tensor.sum):
+        found[leaf] = found.get(leaf, 0) + part
+    for leaf, _ in pool[:3]:
+        rows = positions(axis, leaf)
+        expected = torch.zeros(leaf.size, dtype=torch.float64)
+        for row in rows:
+            expected.index_add_(0, row[row >= 0], values[row >= 0])
+        assert torch.allclose(found.get(leaf, torch.zeros(leaf.size, dtype=torch.float64)), expected)
+        assert copies(axis, leaf) * leaf.size == int((rows >= 0).sum())

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import sparsify as sp
 from sparsify.axes import axes
-from sparsify.axes.resize import resized
+from sparsify.axes.resize import Resizing, resized
 from sparsify.groups import groups_of
 from sparsify.shapes import propagate_shapes
 
@@ -94,3 +94,32 @@ def test_whether_a_parameter_trains_is_kept():
     small = resized(found, {group.axis: torch.arange(6) < 3})
     assert not small.parameters["before.weight"].requires_grad
     assert small.parameters["after.weight"].requires_grad
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 6), (6, 5), (4, 6, 1), (6, 6, 1, 1), (3, 6, 2, 2), (2, 3, 6)])
+@pytest.mark.parametrize("strides", ["as is", "backwards", "repeated"])
+def test_state_of_every_layout_is_what_indexing_gives(shape, strides):
+    value = torch.arange(torch.Size(shape).numel()).view(shape)
+    if strides == "backwards":
+        value = value.permute(*reversed(range(value.ndim))).contiguous().permute(*reversed(range(value.ndim)))
+    if strides == "repeated":
+        value = value.narrow(0, 0, 1).expand(shape)
+
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("held", value.clone().float())
+
+        def forward(self, x):
+            return x.sum() + self.held.sin()
+
+    found = axes(sp.capture(Holder(), (torch.randn(2, 3),)))
+    node = next(node for node in found.dims if node.target == "held")
+    assert [axis.size for axis in found.dims[node]] == list(shape)
+    chosen = {axis: torch.arange(axis.size) % 2 == 0 for axis in found.dims[node] if axis.size > 1}
+    expected = value
+    for dim, size in enumerate(shape):
+        if size > 1:
+            expected = expected.index_select(dim, torch.arange(0, size, 2))
+    left = Resizing(found, chosen).state("held", value)
+    assert torch.equal(left, expected)
