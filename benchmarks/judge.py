@@ -98,6 +98,12 @@ class _OnKept(nn.Module):
         if isinstance(norm, nn.GroupNorm):
             self.norm.num_channels = len(self.index)
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:  # models look at the weights and constants of their norms
+            return getattr(self.norm, name)
+
     def forward(self, x: Tensor, *rest: Any) -> Tensor:
         result = self.norm(x.index_select(self.dim, self.index), *rest)
         return torch.zeros_like(x).index_copy(self.dim, self.index, result)

@@ -134,10 +134,6 @@ def _compare(
     }
 
 
-def _gap(ratio: Mapping[str, float]) -> float:
-    return ratio["ours, round_to=8"] / min(ratio[file] for file in THEIRS)
-
-
 def _span(results: Mapping[str, Any], file: str) -> str:
     ratios = [result["ratio"][file] for result in results.values()]
     return f"{min(ratios):.2f} to {max(ratios):.2f}"

@@ -7,7 +7,7 @@ example and gave the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from sparsify import verify
 from sparsify.errors import CaptureError, SparsifyError
 from sparsify.modes import has_noise, switch_on_training
 from sparsify.normalize import normalize, tied_names
-from sparsify.program import PROVENANCE, Example, Program
+from sparsify.program import PROVENANCE, Example, Program, dynamic_sizes
 from sparsify.tracing import batch_dims, batched, export
 
 __all__ = ["capture", "from_exported"]
@@ -28,6 +28,7 @@ __all__ = ["capture", "from_exported"]
 _LONGEST = 300  # characters of a foreign error message
 
 _STATIC_NOTE = "The model fixes its batch size: the program only runs at the batch size of the example."
+_SIZE_NOTE = "The model fixes a size that should be dynamic: the program only runs at that size of the example."
 _FIXED_NOTE = (
     "The file fixes the batch size: the program only runs at that of its example. Export the model with "
     "dynamic_shapes, or with sparsify.capture and sparsify.save, to have any."
@@ -52,6 +53,7 @@ def capture(
     kwargs: Mapping[str, Any] | None = None,
     dynamic_batch: bool = True,
     *,
+    dynamic: Sequence[Collection[int]] = (),
     synthetic: bool = False,
 ) -> Program:
     """Turn a model into a program. The model is not changed; the program shares its tensors.
@@ -61,6 +63,8 @@ def capture(
         args: positional example inputs; tensors have their batch in the first dimension.
         kwargs: keyword example inputs.
         dynamic_batch: keep the batch size symbolic; when the model fixes it, the program carries a note.
+        dynamic: for every input tensor, positional ones first, further dimensions to keep symbolic, such as `[{1}]`
+            for the length of a sequence; when the model fixes one, the program carries a note.
         synthetic: the example's values are random, so that nothing may be measured on them.
 
     Raises:
@@ -70,39 +74,65 @@ def capture(
     if not isinstance(model, nn.Module):
         raise CaptureError(f"capture needs a torch.nn.Module, not {type(model).__name__}.")
     example = Example(tuple(args), dict(kwargs or {}), synthetic)
+    wishes = _wishes(example, dynamic_batch, dynamic)
     with _slow_path():
         expected = _reference(model, example)
         problems: list[str] = []
         for training in (True, False):
             try:
-                program = _attempt(model, example, expected, training, dynamic_batch)
-                if program.dynamic_batch and not _any_batch(model, program):
-                    program = _attempt(model, example, expected, training, False)
+                program = _attempt(model, example, expected, training, wishes)
             except Exception as error:  # noqa: BLE001 -- torch.export raises errors of a dozen unrelated classes
                 problems.append(_reason(error))
                 continue
             if not training:
                 program = program.noted(_EVAL_NOTE.format(why=problems[0]))
-            static = dynamic_batch and not program.dynamic_batch and bool(batched(example.leaves()))
-            return program.noted(_STATIC_NOTE) if static else program
+            if dynamic_batch and not program.dynamic_batch and bool(batched(example.leaves())):
+                return program.noted(_STATIC_NOTE)
+            lost = [
+                set(dims).difference(dynamic_sizes(node))
+                for dims, node in zip(dynamic, program.placeholders, strict=False)
+            ]
+            return program.noted(_SIZE_NOTE) if any(lost) else program
         if not verify.same_bits(_reference(model, example), expected):
             problems = ["it computes something random in evaluation mode, so nothing could be proven about it"]
     reasons = " In evaluation mode: ".join(f"{problem}." for problem in dict.fromkeys(problems))
     raise CaptureError(f"{type(model).__name__} cannot be captured: {reasons}")
 
 
-def _attempt(model: nn.Module, example: Example, expected: list[Any], training: bool, dynamic: bool) -> Program:
-    with _mode(model, training):
-        exported = export(model, example, batch_dims(example) if dynamic else ())
-    program, _ = _build(exported, example)
-    if not verify.same_bits(verify.outputs(program), expected):
-        mode = "training" if training else "evaluation"
-        raise CaptureError(f"the graph of the {mode} mode does not reproduce the model's evaluation output")
+def _wishes(example: Example, batch: bool, further: Sequence[Collection[int]]) -> list[list[set[int]]]:
+    """Return which dimensions of every input should be symbolic: all that are wanted, and if not, the batch alone."""
+    leaves = example.leaves()
+    if further and len(further) != len(leaves):
+        raise CaptureError(f"dynamic names the dimensions of {len(further)} inputs; the example has {len(leaves)}.")
+    for leaf, dims in zip(leaves, further, strict=False):  # there may be none
+        if wrong := [dim for dim in dims if not (isinstance(leaf, Tensor) and 0 <= dim < leaf.ndim)]:
+            raise CaptureError(f"dynamic names dimension {wrong[0]} of an input that does not have it: {_shape(leaf)}.")
+    first = batch_dims(example) if batch else [set() for _ in leaves]
+    every = [own | set(more) for own, more in zip(first, further, strict=True)] if further else first
+    return [wish for wish in ([every] if every == first else [every, first]) if any(wish)]
+
+
+def _shape(value: Any) -> str:
+    return str(list(value.shape)) if isinstance(value, Tensor) else repr(value)
+
+
+def _attempt(
+    model: nn.Module, example: Example, expected: list[Any], training: bool, wishes: list[list[set[int]]]
+) -> Program:
+    for wish in [*wishes, []]:
+        with _mode(model, training):
+            exported = export(model, example, wish)
+        program, _ = _build(exported, example)
+        if not verify.same_bits(verify.outputs(program), expected):
+            mode = "training" if training else "evaluation"
+            raise CaptureError(f"the graph of the {mode} mode does not reproduce the model's evaluation output")
+        if not any(map(dynamic_sizes, program.placeholders)) or _any_size(model, program):
+            break
     return program
 
 
-def _any_batch(model: nn.Module, program: Program) -> bool:
-    """Try model and program on another batch size: a model can test it, divide it or have it in its constants."""
+def _any_size(model: nn.Module, program: Program) -> bool:
+    """Try model and program at other sizes: a model can test a size, divide it or have it in its constants."""
     *_, leaves = verify.trial_inputs(program)
     args, kwargs = pytree.tree_unflatten(
         leaves, pytree.tree_structure((program.example.args, dict(program.example.kwargs)))
@@ -110,7 +140,7 @@ def _any_batch(model: nn.Module, program: Program) -> bool:
     try:
         expected = _reference(model, Example(args, kwargs))
         found = verify.outputs(program, leaves)
-    except Exception:  # noqa: BLE001 -- whatever it is: this batch size does not work
+    except Exception:  # noqa: BLE001 -- whatever it is: these sizes do not work
         return False
     pairs = zip(found, expected, strict=True)
     return all(verify.difference(other, one) <= verify.tolerance(one) for other, one in pairs)

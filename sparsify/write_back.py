@@ -24,7 +24,7 @@ from sparsify.graph import mask_nodes
 from sparsify.graph_text import source_line
 from sparsify.module_state import UNTOUCHED, Edits, matched
 from sparsify.new_sizes import NewSizes
-from sparsify.program import Program
+from sparsify.program import Program, dynamic_sizes
 from sparsify.torch_attributes import exact_attributes
 from sparsify.trials import Outcome, Trials
 
@@ -76,7 +76,9 @@ def write_back(program: Program, model: nn.Module) -> None:
 
 
 def _captured(program: Program, model: nn.Module) -> Program:
-    return capture(model, program.example.args, program.example.kwargs, program.dynamic_batch)
+    """Capture a model as the program was, with the same dynamic sizes."""
+    dynamic = [set(dynamic_sizes(node)) for node in program.placeholders]
+    return capture(model, program.example.args, program.example.kwargs, program.dynamic_batch, dynamic=dynamic)
 
 
 def _follow(model: nn.Module, sizes: NewSizes, edits: Edits) -> None:
