@@ -176,6 +176,7 @@ def _value(node: fx.Node) -> Any:
 
 
 def _derive(node: fx.Node) -> Any:
+    args: Any
     args, kwargs = fx.map_arg((node.args, node.kwargs), _value)
     target: Any = node.target
     if target is torch.ops.aten.where.ScalarOther and _is_mask_of(*args[:2]):

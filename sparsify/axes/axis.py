@@ -324,7 +324,7 @@ def by_leaf(
     if axis.kind == "leaf":
         yield axis, values
     elif axis.kind == "sum":
-        for part, chunk in zip(axis.parts, values.split([part.size for part in axis.parts]), strict=True):
+        for part, chunk in zip(axis.parts, torch.split(values, [part.size for part in axis.parts]), strict=True):
             yield from by_leaf(part, chunk, combine)
     else:
         grid = values.view([part.size for part in axis.parts])
