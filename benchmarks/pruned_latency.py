@@ -4,7 +4,8 @@ Models with random weights: ResNet-50, a BERT of 6 layers (128 tokens) and Dense
 measured in turns in one run, so that what slows the machine down slows all of them: dense, ours (`macs=0.5`, the same
 with `round_to=8`, and with `units=all` as well, which prunes what residual blocks add up, too), and Torch-Pruning's
 with its fraction of channels chosen so that the MACs are the same within 2%, with and without its `round_to=8`; BERT
-loses a third of its heads there, as much as of its other widths. MACs are counted alike for all, from shapes.
+loses a third of its heads there, as much as of its other widths. MACs are counted alike for all, from shapes. A file
+that cannot be brought to the same MACs is left out: with `round_to=8` theirs takes too wide steps in DenseNet-121.
 
 Limit: proportion, latency ratio = MACs ratio. In the way are operators that move data and multiply nothing, and
 kernels that are fast for some widths only: blocks of 8 or 16 channels.
@@ -34,7 +35,7 @@ import sparsify as sp
 from sparsify.latency import measure
 
 TARGET, TOLERANCE, CLOSE = 0.5, 0.02, 1.05
-SECONDS = 1.0 if QUICK else 20.0  # of measuring, for each line of the table
+SECONDS = 1.0 if QUICK else 12.0  # of measuring, for each line of the table
 BATCHES, THREADS = (1, 8), (1, 2)
 HEADS = 1 / 3
 OURS = {
@@ -53,14 +54,16 @@ def main() -> None:
             paths = {file: Path(folder) / f"{index}.onnx" for index, file in enumerate(FILES)}
             macs, example = _export(case, paths)
             print(f"{name}: " + "; ".join(f"{file} {count / 1e6:.1f} MMAC" for file, count in macs.items()), flush=True)
+            paths = {file: path for file, path in paths.items() if _close(macs, file)}
             for batch in BATCHES:
                 for threads in THREADS:
                     key = f"{name}, batch {batch}, {threads} thread{'s' * (threads > 1)}"
-                    results[key] = _compare(list(paths.values()), macs, example, batch, threads)
-    table(["ratio", *FILES], [[key, *r["ratio"].values()] for key, r in results.items()])
-    table(["MACs ratio", *FILES], [[key, *r["macs_ratio"].values()] for key, r in results.items()])
+                    results[key] = _compare(paths, macs, example, batch, threads)
+    for kind in ("ratio", "macs_ratio"):
+        table([kind, *FILES], [[key, *(r[kind].get(file, "") for file in FILES)] for key, r in results.items()])
     gaps = {
-        key: r["ratio"]["ours, round_to=8"] / min(r["ratio"][file] for file in THEIRS) for key, r in results.items()
+        key: r["ratio"]["ours, round_to=8"] / min(r["ratio"][file] for file in THEIRS if file in r["ratio"])
+        for key, r in results.items()
     }
     worst, best = max(gaps, key=gaps.__getitem__), min(gaps, key=gaps.__getitem__)
     save(
@@ -88,10 +91,12 @@ def _export(case: Model, paths: Mapping[str, Path]) -> tuple[dict[str, int], dic
         program = make()
         macs[file] = sp.cost(program).macs
         sp.export_onnx(program, paths[file])
-    for file in THEIRS:
-        gap = abs(macs[file] / macs["dense"] - TARGET)
-        assert gap <= TOLERANCE * TARGET, f"{file}: {macs[file]} of {macs['dense']} MACs are not {TARGET}"
     return macs, example
+
+
+def _close(macs: Mapping[str, int], file: str) -> bool:
+    """Whether a file has the MACs that it should have; with few wide steps a fraction of channels may not give them."""
+    return file == "dense" or abs(macs[file] / macs["dense"] - TARGET) <= TOLERANCE * TARGET
 
 
 def _ours(dense: sp.Program, spec: str) -> sp.Program:
@@ -122,10 +127,11 @@ def _operations(model: nn.Module, example: Mapping[str, Tensor]) -> int:
 
 
 def _compare(
-    paths: list[Path], macs: Mapping[str, int], example: Mapping[str, Tensor], batch: int, threads: int
+    paths: Mapping[str, Path], macs: Mapping[str, int], example: Mapping[str, Tensor], batch: int, threads: int
 ) -> dict[str, Any]:
     feed = {name: np.repeat(value.numpy(), batch, axis=0) for name, value in example.items()}
-    latencies = dict(zip(FILES, measure(paths, [feed] * len(paths), seconds=SECONDS, threads=threads), strict=True))
+    found = measure(list(paths.values()), [feed] * len(paths), seconds=SECONDS, threads=threads)
+    latencies = dict(zip(paths, found, strict=True))
     return {
         "ratio": {file: latency.median / latencies["dense"].median for file, latency in latencies.items()},
         "low_ratio": {file: latency.low / latencies["dense"].low for file, latency in latencies.items()},
@@ -135,7 +141,7 @@ def _compare(
 
 
 def _span(results: Mapping[str, Any], file: str) -> str:
-    ratios = [result["ratio"][file] for result in results.values()]
+    ratios = [result["ratio"][file] for result in results.values() if file in result["ratio"]]
     return f"{min(ratios):.2f} to {max(ratios):.2f}"
 
 
