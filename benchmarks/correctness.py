@@ -39,7 +39,7 @@ from sparsify import verify
 from sparsify.axes import Axes, axes
 from sparsify.axes.axis import leaves
 from sparsify.errors import ContractError, SparsifyError
-from sparsify.reference import member_masks
+from sparsify.pruning.reference import member_masks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from helpers.zoo import FAMILIES, NETWORKS

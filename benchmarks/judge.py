@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from sparsify.axes import Axes, Axis
 from sparsify.axes.resize import Keep
-from sparsify.reference import member_masks, reference_outputs
+from sparsify.pruning.reference import member_masks, reference_outputs
 from sparsify.verify import copied, difference
 
 Kept = Mapping[str, Tensor]  # by parameter name, of the parameter's shape: True where the weight stays

@@ -18,12 +18,12 @@ from sparsify.groups import UNITS, Group, groups_of
 from sparsify.masking import masked
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
-from sparsify.reference import member_masks, reference_outputs
-from sparsify.scoring import group_scores
-from sparsify.selection import Goal, Selection
+from sparsify.pruning.reference import member_masks, reference_outputs
+from sparsify.pruning.scoring import group_scores
+from sparsify.pruning.selection import Goal, Selection
+from sparsify.pruning.widths import Floor, Widths
 from sparsify.spec import nearest
 from sparsify.stats import Calibration, collect
-from sparsify.widths import Floor, Widths
 
 __all__ = ["ChannelPrune"]
 

@@ -13,10 +13,10 @@ from sparsify.axes import Axis, axes
 from sparsify.axes.masks import masks_of
 from sparsify.axes.resize import Keep, Resizing, resized
 from sparsify.axes.zeros import Flow
-from sparsify.constants import Constants
 from sparsify.groups import groups_of
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
+from sparsify.pruning.constants import Constants
 
 __all__ = ["Shrink"]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sparsify.pipeline import Result, retrain, run
     from sparsify.program import Program
     from sparsify.task import Score, Task
-    from sparsify.write_back import write_back
+    from sparsify.writing.write_back import write_back
 
 _HOMES = {
     "Block": "blocks",
@@ -45,7 +45,7 @@ _HOMES = {
     "retrain": "pipeline",
     "run": "pipeline",
     "save": "export.archive",
-    "write_back": "write_back",
+    "write_back": "writing.write_back",
 }
 
 __all__ = [

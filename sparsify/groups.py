@@ -16,9 +16,10 @@ from typing import Literal
 from torch import Tensor
 
 from sparsify.axes import Axes, Axis, axes
-from sparsify.axes.axis import copies, leaves, positions
+from sparsify.axes.axis import leaves
 from sparsify.axes.inference import without_collector
 from sparsify.axes.op import Role
+from sparsify.axes.positions import copies, positions
 from sparsify.axes.rules.products import KERNEL
 from sparsify.axes.zeros import supposed
 from sparsify.program import Program

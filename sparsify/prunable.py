@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sparsify.axes import Axes, Axis, axes
-from sparsify.axes.axis import leaves
+from sparsify.axes.inference import leaves_of
 from sparsify.cost import macs_by_node
 from sparsify.groups import Group, groups_of
 from sparsify.program import Program
-from sparsify.widths import Widths
+from sparsify.pruning.widths import Widths
 
 __all__ = ["Frozen", "Prunable", "prunable", "why_frozen"]
 
@@ -114,13 +114,8 @@ def _share(values: Mapping[str, int], names: set[str]) -> float:
 
 def _nodes_with(found: Axes, wanted: set[Axis]) -> set[str]:
     """Return the names of the nodes that have one of the leaves in their result or in an argument."""
-    having = {node for node, dims in found.dims.items() if not wanted.isdisjoint(_leaves(dims))}
+    having = {node for node, dims in found.dims.items() if not wanted.isdisjoint(leaves_of(dims))}
     return {node.name for node in found.dims if node in having or not having.isdisjoint(node.all_input_nodes)}
-
-
-def _leaves(dims: Any) -> Iterable[Axis]:
-    flat = [axis for item in dims for axis in item] if isinstance(dims, tuple) else dims
-    return [leaf for axis in flat for leaf in leaves(axis)]
 
 
 def _as_dict(group: Group, saving: tuple[int, int] | None) -> dict[str, Any]:

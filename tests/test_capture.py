@@ -9,9 +9,8 @@ from helpers.models import ConvNet, Net, equal_leaves, images, linear, rows, run
 from torch import nn
 
 import sparsify as sp
-from sparsify.capture import capture, from_exported
+from sparsify.capture import from_exported
 from sparsify.errors import CaptureError
-from sparsify.program import dynamic_sizes
 from sparsify.verify import outputs
 
 
@@ -324,36 +323,3 @@ def test_a_file_that_computes_something_random_is_refused_or_noted():
     with pytest.raises(CaptureError, match="random"):
         from_exported(torch.export.export(Sampler(0.5).eval(), (x,)))
     assert any("random" in note for note in from_exported(torch.export.export(Sampler(0), (x,))).notes)
-
-
-def test_further_dimensions_are_symbolic_on_demand():
-    program = capture(nn.Linear(4, 3), (torch.randn(2, 5, 4),), dynamic=[{1}])
-    assert [set(dynamic_sizes(node)) for node in program.placeholders] == [{0, 1}]
-    assert program.module()(torch.randn(7, 9, 4)).shape == (7, 9, 3)
-    alone = capture(nn.Linear(4, 3), (torch.randn(2, 5, 4),), dynamic_batch=False, dynamic=[{1}])
-    assert [set(dynamic_sizes(node)) for node in alone.placeholders] == [{1}]
-
-
-def test_a_size_that_the_model_fixes_is_noted():
-    class Fixed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.position = nn.Parameter(torch.randn(5, 4))
-
-        def forward(self, x):
-            return x + self.position
-
-    program = capture(Fixed(), (torch.randn(2, 5, 4),), dynamic=[{1}])
-    assert [set(dynamic_sizes(node)) for node in program.placeholders] == [{0}]
-    assert program.notes == (
-        "The model fixes a size that should be dynamic: the program only runs at that size of the example.",
-    )
-
-
-@pytest.mark.parametrize(
-    ("dynamic", "message"),
-    [([{1}, {1}], "2 inputs; the example has 1"), ([{2}], r"dimension 2 of an input that does not have it: \[2, 4\]")],
-)
-def test_dimensions_that_are_not_there_cannot_be_symbolic(dynamic, message):
-    with pytest.raises(CaptureError, match=message):
-        capture(nn.Linear(4, 3), (torch.randn(2, 4),), dynamic=dynamic)

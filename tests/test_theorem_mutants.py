@@ -21,7 +21,7 @@ from sparsify.errors import ContractError, PassError
 from sparsify.groups import groups_of
 from sparsify.masking import masked
 from sparsify.program import Program
-from sparsify.reference import member_masks
+from sparsify.pruning.reference import member_masks
 
 rules.load()
 

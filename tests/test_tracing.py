@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from sparsify.capture import capture
+from sparsify.errors import CaptureError
 from sparsify.program import Example, dynamic_sizes
 from sparsify.tracing import batch_dims, export, quiet
 
@@ -53,3 +55,36 @@ def test_quiet(capsys):
         print("chatter")
         warnings.warn("chatter", stacklevel=1)
     assert capsys.readouterr() == ("", "")
+
+
+def test_further_dimensions_are_symbolic_on_demand():
+    program = capture(nn.Linear(4, 3), (torch.randn(2, 5, 4),), dynamic=[{1}])
+    assert [set(dynamic_sizes(node)) for node in program.placeholders] == [{0, 1}]
+    assert program.module()(torch.randn(7, 9, 4)).shape == (7, 9, 3)
+    alone = capture(nn.Linear(4, 3), (torch.randn(2, 5, 4),), dynamic_batch=False, dynamic=[{1}])
+    assert [set(dynamic_sizes(node)) for node in alone.placeholders] == [{1}]
+
+
+def test_a_size_that_the_model_fixes_is_noted():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.position = nn.Parameter(torch.randn(5, 4))
+
+        def forward(self, x):
+            return x + self.position
+
+    program = capture(Fixed(), (torch.randn(2, 5, 4),), dynamic=[{1}])
+    assert [set(dynamic_sizes(node)) for node in program.placeholders] == [{0}]
+    assert program.notes == (
+        "The model fixes a size that should be dynamic: the program only runs at that size of the example.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("dynamic", "message"),
+    [([{1}, {1}], "2 inputs; the example has 1"), ([{2}], r"dimension 2 of an input that does not have it: \[2, 4\]")],
+)
+def test_dimensions_that_are_not_there_cannot_be_symbolic(dynamic, message):
+    with pytest.raises(CaptureError, match=message):
+        capture(nn.Linear(4, 3), (torch.randn(2, 4),), dynamic=dynamic)

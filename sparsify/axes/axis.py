@@ -8,27 +8,21 @@ cannot be aligned is frozen: it keeps its size for a stated reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Literal
-
-import torch
-from torch import Tensor
 
 __all__ = [
     "DYNAMIC",
     "ONE",
     "UNALIGNED",
     "Axis",
-    "by_leaf",
-    "copies",
     "cut",
     "factors",
     "find",
     "freeze",
     "freeze_all",
     "leaves",
-    "positions",
     "product",
     "segments",
     "split_off",
@@ -288,56 +282,3 @@ def _inner(parts: list[Axis], cuts: list[int]) -> list[Axis]:
     if len(rest) > 1 and step > 1 and (split := split_off(rest[-1], step)) is not None:
         return [*split[1:], *best]
     return best
-
-
-def positions(axis: Axis, leaf: Axis) -> Tensor:
-    """Return for every index of an axis the index of a leaf that it is made of, or -1; shape [rows, size of the axis].
-
-    There are several rows where the leaf is a factor of the axis more than once.
-    """
-    axis = find(axis)
-    if axis.kind == "leaf":
-        return torch.arange(axis.size)[None] if axis is find(leaf) else torch.empty(0, axis.size, dtype=torch.int64)
-    parts = [positions(part, leaf) for part in axis.parts]
-    if axis.kind == "sum":
-        rows = max(len(part) for part in parts)
-        return torch.cat([torch.nn.functional.pad(part, (0, 0, 0, rows - len(part)), value=-1) for part in parts], 1)
-    sizes = [part.size for part in axis.parts]
-    found = []
-    for index, part in enumerate(parts):
-        before, after = math.prod(sizes[:index]), math.prod(sizes[index + 1 :])
-        found.append(part.repeat_interleave(after, 1).repeat(1, before))
-    return torch.cat(found)
-
-
-def by_leaf(
-    axis: Axis, values: Tensor, combine: Callable[[Tensor, list[int]], Tensor]
-) -> Iterator[tuple[Axis, Tensor]]:
-    """Yield the leaves of an axis, each with values for its indices; a leaf that occurs twice is given twice.
-
-    Args:
-        axis: what the values lie along.
-        values: one for each index of the axis; shape [size].
-        combine: makes one value of all those that belong to the same index of a leaf, along some dimensions.
-    """
-    axis = find(axis)
-    if axis.kind == "leaf":
-        yield axis, values
-    elif axis.kind == "sum":
-        for part, chunk in zip(axis.parts, torch.split(values, [part.size for part in axis.parts]), strict=True):
-            yield from by_leaf(part, chunk, combine)
-    else:
-        grid = values.view([part.size for part in axis.parts])
-        for dim, part in enumerate(axis.parts):
-            yield from by_leaf(part, combine(grid, [d for d in range(grid.ndim) if d != dim]), combine)
-
-
-def copies(axis: Axis, leaf: Axis) -> int:
-    """Return how many indices of an axis belong to one index of a leaf."""
-    axis = find(axis)
-    if axis.kind == "leaf":
-        return int(axis is find(leaf))
-    found = [copies(part, leaf) for part in axis.parts]
-    if axis.kind == "sum":
-        return sum(found)
-    return sum(times * axis.size // part.size for times, part in zip(found, axis.parts, strict=True))

@@ -13,12 +13,12 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from sparsify.axes import rules
-from sparsify.axes.axis import Axis, freeze_all
+from sparsify.axes.axis import Axis, freeze_all, leaves
 from sparsify.axes.op import RULES, Facts, Op, fresh, key_of
 from sparsify.program import Program
 from sparsify.shapes import fake_mode, without_guards
 
-__all__ = ["Axes", "axes", "without_collector"]
+__all__ = ["Axes", "axes", "leaves_of", "without_collector"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,12 @@ def axes(program: Program) -> Axes:
             else:
                 found.apply(node)
     return Axes(program, found.dims, found.facts, found.contents, found.unknown)
+
+
+def leaves_of(dims: Any) -> list[Axis]:
+    """Return the leaves of all dimensions of a value, or of several values; one that occurs twice is given twice."""
+    flat = [axis for item in dims for axis in item] if isinstance(dims, tuple) else dims
+    return [leaf for axis in flat for leaf in leaves(axis)]
 
 
 @contextmanager

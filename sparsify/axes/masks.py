@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor, fx
 
-from sparsify.axes.axis import Axis, by_leaf
+from sparsify.axes.axis import Axis
 from sparsify.axes.inference import Axes
+from sparsify.axes.positions import by_leaf
 from sparsify.axes.resize import Resizing
 from sparsify.axes.zeros import free_leaves
 from sparsify.graph import mask_nodes

@@ -17,7 +17,7 @@ from typing import Any
 from torch import fx
 
 from sparsify.axes.axis import Axis, find, leaves
-from sparsify.axes.inference import Axes
+from sparsify.axes.inference import Axes, leaves_of
 from sparsify.axes.op import Facts, key_of
 
 __all__ = ["Flow", "Zero", "free_leaves", "repeated", "supposed"]
@@ -182,7 +182,7 @@ class _Type:
     __slots__ = ("all", "free", "often")
 
     def __init__(self, dims: Any) -> None:
-        every = [leaf for axis in _flat(dims) for leaf in leaves(axis)]
+        every = leaves_of(dims)
         free = [leaf for leaf in every if not leaf.frozen]
         self.all, self.free = set(every), set(free)
         self.often = {} if len(free) == len(self.free) else repeated(dims)
@@ -195,7 +195,7 @@ def repeated(dims: Any) -> Mapping[Axis, int]:
 
 def _times(dims: Any) -> Counter[Axis]:
     """Count in how many dimensions and factors each leaf is; the segments of a sum are never at the same place."""
-    every = [leaf for axis in _flat(dims) for leaf in leaves(axis)]
+    every = leaves_of(dims)
     found = Counter(every)
     if len(found) == len(every):  # nearly always, and joining the counts of long sums would take quadratic time
         return found
@@ -216,10 +216,6 @@ def _both(one: Zeros, other: Zeros) -> Zeros:
     if one is other:
         return one
     return {leaf: zero & other[leaf] for leaf, zero in one.items() if leaf in other}
-
-
-def _flat(dims: Any) -> list[Axis]:
-    return [axis for item in dims for axis in item] if isinstance(dims, tuple) else dims
 
 
 def supposed(axes: Axes) -> Flow:

@@ -21,7 +21,7 @@ from sparsify.axes.resize import resized
 from sparsify.capture import capture
 from sparsify.groups import Group, groups_of
 from sparsify.masking import masked
-from sparsify.reference import member_masks, reference_outputs
+from sparsify.pruning.reference import member_masks, reference_outputs
 from sparsify.shapes import propagate_shapes
 
 ROUNDING = 1e-9  # of float64, which keeps 16 digits, over a few small sums

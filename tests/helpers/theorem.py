@@ -17,7 +17,7 @@ from sparsify.axes.resize import Keep, Resizing, resized
 from sparsify.groups import Group, Member, groups_of
 from sparsify.masking import masked
 from sparsify.program import Program
-from sparsify.reference import member_masks, reference_outputs
+from sparsify.pruning.reference import member_masks, reference_outputs
 from sparsify.shapes import propagate_shapes
 
 __all__ = ["assert_theorem"]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sparsify.axes import Axes
-from sparsify.axes.axis import Axis, by_leaf, leaves
+from sparsify.axes.axis import Axis, leaves
+from sparsify.axes.positions import by_leaf
 from sparsify.axes.resize import Keep, Resizing
 from sparsify.criteria import Criterion, WeightStats
 from sparsify.errors import PassError

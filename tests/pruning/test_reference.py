@@ -6,7 +6,7 @@ from torch import nn
 import sparsify as sp
 from sparsify.axes import axes
 from sparsify.groups import groups_of
-from sparsify.reference import member_masks, reference_outputs
+from sparsify.pruning.reference import member_masks, reference_outputs
 
 
 class Normed(nn.Module):

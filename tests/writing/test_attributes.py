@@ -8,8 +8,8 @@ from helpers.writing import captured, differences, halved, zoo_entry
 from torch import nn
 
 import sparsify as sp
-from sparsify.attributes import choices
-from sparsify.new_sizes import NewSizes
+from sparsify.writing.attributes import choices
+from sparsify.writing.new_sizes import NewSizes
 
 
 def first_options(model, sizes):

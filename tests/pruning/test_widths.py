@@ -8,8 +8,8 @@ import sparsify as sp
 from sparsify.axes import axes
 from sparsify.axes.resize import resized
 from sparsify.groups import groups_of
+from sparsify.pruning.widths import Floor, Widths
 from sparsify.shapes import propagate_shapes
-from sparsify.widths import Floor, Widths
 
 
 @pytest.mark.parametrize("name", ["regnet", "llama", "swin", "mobilenetv2", "dense-net", "unet", "lstm-classifier"])

@@ -3,7 +3,7 @@
 What an attribute of a module or of a configuration means is guessed: it is a size that occurs in the parameters below
 it, and its name says which of them (`num_heads`, `head_dim`). Where several fit, or the name says nothing, there is a
 choice, and whoever changes the model tries the options. Modules of torch.nn are no matter of guessing; their attributes
-are in `sparsify.torch_attributes`.
+are in `sparsify.writing.torch_attributes`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsify.module_state import Edits
-from sparsify.new_sizes import NewSizes, Size
-from sparsify.torch_attributes import exact_attributes
+from sparsify.writing.module_state import Edits
+from sparsify.writing.new_sizes import NewSizes, Size
+from sparsify.writing.torch_attributes import exact_attributes
 
 __all__ = ["Choice", "Slot", "choices"]
 

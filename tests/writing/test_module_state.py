@@ -9,7 +9,7 @@ from torch import nn
 
 from sparsify.errors import PassError
 from sparsify.masking import masked
-from sparsify.module_state import Edits, matched
+from sparsify.writing.module_state import Edits, matched
 
 
 class Tied(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 from helpers.writing import halved, zoo_entry
 
 from sparsify.axes.axis import leaves
-from sparsify.new_sizes import NewSizes
+from sparsify.writing.new_sizes import NewSizes
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sparsify.axes import Axis
 from sparsify.errors import PassError
-from sparsify.widths import Floor, Widths
+from sparsify.pruning.widths import Floor, Widths
 
 __all__ = ["Goal", "Selection"]
 

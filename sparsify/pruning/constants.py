@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from sparsify.axes import Axes, Axis
-from sparsify.axes.axis import leaves, positions
+from sparsify.axes.axis import leaves
 from sparsify.axes.op import Facts, key_of
+from sparsify.axes.positions import positions
 from sparsify.axes.resize import Keep, Resizing
 from sparsify.axes.zeros import Flow, Zero, free_leaves, repeated
 from sparsify.program import Program

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import fx
 
 from sparsify.axes import Axes, Axis
 from sparsify.axes.axis import find, leaves
+from sparsify.axes.inference import leaves_of
 from sparsify.cost import macs_by_node
 from sparsify.groups import Group
 
@@ -49,10 +49,10 @@ class Widths:
         wanted = set(groups)
         parameters: dict[Axis, list[list[Axis]]] = {leaf: [] for leaf in wanted}
         for dims in self._parameters:
-            for leaf in wanted.intersection(_leaves(dims)):
+            for leaf in wanted.intersection(leaves_of(dims)):
                 parameters[leaf].append(dims)
         nodes: dict[Axis, list[fx.Node]] = {leaf: [] for leaf in wanted}
-        having = {node: wanted.intersection(_leaves(dims)) for node, dims in self._axes.dims.items()}
+        having = {node: wanted.intersection(leaves_of(dims)) for node, dims in self._axes.dims.items()}
         for node, own in having.items():
             for leaf in own.union(*(having[value] for value in node.all_input_nodes)):
                 nodes[leaf].append(node)
@@ -83,11 +83,6 @@ class Widths:
 def _count(parameters: Iterable[list[Axis]], sizes: Mapping[Axis, int]) -> int:
     known: dict[Axis, int] = {}
     return sum(math.prod(_size(axis, sizes, known) for axis in dims) for dims in parameters)
-
-
-def _leaves(dims: Any) -> list[Axis]:
-    flat = [axis for item in dims for axis in item] if isinstance(dims, tuple) else dims
-    return [leaf for axis in flat for leaf in leaves(axis)]
 
 
 def _size(axis: Axis, sizes: Mapping[Axis, int], known: dict[Axis, int]) -> int:

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 import sparsify as sp
-from sparsify.trials import Trials
+from sparsify.writing.trials import Trials
 
 
 class Net(nn.Module):

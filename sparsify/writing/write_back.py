@@ -16,17 +16,17 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from sparsify import verify
-from sparsify.attributes import Choice, choices
 from sparsify.axes import axes
 from sparsify.capture import capture
 from sparsify.errors import CaptureError, ContractError, PassError, SparsifyError, first_line
 from sparsify.graph import mask_nodes
 from sparsify.graph_text import source_line
-from sparsify.module_state import UNTOUCHED, Edits, matched
-from sparsify.new_sizes import NewSizes
 from sparsify.program import Program, dynamic_sizes
-from sparsify.torch_attributes import exact_attributes
-from sparsify.trials import Outcome, Trials
+from sparsify.writing.attributes import Choice, choices
+from sparsify.writing.module_state import UNTOUCHED, Edits, matched
+from sparsify.writing.new_sizes import NewSizes
+from sparsify.writing.torch_attributes import exact_attributes
+from sparsify.writing.trials import Outcome, Trials
 
 __all__ = ["write_back"]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from sparsify.torch_attributes import exact_attributes
+from sparsify.writing.torch_attributes import exact_attributes
 
 PAIRS = {
     "linear": (nn.Linear(6, 9), nn.Linear(3, 4)),
