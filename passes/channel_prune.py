@@ -18,10 +18,11 @@ from sparsify.groups import UNITS, Group, groups_of
 from sparsify.masking import masked
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
+from sparsify.pruning.floors import floors
 from sparsify.pruning.reference import member_masks, reference_outputs
 from sparsify.pruning.scoring import group_scores
 from sparsify.pruning.selection import Goal, Selection
-from sparsify.pruning.widths import Floor, Widths
+from sparsify.pruning.widths import Widths
 from sparsify.spec import nearest
 from sparsify.stats import Calibration, collect
 
@@ -129,11 +130,8 @@ class ChannelPrune(Pass):
         return eligible
 
     def _decide(self, found: Axes, groups: list[Group], context: Context) -> Keep:
-        floors = {
-            group.axis: Floor.of(group, round_to=self.round_to, max_sparsity=self.max_sparsity, minimum=self.minimum)
-            for group in groups
-        }
-        selection = Selection(floors, Widths(found), self._goal(), self.scope)
+        allowed = floors(groups, round_to=self.round_to, max_sparsity=self.max_sparsity, minimum=self.minimum)
+        selection = Selection(allowed, Widths(found), self._goal(), self.scope)
         keep: dict[Axis, Tensor] = {}
         for number in range(1, self.rounds + 1):
             scores = self._scores(found, groups, keep, context)

@@ -19,7 +19,7 @@ from sparsify.axes import Axes, Axis, axes
 from sparsify.axes.axis import leaves
 from sparsify.axes.inference import without_collector
 from sparsify.axes.op import Role
-from sparsify.axes.positions import copies, positions
+from sparsify.axes.positions import positions, terms
 from sparsify.axes.rules.products import KERNEL
 from sparsify.axes.zeros import supposed
 from sparsify.program import Program
@@ -54,9 +54,9 @@ class Member:
         return positions(self._axis, self._leaf)
 
     @property
-    def copies(self) -> int:
-        """How many positions of the dimension belong to one index."""
-        return copies(self._axis, self._leaf)
+    def terms(self) -> list[tuple[Axis, ...]]:
+        """The size of the dimension as a sum of products of group axes, such as heads times width of a head."""
+        return terms(self._axis)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, ClassVar, Literal
 
 from sparsify import registry, verify
+from sparsify.axes.op import is_foreign, key_of
 from sparsify.errors import ContractError, PassError, SparsifyError
 from sparsify.program import Program
 from sparsify.shapes import KnownShapes, propagate_shapes
@@ -118,6 +119,8 @@ class PassManager:
         for index, (step, spec) in enumerate(zip(self.passes, self.specs, strict=True)):
             try:
                 program = self._step(step, spec, index, program, Context(task, seed))
+            except ContractError as error:
+                raise ContractError(f"{spec}: {error}{_suspects(program)}") from error
             except SparsifyError as error:
                 raise type(error)(f"{spec}: {error}") from error
             except Exception as error:
@@ -156,3 +159,10 @@ def _verified(
     if old != new:
         raise ContractError(f"The outputs changed from {old} to {new}.")
     return {"contract": "lossy", "outputs": new, **proved}
+
+
+def _suspects(program: Program) -> str:
+    """Name the operators whose axis rules are not sparsify's own: one of them is the likeliest cause."""
+    names = {key_of(node) for node in program.graph.nodes if node.op == "call_function"}
+    foreign = sorted(name for name in names if is_foreign(name))
+    return f" The axis rule of {' or '.join(foreign)} may be wrong." if foreign else ""

@@ -185,11 +185,16 @@ class _Recorder(fx.Interpreter):
 
 def _first_difference(before: Program, after: Program, leaves: list[Any]) -> str:
     expected, found = _Recorder(before).record(leaves), _Recorder(after).record(leaves)
+    resized = ""
     for node in evaluation_graph(after.graph).nodes:
         one, other = expected.get(node.name), found.get(node.name)
-        if isinstance(one, Tensor) and isinstance(other, Tensor) and not difference(one, other) <= tolerance(one):
-            return f"The first node that differs is {where_from(node)}."
-    return "No node that both programs have differs, so the output is taken from a new node."
+        if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+            continue
+        if node.op != "get_attr" and one.shape != other.shape:
+            resized = resized or f" Before it, {where_from(node)} was the first to change its shape."
+        elif one.shape == other.shape and not difference(one, other) <= tolerance(one):
+            return f"The first node that differs is {where_from(node)}.{resized}"
+    return f"No node of the same shape differs, so the output is taken from a new node.{resized}"
 
 
 def _first_infinite(program: Program) -> str:

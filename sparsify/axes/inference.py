@@ -15,6 +15,8 @@ from torch.utils import _pytree as pytree
 from sparsify.axes import rules
 from sparsify.axes.axis import Axis, freeze_all, leaves
 from sparsify.axes.op import RULES, Facts, Op, fresh, key_of
+from sparsify.errors import PassError, first_line
+from sparsify.graph_text import where_from
 from sparsify.program import Program
 from sparsify.shapes import fake_mode, without_guards
 
@@ -46,6 +48,9 @@ def axes(program: Program) -> Axes:
     Every dimension of a parameter or buffer starts as an axis of its own; the operators' rules say which are the same
     and which are made of which. An operator without a rule freezes what it touches. Takes time linear in the number
     of nodes.
+
+    Raises:
+        PassError: a rule fails, or returns no axis for each dimension; the message names operator and node.
     """
     rules.load()
     found = _Inference()
@@ -98,7 +103,16 @@ class _Inference:
             self._freeze_around(node, name)
             return
         op = Op(node, self.dims, self.contents)
-        self.dims[node] = rule(op)
+        try:
+            self.dims[node] = rule(op)
+        except Exception as error:
+            raise PassError(
+                f"The axis rule of {name} failed at {where_from(node)}: {type(error).__name__}: {first_line(error)}."
+            ) from error
+        if not _fits(self.dims[node], node.meta.get("val")):
+            raise PassError(
+                f"The axis rule of {name} returns no axis for each dimension of the result of {where_from(node)}."
+            )
         self.facts[node] = op.facts
         if op.facts.content is not None:
             self.contents[node] = op.facts.content
@@ -137,6 +151,12 @@ def _is_pointwise(node: fx.Node) -> bool:
         and torch.Tag.pointwise in target.tags
         and not target._schema.is_mutable
     )
+
+
+def _fits(dims: Any, value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return isinstance(dims, list) and len(dims) == value.ndim
+    return not isinstance(value, (list, tuple)) or (isinstance(dims, tuple) and len(dims) == len(value))
 
 
 def _fixed(value: Any, reason: str) -> Any:

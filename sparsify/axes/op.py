@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +14,7 @@ from sparsify.axes.axis import DYNAMIC, ONE, Axis, factors, find, freeze_all, le
 if TYPE_CHECKING:
     from sparsify.axes.resize import Resizing
 
-__all__ = ["RULES", "Facts", "Op", "Role", "Rule", "axis_rule", "fresh", "key_of"]
+__all__ = ["RULES", "Facts", "Op", "Role", "Rule", "axis_rule", "fresh", "is_foreign", "key_of"]
 
 Dims = list[Axis]
 Place = int | str
@@ -217,17 +218,27 @@ def axis_rule(*operators: str) -> Callable[[Rule], Rule]:
         ...     return op.dims(op.arg(0))
 
     Raises:
-        ValueError: a name is not of the form `namespace::name`.
+        ValueError: a name is not of the form `namespace::name`, or sparsify itself has a rule for the operator.
     """
     for name in operators:
         if name.count("::") != 1:
             raise ValueError(f"{name!r} is not the name of an operator; write namespace::name, such as mylib::scale")
 
     def register(rule: Rule) -> Rule:
+        if not rule.__module__.startswith("sparsify."):
+            importlib.import_module("sparsify.axes.rules").load()
+            for name in operators:
+                if name in RULES and not is_foreign(name):
+                    raise ValueError(f"sparsify has a rule for {name}; an operator of your own needs another name")
         RULES.update(dict.fromkeys(operators, rule))
         return rule
 
     return register
+
+
+def is_foreign(name: str) -> bool:
+    """Whether the rule of an operator is not one of sparsify's own."""
+    return name in RULES and not RULES[name].__module__.startswith("sparsify.")
 
 
 def key_of(node: fx.Node) -> str:

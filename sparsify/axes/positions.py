@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from sparsify.axes.axis import Axis, find
 
-__all__ = ["by_leaf", "copies", "positions"]
+__all__ = ["by_leaf", "positions", "terms"]
 
 
 def positions(axis: Axis, leaf: Axis) -> Tensor:
@@ -55,12 +56,12 @@ def by_leaf(
             yield from by_leaf(part, combine(grid, [d for d in range(grid.ndim) if d != dim]), combine)
 
 
-def copies(axis: Axis, leaf: Axis) -> int:
-    """Return how many indices of an axis belong to one index of a leaf."""
+def terms(axis: Axis) -> list[tuple[Axis, ...]]:
+    """Write the size of an axis as a sum of products of leaves; a term that occurs twice is given twice."""
     axis = find(axis)
     if axis.kind == "leaf":
-        return int(axis is find(leaf))
-    found = [copies(part, leaf) for part in axis.parts]
+        return [(axis,)]
+    found = [terms(part) for part in axis.parts]
     if axis.kind == "sum":
-        return sum(found)
-    return sum(times * axis.size // part.size for times, part in zip(found, axis.parts, strict=True))
+        return list(itertools.chain.from_iterable(found))
+    return [tuple(itertools.chain.from_iterable(choice)) for choice in itertools.product(*found)]

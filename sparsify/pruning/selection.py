@@ -6,6 +6,7 @@ are broken by order, so that the same scores always give the same result.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from sparsify.axes import Axis
 from sparsify.errors import PassError
-from sparsify.pruning.widths import Floor, Widths
+from sparsify.pruning.floors import Floor
+from sparsify.pruning.widths import Widths
 
 __all__ = ["Goal", "Selection"]
 
@@ -101,7 +103,7 @@ class Selection:
         low, high = 0, len(steps)
         least = self._count(steps.after(high))
         if least > target + 1e-6 * self._dense:
-            left = least / max(1, self._dense)
+            left = math.ceil(1000 * least / max(1, self._dense)) / 1000  # rounded to what can be reached
             best = f"{1 - left:.3f} is the most" if self._goal.kind == "sparsity" else f"{left:.3f} is the least"
             raise PassError(
                 f"{self._goal.kind}={self._goal.value} cannot be reached: {best} that max_sparsity, minimum, round_to, "

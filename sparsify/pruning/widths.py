@@ -1,4 +1,4 @@
-"""Widths: what a program costs when its groups have other sizes, and how many indices each group may lose.
+"""Widths: what a program costs when its groups have other sizes.
 
 Nothing is built to answer that: the sizes of all dimensions follow from those of the groups.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from torch import fx
 
@@ -15,9 +14,8 @@ from sparsify.axes import Axes, Axis
 from sparsify.axes.axis import find, leaves
 from sparsify.axes.inference import leaves_of
 from sparsify.cost import macs_by_node
-from sparsify.groups import Group
 
-__all__ = ["Floor", "Widths"]
+__all__ = ["Widths"]
 
 
 class Widths:
@@ -102,43 +100,3 @@ def _scaled(size: int, axis: Axis, sizes: Mapping[Axis, int]) -> int:
         if leaf in sizes:
             size = size // leaf.size * sizes[leaf]
     return size
-
-
-@dataclass(frozen=True)
-class Floor:
-    """The sizes that a group may be pruned to.
-
-    Attributes:
-        size: of the group.
-        step: kept indices are a multiple of this, or all of them.
-        least: how many must be kept.
-    """
-
-    size: int
-    step: int
-    least: int
-
-    @classmethod
-    def of(cls, group: Group, *, round_to: int, max_sparsity: float, minimum: int) -> Floor:
-        """Return the sizes that options allow a group.
-
-        Args:
-            group: what is pruned.
-            round_to: what the dimensions of its members should be a multiple of.
-            max_sparsity: the largest fraction of it that may go.
-            minimum: the smallest number of indices that must stay.
-        """
-        step = 1
-        for copies in {member.copies for member in group.members} if round_to > 1 else ():
-            step = math.lcm(step, round_to // math.gcd(round_to, copies))
-        wanted = max(1, minimum, group.least, math.ceil(group.size * (1 - max_sparsity) - 1e-9))
-        return cls(group.size, step, min(group.size, math.ceil(wanted / step) * step))
-
-    @property
-    def steps(self) -> int:
-        """How often the group can get smaller."""
-        return -(-(self.size - self.least) // self.step)
-
-    def after(self, steps: int) -> int:
-        """Return its size after it got smaller so many times."""
-        return (-(-self.size // self.step) - steps) * self.step

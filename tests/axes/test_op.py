@@ -7,6 +7,7 @@ from torch import nn
 import sparsify as sp
 from sparsify.axes import axes
 from sparsify.axes.op import RULES, Op, key_of
+from sparsify.errors import ContractError, PassError
 from sparsify.groups import groups_of
 
 
@@ -105,3 +106,54 @@ def test_broadcast_aligns_at_the_end():
     op = operation(program, "add")
     result = op.broadcast(*op.node.args)
     assert [axis.size for axis in result] == [2, 3, 4]
+
+
+def test_the_rule_of_an_operator_of_torch_cannot_be_replaced():
+    with pytest.raises(ValueError, match="sparsify has a rule for aten::relu"):
+        sp.axis_rule("aten::relu")(lambda op: op.dims(op.arg(0)))
+
+
+@torch.library.custom_op("axistest::center", mutates_args=())
+def center(x: torch.Tensor) -> torch.Tensor:
+    return x - x.mean(-1, keepdim=True)
+
+
+@center.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+def centered():
+    class Centered(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.b(center(self.a(x)))
+
+    return sp.capture(Centered(), (torch.randn(2, 4),))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda op: None, r"The axis rule of axistest::center returns no axis for each .* center \(axistest"),
+        (lambda op: op.dims(op.arg(0))[1:], r"The axis rule of axistest::center returns no axis for each"),
+        (lambda op: op.dims(op.arg(3))[0], r"The axis rule of axistest::center failed at center .*IndexError"),
+    ],
+)
+def test_a_rule_that_fails_is_named(wrong, message, monkeypatch):
+    monkeypatch.setitem(RULES, "axistest::center", wrong)
+    with pytest.raises(PassError, match=message):
+        axes(centered())
+
+
+def test_a_wrong_rule_is_suspected_by_name(monkeypatch):
+    def elementwise(op):
+        op.zero_where(op.arg(0))
+        return op.dims(op.arg(0))
+
+    monkeypatch.setitem(RULES, "axistest::center", elementwise)
+    with pytest.raises(ContractError, match=r"outputs differ .* The axis rule of axistest::center may be wrong\.$"):
+        sp.run(centered(), ["channel-prune:sparsity=0.5", "shrink"])

@@ -1,6 +1,7 @@
 """Positions of leaves along the axes that they are parts of."""
 
 import itertools
+import math
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from sparsify.axes import Axis
 from sparsify.axes.axis import product, total, unify
-from sparsify.axes.positions import by_leaf, copies, positions
+from sparsify.axes.positions import by_leaf, positions, terms
 
 
 def fresh(*sizes):
@@ -69,4 +70,4 @@ def test_values_by_leaf_are_those_at_the_positions(pool, seed):
         for row in rows:
             expected.index_add_(0, row[row >= 0], values[row >= 0])
         assert torch.allclose(found.get(leaf, torch.zeros(leaf.size, dtype=torch.float64)), expected)
-        assert copies(axis, leaf) * leaf.size == int((rows >= 0).sum())
+    assert sum(math.prod(leaf.size for leaf in term) for term in terms(axis)) == axis.size

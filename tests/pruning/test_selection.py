@@ -7,8 +7,8 @@ import torch
 
 from sparsify.axes import Axis
 from sparsify.errors import PassError
+from sparsify.pruning.floors import Floor
 from sparsify.pruning.selection import Goal, Selection
-from sparsify.pruning.widths import Floor
 
 A, B = Axis(8), Axis(12)
 FLOORS = {A: Floor(8, 1, 1), B: Floor(12, 1, 1)}
