@@ -28,7 +28,7 @@ removing, because something counts their indices. Inputs and outputs keep their 
 | network | parameters | prunable | free groups | removed at once | what else is frozen, and why |
 |---|---|---|---|---|---|
 """
-BOUNDARY = ("it is an input's", "it is an output's")
+BOUNDARY = ("an input has it", "an output has it")
 
 
 def row(name: str) -> str:

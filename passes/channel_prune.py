@@ -39,15 +39,16 @@ class ChannelPrune(Pass):
 
     Options:
         sparsity: which fraction of the channels goes.
-        macs: prune until this fraction of the multiply-accumulates is left.
-        params: prune until this fraction of the parameters is left.
+        macs: prune until this fraction of the multiply-accumulates is left, as nearly as whole indices allow.
+        params: prune until this fraction of the parameters is left, as nearly as whole indices allow.
         scope: uniform takes the same fraction of every group, global takes the lowest scores of all groups.
         criterion: what scores the weights; `sparsify criteria` lists them.
-        units: what may be pruned: channels, heads, head-dim, kv-groups, conv-groups, experts, stream, or all.
+        units: what may be pruned: channels, heads, head-dim, kv-groups, conv-groups, experts, stream, or all. Units
+            that share a dimension multiply: half of the kv-groups and half of the heads in each is a quarter.
         round_to: the widths that are left are a multiple of this, so that kernels are fast.
         max_sparsity: the largest fraction of a group that may go.
         minimum: the smallest width of a group.
-        protect: names or patterns (`encoder.*`) of groups that stay, as `sparsify inspect` lists them.
+        protect: names or patterns (`encoder.*`) of groups, or of modules and parameters in them, that stay.
         rounds: prune in this many steps and score again after each.
         batches: how many training batches a criterion that needs data looks at.
 
@@ -85,7 +86,8 @@ class ChannelPrune(Pass):
                 raise UsageError(f"channel-prune: {name}={getattr(self, name)} is less than 1.")
         for unit in self.units:
             if unit not in (*UNITS, "all"):
-                raise UsageError(f"channel-prune: there is no unit {unit!r}{nearest(unit, UNITS)}.")
+                known = ", ".join([*UNITS, "all"])
+                raise UsageError(f"channel-prune: there is no unit {unit!r}{nearest(unit, UNITS)}. There are: {known}.")
         registry.find("sparsify.criteria", self.criterion)
 
     def run(self, program: Program, context: Context) -> Program:
@@ -108,19 +110,19 @@ class ChannelPrune(Pass):
         return masked(smaller, {name: resizing.state(name, mask) for name, mask in masks.items()})
 
     def _eligible(self, groups: Sequence[Group]) -> list[Group]:
-        names = [group.name for group in groups if not group.frozen]
+        names = {name: None for group in groups if not group.frozen for name in _names(group)}
         for pattern in self.protect:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise PassError(
-                    f"protect={pattern} matches no group{nearest(pattern, names)}. `sparsify inspect MODEL` lists them."
-                )
+                inside = any(name.startswith(f"{pattern}.") for name in names)
+                hint = f" (did you mean '{pattern}.*'?)" if inside else nearest(pattern, names)
+                raise PassError(f"protect={pattern} matches no group{hint}. `sparsify inspect MODEL` lists them.")
         units = UNITS if "all" in self.units else self.units
         eligible = [
             group
             for group in groups
             if not group.frozen
             and group.kind in units
-            and not any(fnmatchcase(group.name, pattern) for pattern in self.protect)
+            and not any(fnmatchcase(name, pattern) for pattern in self.protect for name in _names(group))
         ]
         if not eligible:
             raise PassError(
@@ -156,6 +158,12 @@ class ChannelPrune(Pass):
         calibration.check(program, criterion.needs, self.criterion)
         statistics = collect(program, criterion.needs, calibration, [])
         return group_scores(found, groups, keep, criterion, statistics)
+
+
+def _names(group: Group) -> list[str]:
+    """Return the names that a group can be protected by: its own, and those of its parameters and their modules."""
+    parameters = dict.fromkeys(member.parameter for member in group.members)
+    return [group.name, *parameters, *dict.fromkeys(name.rpartition(".")[0] for name in parameters)]
 
 
 def _proof(found: Axes, removed: Keep, smaller: Program, seed: int) -> float:

@@ -53,7 +53,7 @@ def capture(
     kwargs: Mapping[str, Any] | None = None,
     dynamic_batch: bool = True,
     *,
-    dynamic: Sequence[Collection[int]] = (),
+    dynamic: Sequence[Collection[int]] | Mapping[str, Collection[int]] = (),
     synthetic: bool = False,
 ) -> Program:
     """Turn a model into a program. The model is not changed; the program shares its tensors.
@@ -63,8 +63,9 @@ def capture(
         args: positional example inputs; tensors have their batch in the first dimension.
         kwargs: keyword example inputs.
         dynamic_batch: keep the batch size symbolic; when the model fixes it, the program carries a note.
-        dynamic: for every input tensor, positional ones first, further dimensions to keep symbolic, such as `[{1}]`
-            for the length of a sequence; when the model fixes one, the program carries a note.
+        dynamic: further dimensions to keep symbolic, such as the length of a sequence: for every input tensor,
+            positional ones first (`[{1}]`), or by keyword (`{"input_ids": {1}}`). When the model fixes one, the program
+            carries a note.
         synthetic: the example's values are random, so that nothing may be measured on them.
 
     Raises:
@@ -74,7 +75,8 @@ def capture(
     if not isinstance(model, nn.Module):
         raise CaptureError(f"capture needs a torch.nn.Module, not {type(model).__name__}.")
     example = Example(tuple(args), dict(kwargs or {}), synthetic)
-    wishes = _wishes(example, dynamic_batch, dynamic)
+    further = _by_input(example, dynamic) if isinstance(dynamic, Mapping) else dynamic
+    wishes = _wishes(example, dynamic_batch, further)
     with _slow_path():
         expected = _reference(model, example)
         problems: list[str] = []
@@ -90,7 +92,7 @@ def capture(
                 return program.noted(_STATIC_NOTE)
             lost = [
                 set(dims).difference(dynamic_sizes(node))
-                for dims, node in zip(dynamic, program.placeholders, strict=False)
+                for dims, node in zip(further, program.placeholders, strict=False)
             ]
             return program.noted(_SIZE_NOTE) if any(lost) else program
         if not verify.same_bits(_reference(model, example), expected):
@@ -99,14 +101,25 @@ def capture(
     raise CaptureError(f"{type(model).__name__} cannot be captured: {reasons}")
 
 
+def _by_input(example: Example, dynamic: Mapping[str, Collection[int]]) -> list[Collection[int]]:
+    """Order dimensions that are given by keyword as the inputs are."""
+    if unknown := [name for name in dynamic if not isinstance(example.kwargs.get(name), Tensor)]:
+        known = ", ".join(name for name, value in example.kwargs.items() if isinstance(value, Tensor))
+        raise CaptureError(f"dynamic names {unknown[0]!r}, which is no keyword input that is a tensor ({known}).")
+    wanted = {id(example.kwargs[name]): dims for name, dims in dynamic.items()}
+    return [wanted.get(id(leaf), ()) for leaf in example.leaves()]
+
+
 def _wishes(example: Example, batch: bool, further: Sequence[Collection[int]]) -> list[list[set[int]]]:
     """Return which dimensions of every input should be symbolic: all that are wanted, and if not, the batch alone."""
     leaves = example.leaves()
     if further and len(further) != len(leaves):
         raise CaptureError(f"dynamic names the dimensions of {len(further)} inputs; the example has {len(leaves)}.")
     for leaf, dims in zip(leaves, further, strict=False):  # there may be none
-        if wrong := [dim for dim in dims if not (isinstance(leaf, Tensor) and 0 <= dim < leaf.ndim)]:
-            raise CaptureError(f"dynamic names dimension {wrong[0]} of an input that does not have it: {_shape(leaf)}.")
+        if wrong := [dim for dim in dims if dim not in range(leaf.ndim if isinstance(leaf, Tensor) else 0)]:
+            raise CaptureError(
+                f"dynamic names dimension {wrong[0]!r} of an input that does not have it: {_shape(leaf)}."
+            )
     first = batch_dims(example) if batch else [set() for _ in leaves]
     every = [own | set(more) for own, more in zip(first, further, strict=True)] if further else first
     return [wish for wish in ([every] if every == first else [every, first]) if any(wish)]

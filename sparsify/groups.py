@@ -22,6 +22,7 @@ from sparsify.axes.op import Role
 from sparsify.axes.positions import positions, terms
 from sparsify.axes.rules.products import KERNEL
 from sparsify.axes.zeros import supposed
+from sparsify.errors import UsageError
 from sparsify.program import Program
 
 __all__ = ["UNITS", "Group", "Kind", "Member", "groups", "groups_of"]
@@ -92,7 +93,12 @@ def groups(program: Program) -> list[Group]:
     """Return the groups of a program in the order of its parameters, frozen ones included.
 
     Positions of convolution kernels and dimensions of size one are not groups: nothing could be removed from them.
+
+    Raises:
+        UsageError: it is no program.
     """
+    if not isinstance(program, Program):
+        raise UsageError(f"groups takes a program, not {type(program).__name__}; capture makes one of a module.")
     return groups_of(axes(program))
 
 

@@ -206,8 +206,17 @@ class Program:
         return self.spelled(text(self.graph))
 
     def spelled(self, text: str) -> str:
-        """Return a text about shapes with the symbol of the batch size replaced by the word `batch`."""
-        return text if self.batch_symbol is None else re.sub(rf"\b{self.batch_symbol}\b", "batch", text)
+        """Return a text about shapes with names for symbols: `batch`, and `size`, `size_2` for other dynamic sizes."""
+        for symbol, name in self._size_names().items():
+            text = re.sub(rf"\b{symbol}\b", name, text)
+        return text
+
+    def _size_names(self) -> dict[str, str]:
+        batch = self.batch_symbol
+        found = [size for node in self.placeholders for size in dynamic_sizes(node).values() if size.is_Symbol]
+        others = [str(symbol) for symbol in dict.fromkeys(found) if symbol != batch]
+        names = {symbol: f"size_{number}" if number > 1 else "size" for number, symbol in enumerate(others, 1)}
+        return names if batch is None else {str(batch): "batch", **names}
 
 
 def dynamic_sizes(node: fx.Node) -> dict[int, Any]:

@@ -6,6 +6,7 @@ from helpers.zoo import FAMILIES, NETWORKS
 from torch import nn
 
 import sparsify as sp
+from sparsify.errors import UsageError
 from sparsify.groups import groups
 
 
@@ -38,8 +39,8 @@ def test_a_group_has_all_that_goes_together():
     assert group.members[0].index.tolist() == [[0, 1, 2, 3, 4, 5]]
     assert group.members[-1].index.tolist() == [[i for i in range(6) for _ in range(4)]]
     reasons = {group.name: group.reason for group in listed if group.frozen}
-    assert reasons["conv.weight[1]"] == "it is an input's"
-    assert reasons["head.weight[0]"] == "it is an output's"
+    assert reasons["conv.weight[1]"] == "an input has it"
+    assert reasons["head.weight[0]"] == "an output has it"
     assert not any("kernel" in reason for reason in reasons.values())
 
 
@@ -98,3 +99,8 @@ def test_a_router_needs_as_many_experts_as_it_chooses():
 def test_the_order_and_the_names_are_stable():
     assert list(found("swin")) == list(found("swin"))
     assert len(set(found("t5"))) == len(found("t5"))
+
+
+def test_a_module_is_no_program():
+    with pytest.raises(UsageError, match="groups takes a program, not Linear; capture makes one of a module"):
+        groups(nn.Linear(3, 2))

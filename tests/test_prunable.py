@@ -78,7 +78,7 @@ def test_frozen_axes_are_gathered_by_reason():
     found = prunable(program)
     assert [group.name for group in found.free] == ["words"]
     (output, data) = found.frozen
-    assert (output.reason, output.axes, output.parameters) == ("it is an output's", 1, ("head.weight", "head.bias"))
+    assert (output.reason, output.axes, output.parameters) == ("an output has it", 1, ("head.weight", "head.bias"))
     assert (data.axes, data.parameters) == (2, ("words.weight", "kinds.weight"))
     assert output.share == 5 / (28 + 12 + 20 + 5)  # the bias: every weight has the axis in the middle
     assert data.share == 0
@@ -118,5 +118,5 @@ def test_json(program):
             (member.parameter, member.dim) for member in group.members
         ]
     (output,) = found.frozen
-    frozen = {"reason": "it is an output's", "axes": 1, "parameters": ["fc.weight", "fc.bias"], "share": output.share}
+    frozen = {"reason": "an output has it", "axes": 1, "parameters": ["fc.weight", "fc.bias"], "share": output.share}
     assert told["frozen"] == [frozen]

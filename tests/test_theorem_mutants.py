@@ -171,7 +171,7 @@ def interleaved_as_repeated(op):
 
 def shuffle_reversed(op):
     *batch, channel, height, width = op.dims(op.arg(0))
-    square, inner = Axis(4, "it is a place in space"), Axis(channel.size // 4)
+    square, inner = Axis(4, "it is a position in space"), Axis(channel.size // 4)
     op.same(channel, product([square, inner]))
     op.zero_where(op.arg(0))
     return [*batch, inner, *(Axis(axis.size * 2, "it is a position in space") for axis in (height, width))]

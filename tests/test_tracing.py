@@ -88,3 +88,20 @@ def test_a_size_that_the_model_fixes_is_noted():
 def test_dimensions_that_are_not_there_cannot_be_symbolic(dynamic, message):
     with pytest.raises(CaptureError, match=message):
         capture(nn.Linear(4, 3), (torch.randn(2, 4),), dynamic=dynamic)
+
+
+def test_dimensions_by_keyword():
+    class Two(nn.Module):
+        def forward(self, x, mask):
+            return (x * mask).sum(-1)
+
+    inputs = {"x": torch.randn(2, 5, 4), "mask": torch.randn(2, 5, 4)}
+    program = capture(Two(), (), inputs, dynamic={"x": {1}, "mask": {1}})
+    assert [set(dynamic_sizes(node)) for node in program.placeholders] == [{0, 1}, {0, 1}]
+    assert "float32[batch, size, 4]" in str(program)
+    with pytest.raises(
+        CaptureError, match=r"dynamic names 'y', which is no keyword input that is a tensor \(x, mask\)"
+    ):
+        capture(Two(), (), inputs, dynamic={"y": {1}})
+    with pytest.raises(CaptureError, match="dynamic names dimension 'a' of an input"):
+        capture(Two(), (), inputs, dynamic={"x": {"a"}})

@@ -15,6 +15,7 @@ from typing import Literal
 __all__ = [
     "DYNAMIC",
     "ONE",
+    "SPACE",
     "UNALIGNED",
     "Axis",
     "cut",
@@ -32,6 +33,7 @@ __all__ = [
 
 UNALIGNED = "it is cut into parts in two ways that do not fit together"
 DYNAMIC = "its size is dynamic"
+SPACE = "it is a position in space"
 
 Kind = Literal["leaf", "product", "sum"]
 

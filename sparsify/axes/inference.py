@@ -60,9 +60,9 @@ def axes(program: Program) -> Axes:
             if node.op == "get_attr":
                 found.dims[node] = [fresh(size) for size in state[str(node.target)].shape]
             elif node.op == "placeholder":
-                found.dims[node] = _fixed(node.meta.get("val"), "it is an input's")
+                found.dims[node] = _fixed(node.meta.get("val"), "an input has it")
             elif node.op == "output":
-                found.freeze(pytree.arg_tree_leaves(*node.args), "it is an output's")
+                found.freeze(pytree.arg_tree_leaves(*node.args), "an output has it")
             else:
                 found.apply(node)
     return Axes(program, found.dims, found.facts, found.contents, found.unknown)

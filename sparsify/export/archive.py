@@ -12,7 +12,7 @@ import torch
 from sparsify import verify
 from sparsify.atomic import writing
 from sparsify.capture import from_exported
-from sparsify.errors import ExportError, first_line
+from sparsify.errors import ExportError, UntrustedError, first_line
 from sparsify.export.outputs import plain_spec
 from sparsify.loading.safe_archive import read_exported
 from sparsify.program import Program, dynamic_sizes
@@ -52,5 +52,19 @@ def save(program: Program, path: str | Path) -> dict[str, Any]:
                 f"The program cannot be written as .pt2: {type(error).__name__}: {first_line(error)}."
             ) from error
         with temporary.open("rb") as file:  # as a stranger would: through the checks, from the bytes that were written
-            again = from_exported(read_exported(file, temporary, trust=False))
+            try:
+                again = from_exported(read_exported(file, temporary, trust=False))
+            except UntrustedError as error:
+                foreign = ", ".join(_foreign(program)) or first_line(error)
+                raise ExportError(
+                    "The program cannot be written as .pt2, because nobody could load it without trusting it: it "
+                    f"has something that is not torch's own ({foreign}). Keep the module instead: its state dict, and "
+                    "the code that makes it (--model my_package:make_model)."
+                ) from error
         return {"bytes": temporary.stat().st_size, "largest_difference": verify.equivalent(program, again)}
+
+
+def _foreign(program: Program) -> list[str]:
+    """Return the operators that are not torch's own."""
+    targets = {node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)}
+    return sorted(target._schema.name for target in targets if target.namespace not in ("aten", "prims", "prim"))

@@ -175,7 +175,9 @@ def _check(program: Program, path: Path) -> float:
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ExportError(f"onnxruntime cannot load the exported model: {_reason(error)}.") from error
+        double = any(value.dtype == torch.float64 for value in program.parameters.values())
+        advice = " It has few kernels for float64; convert the model before, with model.float()." if double else ""
+        raise ExportError(f"onnxruntime cannot load the exported model: {_reason(error)}.{advice}") from error
     worst = 0.0
     for leaves in verify.trial_inputs(program):
         expected = [value for value in verify.outputs(program, leaves) if isinstance(value, Tensor)]
@@ -198,4 +200,6 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    if found := re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", text):
+        return f"torch's exporter cannot write {found[1]}; compute the same with other operators of torch"
     return re.sub(r"\x1b\[\d*m", "", text)[:300].rstrip(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_block_list", "print_entries", "print_entry", "print_report", "print_summary"]
 
+_WIDTHS = 5  # different changes of width that are listed
 _OPTIONS = re.compile(r"(Options|Attributes):\n")
 
 
@@ -64,11 +66,22 @@ def _done(step: Mapping[str, Any]) -> str:
     """Say in a few words what a pass did."""
     if "reached" in step:
         (kind, asked), *_ = step["asked"].items()
-        return f": {len(step['groups'])} groups, {kind} {step['reached']:.3g} (asked for {asked:.3g})"
+        at_once = f", {len(step['removed_at_once'])} of them removed at once" if step.get("removed_at_once") else ""
+        changes = f"{len(step['groups'])} groups ({_widths(step['groups'])}){at_once}"
+        return f": {changes}, {kind} {step['reached']:.3g} (asked for {asked:.3g})"
     removed = step.get("removed")
     if isinstance(removed, Mapping):
-        return f": {len(removed)} groups made smaller" if removed else ": nothing to remove"
+        if not removed:
+            return ": nothing to remove, because no mask makes a whole channel, head or expert zero"
+        return f": {len(removed)} groups made smaller ({_widths(removed)})"
     return f": removed {', '.join(removed) or 'nothing'}" if removed is not None else ""
+
+
+def _widths(changes: Mapping[str, str]) -> str:
+    """Say how often which width became which: `64 -> 32 x4`."""
+    found = Counter(changes.values()).most_common()
+    texts = [f"{change} x{times}" if times > 1 else change for change, times in found[:_WIDTHS]]
+    return ", ".join([*texts, f"{len(found) - _WIDTHS} more"] if len(found) > _WIDTHS else texts)
 
 
 def _proof(step: Mapping[str, Any]) -> str:

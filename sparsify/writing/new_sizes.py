@@ -19,7 +19,7 @@ from sparsify.axes.axis import factors, find, leaves, segments
 from sparsify.axes.op import Role
 from sparsify.groups import groups_of
 from sparsify.program import Program
-from sparsify.shapes import propagate_shapes
+from sparsify.shapes import KnownShapes, propagate_shapes
 
 __all__ = ["NewSizes", "Size"]
 
@@ -116,8 +116,8 @@ class NewSizes:
         for name, dims in self._dims.items():
             if name in state:
                 yield from zip(dims, state[name].shape, strict=True)
-        after = replace(after, graph=after.copy_graph())
-        propagate_shapes(after)
+        known, after = KnownShapes(after), replace(after, graph=after.copy_graph())
+        propagate_shapes(after, known)
         smaller = {node.name: node for node in after.graph.nodes if node.op == "call_function"}
         for node, facts in self._before.facts.items():
             if node.name not in smaller or smaller[node.name].target is not node.target:

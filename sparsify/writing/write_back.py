@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import fx, nn
@@ -18,7 +19,7 @@ from torch.utils import _pytree as pytree
 from sparsify import verify
 from sparsify.axes import axes
 from sparsify.capture import capture
-from sparsify.errors import CaptureError, ContractError, PassError, SparsifyError, first_line
+from sparsify.errors import CaptureError, ContractError, InputError, PassError, SparsifyError, first_line
 from sparsify.graph import mask_nodes
 from sparsify.graph_text import source_line
 from sparsify.program import Program, dynamic_sizes
@@ -46,16 +47,24 @@ def write_back(program: Program, model: nn.Module) -> None:
     and captured again, so that it is known to compute the same in evaluation mode, and to be trainable if it was.
     Parameters that the program's example does not reach stay as they are.
 
+    Buffers that the state dict does not hold (a table of RoPE) are pruned in memory; a model that is made again from
+    its configuration computes them again, for its own sizes.
+
     Args:
         program: what `capture(model, ...)` gave, made smaller by passes.
         model: the model; it is changed in place, or left exactly as it was if an error is raised.
 
     Raises:
         CaptureError: the model does not run on the program's example.
-        InputError: the program is not one of this model.
+        InputError: the program is not one of this model, or they are no program and no module.
         PassError: a pass took whole layers out, or the model's code cannot take the new sizes.
         ContractError: with the new sizes the model's code computes something else than the program.
     """
+    if not (isinstance(program, Program) and isinstance(model, nn.Module)):
+        raise InputError(
+            f"write_back takes a program and the module that it was captured from, not {type(program).__name__} and "
+            f"{type(model).__name__}."
+        )
     edits = Edits(model)
     try:
         original = _captured(program, model)
@@ -168,7 +177,7 @@ def _difference(program: Program, model: nn.Module, outcome: Outcome) -> str:
 def _line(error: Exception) -> str:
     """Return the line of the user's code that an error comes from."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename]
-    own = [frame for frame in frames if frame.filename != __file__]
+    own = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent]
     return f" at {own[-1].filename}:{own[-1].lineno}: {own[-1].line}" if own else ""
 
 

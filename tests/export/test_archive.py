@@ -160,3 +160,24 @@ def test_real_inputs_given_for_an_archive_with_random_ones_count_as_real(tmp_pat
     np.savez(tmp_path / "real.npz", x=images().numpy())
     assert sp.load(tmp_path / "m.pt2", inputs="1x3x6x6").example.synthetic
     assert not sp.load(tmp_path / "m.pt2", inputs=str(tmp_path / "real.npz")).example.synthetic
+
+
+@torch.library.custom_op("archivetest::scale", mutates_args=())
+def scale(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x
+
+
+@scale.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+def test_an_operator_of_ones_own_is_refused_before_a_file_appears(tmp_path):
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            return scale(super().forward(x))
+
+    program = sp.capture(Scaled(3, 2), (torch.randn(2, 3),))
+    with pytest.raises(ExportError, match=r"nobody could load it .* torch's own \(archivetest::scale\)"):
+        save(program, tmp_path / "own.pt2")
+    assert list(tmp_path.iterdir()) == []

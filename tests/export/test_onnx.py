@@ -138,9 +138,14 @@ def test_other_types(tmp_path, dtype):
         (nn.Linear(4, 4).bfloat16(), rows().bfloat16(), "no bfloat16 on the CPU; convert the model"),
         (Net(lambda s, x: torch.fft.fft(s.l(x)), **linear()), rows(), "ONNX has no complex tensors"),
         (Net(lambda s, x: 3, **linear()), rows(), "returns no tensor"),
-        (Net(lambda s, x: torch.linalg.eigvalsh(s.l(x.T @ x)), **linear()), rows(), "cannot be written as ONNX"),
+        (
+            Net(lambda s, x: torch.linalg.eigvalsh(s.l(x.T @ x)), **linear()),
+            rows(),
+            "exporter cannot write aten",
+        ),
+        (ConvNet().double(), images().double(), "few kernels for float64; convert the model before"),
     ],
-    ids=["bfloat16", "complex", "nothing", "operator"],
+    ids=["bfloat16", "complex", "nothing", "operator", "float64"],
 )
 def test_what_onnx_cannot_say_is_refused_readably(tmp_path, model, x, message):
     with pytest.raises(ExportError, match=message) as caught:

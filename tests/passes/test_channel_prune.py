@@ -131,6 +131,10 @@ def test_protected_groups_stay(residual):
     program, _ = decided(residual, f"sparsity=0.4,protect=a.*,stem,{ALL}")
     assert widths(program)["a.0.weight"] == 10
     assert widths(program)["stem.weight"] == 12
+    by_member, _ = decided(residual, f"sparsity=0.4,protect=a.3.weight,{ALL}")  # the stream, by a weight that makes it
+    assert widths(by_member)["stem.weight"] == 12
+    with pytest.raises(PassError, match=r"protect=b matches no group \(did you mean 'b\.\*'\?\)"):
+        decided(residual, "sparsity=0.4,protect=b")
     with pytest.raises(PassError, match="protect=c matches no group"):
         decided(residual, "sparsity=0.4,protect=c")
 

@@ -29,8 +29,8 @@ layer2.0.conv2  stream       8       11         236   3.53k
 layer2.1.conv1  channels     8        4         146   2.30k
 parameters and MACs: what removing one index of the group saves
 1 frozen axis
-reason             axes  parameters  such as
-it is an output's     1        0.3%  fc.weight, fc.bias
+reason            axes  parameters  such as
+an output has it     1        0.3%  fc.weight, fc.bias
 parameters: the part that has no other axis to prune
 99.7% of the parameters and 100% of the multiply-accumulates can be pruned
 """
@@ -41,7 +41,7 @@ LONG = "encoder.block.0.layer.1.EncDecAttention.relative_attention.query/head-di
 NOTE = "aten::layer_norm depends on how many indices it has"
 ODD = prunable(
     [group("a[b]", note=NOTE), group(LONG, "head-dim", 64, 3), group("c", note=NOTE), group("d", note="x::y differs")],
-    [("it is sorted [1]", 3, ("a[0].weight", "b", "c", "d", "e"), 0.25), ("it is an input's", 1, ("b",), 0.0)],
+    [("it is sorted [1]", 3, ("a[0].weight", "b", "c", "d", "e"), 0.25), ("an input has it", 1, ("b",), 0.0)],
     {"my[lib]::scale": ["scale"], "mylib::twist": ["twist", "twist_1"]},
 )
 
@@ -63,7 +63,7 @@ parameters and MACs: what removing one index of the group saves
 4 frozen axes
 reason            axes  parameters  such as
 it is sorted [1]     3       25.0%  a[0].weight, b, c and 2 more
-it is an input's     1          0%  b
+an input has it      1          0%  b
 parameters: the part that has no other axis to prune
 warning: my[lib]::scale has no axis rule, so all that it touches is frozen; give
 it one with sparsify.axis_rule
@@ -87,7 +87,7 @@ def test_colour_is_not_all_that_tells_of_a_warning():
 
 
 def test_nothing_to_prune():
-    lines = printed(80, prunable([], [("it is an input's", 2, ("a", "b"), 1.0)])).splitlines()
+    lines = printed(80, prunable([], [("an input has it", 2, ("a", "b"), 1.0)])).splitlines()
     assert lines[0] == "no group: nothing narrower than a layer can be pruned"
     assert lines[1] == "2 frozen axes"
 

@@ -42,7 +42,7 @@ def test_boxes_have_the_groups_of_their_output_channels(small):
     assert channels["conv1"] == channels["layer1.1.bn2"] == ["conv1"]
     assert channels["layer1.0.bn1"] == ["layer1.0.conv1"]
     last = next(item for item in small.items.values() if item.title == "fc")
-    assert (last.channels, last.frozen) == ((), "it is an output's")
+    assert (last.channels, last.frozen) == ((), "an output has it")
     assert [group.name for group in last.groups] == ["fc.weight[0]", "layer2.0.conv2"]
     assert (last.parameters, last.macs) == (("fc.weight", "fc.bias"), 80)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from sparsify.axes.axis import ONE, Axis, product
+from sparsify.axes.axis import ONE, SPACE, Axis, product
 from sparsify.axes.op import Dims, Op, axis_rule, fresh
 
 if TYPE_CHECKING:
     from sparsify.axes.resize import Resizing
 
 KERNEL = "it is a convolution's kernel"
-SPACE = "it is a position in space"
 
 
 @axis_rule("aten::linear")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsify.axes.axis import ONE, Axis, cut, product
+from sparsify.axes.axis import ONE, SPACE, Axis, cut, product
 from sparsify.axes.op import Dims, Op, axis_rule, fresh
-from sparsify.axes.rules.products import SPACE
 
 SORTED = "it is sorted, or the place of its largest value is used"
 

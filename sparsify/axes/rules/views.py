@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import SymInt
 
-from sparsify.axes.axis import ONE, UNALIGNED, Axis, factors, find, freeze_all, product, split_off
+from sparsify.axes.axis import ONE, SPACE, UNALIGNED, Axis, factors, find, freeze_all, product, split_off
 from sparsify.axes.op import Dims, Op, axis_rule, fresh
 
 
@@ -191,9 +191,9 @@ def shuffled(op: Op) -> Dims:
         op.size_at(1, group)
         return [first, product([inner, group]), *places]
     *batch, channel, height, width = op.dims(value)
-    square = Axis(factor * factor, "it is a place in space")
-    op.freeze([height, width], "it is a position in space")
-    places = [fresh(size, "it is a position in space") for size in op.shape[-2:]]
+    square = Axis(factor * factor, SPACE)
+    op.freeze([height, width], SPACE)
+    places = [fresh(size, SPACE) for size in op.shape[-2:]]
     if name.startswith("pixel_un"):
         return [*batch, product([channel, square]), *places]
     inner = fresh(channel.size // square.size)
