@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from sparsify.report.sketch import Item, Sketch, sketch
 
 __all__ = ["render", "write_page"]
 
-_GOLDEN = 137.508  # degrees: neighbours in the list get colours that are far apart
+_GOLDEN = 0.382  # of the circle
 _MARGIN = 18.0
 _WIDTH, _HEIGHT = 186.0, 38.0  # of a box
 _LETTERS = 24  # that fit into one
@@ -80,8 +81,10 @@ class _Marks:
         return [self._reasons[reason]] if reason in self._reasons else []
 
     def hues(self, groups: Iterable[Group]) -> list[int]:
-        """Return the colours of groups that can be pruned."""
-        return [round(int(self._groups[group.name][1:]) * _GOLDEN % 360) for group in groups]
+        """Return the colours of groups that can be pruned: spread evenly, neighbours in the list far apart."""
+        count = len(self._groups)
+        stride = next(step for step in range(round(_GOLDEN * count), 2 * count + 2) if math.gcd(step, count) == 1)
+        return [int(self._groups[group.name][1:]) * stride % count * 360 // count for group in groups]
 
 
 def _content(program: Program, found: Inspection) -> dict[str, Any]:
