@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from sparsify import verify
 from sparsify.errors import CaptureError, SparsifyError
-from sparsify.modes import has_noise, switch_on_training
+from sparsify.modes import has_noise, in_mode, switch_on_training
 from sparsify.normalize import normalize, tied_names
 from sparsify.program import PROVENANCE, Example, Program, dynamic_sizes
 from sparsify.tracing import batch_dims, batched, export
@@ -106,8 +106,8 @@ def _by_input(example: Example, dynamic: Mapping[str, Collection[int]]) -> list[
     if unknown := [name for name in dynamic if not isinstance(example.kwargs.get(name), Tensor)]:
         known = ", ".join(name for name, value in example.kwargs.items() if isinstance(value, Tensor))
         raise CaptureError(f"dynamic names {unknown[0]!r}, which is no keyword input that is a tensor ({known}).")
-    wanted = {id(example.kwargs[name]): dims for name, dims in dynamic.items()}
-    return [wanted.get(id(leaf), ()) for leaf in example.leaves()]
+    args, kwargs = pytree.tree_map(lambda _: frozenset(), (example.args, dict(example.kwargs)))
+    return pytree.tree_leaves((args, {**kwargs, **{name: frozenset(dims) for name, dims in dynamic.items()}}))
 
 
 def _wishes(example: Example, batch: bool, further: Sequence[Collection[int]]) -> list[list[set[int]]]:
@@ -133,7 +133,7 @@ def _attempt(
     model: nn.Module, example: Example, expected: list[Any], training: bool, wishes: list[list[set[int]]]
 ) -> Program:
     for wish in [*wishes, []]:
-        with _mode(model, training):
+        with in_mode(model, training):
             exported = export(model, example, wish)
         program, _ = _build(exported, example)
         if not verify.same_bits(verify.outputs(program), expected):
@@ -227,21 +227,10 @@ def _find(module: nn.Module, name: str) -> Any:
     return value
 
 
-@contextmanager
-def _mode(model: nn.Module, training: bool) -> Iterator[None]:
-    before = {module: module.training for module in model.modules()}
-    try:
-        model.train(training)
-        yield
-    finally:
-        for module, was in before.items():
-            module.training = was
-
-
 def _reference(model: nn.Module, example: Example) -> list[Any]:
     """Run the user's model in evaluation mode on copies of its buffers and inputs."""
     buffers = {name: value.clone() for name, value in model.named_buffers()}
-    with _mode(model, False), torch.no_grad():
+    with in_mode(model, False), torch.no_grad():
         try:
             args, kwargs = verify.copied((example.args, dict(example.kwargs)))
             output = torch.func.functional_call(model, buffers, args, kwargs)

@@ -8,7 +8,8 @@ with the model's own evaluation output bit for bit, so a rule that does not fit 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, fx, nn
 from sparsify import aliasing
 from sparsify.graph import copied_graph
 
-__all__ = ["ProgramModule", "evaluation_graph", "has_noise", "switch_on_training"]
+__all__ = ["ProgramModule", "evaluation_graph", "has_noise", "in_mode", "switch_on_training"]
 
 aten = torch.ops.aten
 
@@ -236,3 +237,15 @@ def _is_factory(target: Any) -> bool:
     """Ops that read the shape of a tensor and never its values."""
     name = target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
     return name.startswith("aten::new_") or name.endswith("_like")
+
+
+@contextmanager
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Put a model into training or evaluation mode; afterwards every module is in the mode that it was in."""
+    before = {module: module.training for module in model.modules()}
+    try:
+        model.train(training)
+        yield
+    finally:
+        for module, was in before.items():
+            module.training = was

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -207,11 +208,12 @@ class Program:
 
     def spelled(self, text: str) -> str:
         """Return a text about shapes with names for symbols: `batch`, and `size`, `size_2` for other dynamic sizes."""
-        for symbol, name in self._size_names().items():
+        for symbol, name in self._size_names.items():
             text = re.sub(rf"\b{symbol}\b", name, text)
         return text
 
-    def _size_names(self) -> dict[str, str]:
+    @cached_property
+    def _size_names(self) -> Mapping[str, str]:
         batch = self.batch_symbol
         found = [size for node in self.placeholders for size in dynamic_sizes(node).values() if size.is_Symbol]
         others = [str(symbol) for symbol in dict.fromkeys(found) if symbol != batch]

@@ -1,3 +1,4 @@
+import contextlib
 import copy
 
 import pytest
@@ -7,6 +8,7 @@ from helpers.models import ConvNet, Net, equal_leaves, images, linear, rows, run
 from torch import nn
 
 import sparsify as sp
+from sparsify.modes import in_mode
 
 
 def timm_drop_path(x, keep):
@@ -141,3 +143,13 @@ def test_a_constant_factor_is_not_taken_for_noise():
 def test_what_depends_on_several_results_is_not_taken_for_noise(model):
     program = sp.capture(model.eval(), (torch.randn(2, 3, 4),))
     assert program.notes == ()
+
+
+def test_a_model_is_lent_a_mode_and_gets_its_own_back():
+    model = nn.Sequential(nn.Dropout(), nn.Sequential(nn.BatchNorm1d(2)))
+    model[1].eval()
+    for training in (True, False):
+        with contextlib.suppress(KeyError), in_mode(model, training):
+            assert all(module.training is training for module in model.modules())
+            raise KeyError
+        assert [module.training for module in model.modules()] == [True, True, False, False]

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.axes import removable
+from helpers.models import Net
 from helpers.random_attention import Attention, Recurrent
 from helpers.random_steps import mystery
 from helpers.zoo import randomize
@@ -24,19 +25,6 @@ from sparsify.program import Program
 from sparsify.pruning.reference import member_masks
 
 rules.load()
-
-
-class Net(nn.Module):
-    """Parts, and a function of them and of the input."""
-
-    def __init__(self, how: Callable[..., Any], parts: dict[str, Any]) -> None:
-        super().__init__()
-        self.how = how
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, x):
-        return self.how(self, x)
 
 
 @dataclass(frozen=True)
@@ -63,7 +51,7 @@ class Mutant:
         """Capture the network, with random numbers everywhere."""
         with torch.random.fork_rng([]):
             torch.manual_seed(0)
-            net = randomize(Net(self.how, self.parts), 1).double().eval()
+            net = randomize(Net(self.how, **self.parts), 1).double().eval()
             return sp.capture(net, (torch.randn(2, *self.x, dtype=torch.float64),))
 
 

@@ -99,6 +99,8 @@ def test_dimensions_by_keyword():
     program = capture(Two(), (), inputs, dynamic={"x": {1}, "mask": {1}})
     assert [set(dynamic_sizes(node)) for node in program.placeholders] == [{0, 1}, {0, 1}]
     assert "float32[batch, size, 4]" in str(program)
+    same = capture(Two(), (), {"x": inputs["x"], "mask": inputs["x"]}, dynamic={"x": {1}, "mask": {1}})
+    assert [set(dynamic_sizes(node)) for node in same.placeholders] == [{0, 1}, {0, 1}]
     with pytest.raises(
         CaptureError, match=r"dynamic names 'y', which is no keyword input that is a tensor \(x, mask\)"
     ):

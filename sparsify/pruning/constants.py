@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from sparsify.axes import Axes, Axis
 from sparsify.axes.axis import leaves
 from sparsify.axes.op import Facts, key_of
-from sparsify.axes.positions import positions
+from sparsify.axes.positions import by_leaf
 from sparsify.axes.resize import Keep, Resizing
 from sparsify.axes.zeros import Flow, Zero, free_leaves, repeated
 from sparsify.program import Program
@@ -54,11 +54,10 @@ class Constants:
             return False
         steady = self._steady[node.args[0]][leaf]  # type: ignore[index]
         value, _ = self._values[node]
-        uneven = value.isnan()
-        index = positions(self._inner[node], leaf)
         rough = torch.zeros(leaf.size, dtype=torch.bool)
-        for row in index:
-            rough[row[uneven & (row >= 0)]] = True
+        for own, uneven in by_leaf(self._inner[node], value.isnan().cpu(), Tensor.any):
+            if own is leaf:
+                rough |= uneven
         return steady & ~rough
 
     def fold(self, program: Program, keep: Keep) -> Program:

@@ -13,6 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils import _pytree as pytree
 
 from sparsify import verify
+from sparsify.modes import in_mode
 from sparsify.program import Program
 
 __all__ = ["Outcome", "Trials"]
@@ -61,7 +62,7 @@ class Trials:
         for number, (inputs, expected) in enumerate(self._cases):
             buffers = {name: value.clone() for name, value in self._model.named_buffers()}
             args, kwargs = verify.copied(inputs)
-            with _watched() as calls, _evaluating(self._model), torch.no_grad():
+            with _watched() as calls, in_mode(self._model, False), torch.no_grad():
                 try:
                     found = torch.func.functional_call(self._model, buffers, args, kwargs)
                 except Exception as error:  # noqa: BLE001 -- whatever the user's code raises: the sizes do not fit
@@ -102,14 +103,3 @@ def _watched() -> Iterator[_Calls]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    before = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, was in before.items():
-            module.training = was
