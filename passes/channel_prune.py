@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from sparsify import registry, verify
+from sparsify import verify
 from sparsify.axes import Axes, Axis, axes
 from sparsify.axes.resize import Keep, Resizing, resized
-from sparsify.criteria import Criterion
+from sparsify.calibration import Calibration
 from sparsify.errors import ContractError, PassError, UsageError
 from sparsify.groups import UNITS, Group, groups_of
 from sparsify.masking import masked
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
+from sparsify.pruning.choice import chosen, made
 from sparsify.pruning.floors import floors
 from sparsify.pruning.reference import member_masks, reference_outputs
 from sparsify.pruning.scoring import group_scores
 from sparsify.pruning.selection import Goal, Selection
 from sparsify.pruning.widths import Widths
 from sparsify.spec import nearest
-from sparsify.stats import Calibration, collect
 
 __all__ = ["ChannelPrune"]
 
@@ -42,7 +42,7 @@ class ChannelPrune(Pass):
         macs: prune until this fraction of the multiply-accumulates is left, as nearly as whole indices allow.
         params: prune until this fraction of the parameters is left, as nearly as whole indices allow.
         scope: uniform takes the same fraction of every group, global takes the lowest scores of all groups.
-        criterion: what scores the weights; `sparsify criteria` lists them.
+        criterion: what scores channels or their weights; `sparsify criteria` lists them.
         units: what may be pruned: channels, heads, head-dim, kv-groups, conv-groups, experts, stream, or all. Units
             that share a dimension multiply: half of the kv-groups and half of the heads in each is a quarter.
         round_to: the widths that are left are a multiple of this, so that kernels are fast.
@@ -88,7 +88,7 @@ class ChannelPrune(Pass):
             if unit not in (*UNITS, "all"):
                 known = ", ".join([*UNITS, "all"])
                 raise UsageError(f"channel-prune: there is no unit {unit!r}{nearest(unit, UNITS)}. There are: {known}.")
-        registry.find("sparsify.criteria", self.criterion)
+        made(self.criterion)
 
     def run(self, program: Program, context: Context) -> Program:
         """Score the groups, choose what goes, and mask it."""
@@ -134,9 +134,11 @@ class ChannelPrune(Pass):
     def _decide(self, found: Axes, groups: list[Group], context: Context) -> Keep:
         allowed = floors(groups, round_to=self.round_to, max_sparsity=self.max_sparsity, minimum=self.minimum)
         selection = Selection(allowed, Widths(found), self._goal(), self.scope)
+        calibration = Calibration(context.task, self.batches, context.seed)
+        criterion = chosen(self.criterion, "channels", found.program, calibration)
         keep: dict[Axis, Tensor] = {}
         for number in range(1, self.rounds + 1):
-            scores = self._scores(found, groups, keep, context)
+            scores = group_scores(found, groups, keep, criterion, calibration)
             keep = selection.choose(scores, share=number / self.rounds)
         context.record.update(selection.record())
         return keep
@@ -145,19 +147,6 @@ class ChannelPrune(Pass):
         if self.sparsity is not None:
             return Goal("sparsity", self.sparsity)
         return Goal("macs", self.macs) if self.macs is not None else Goal("params", self.params or 0.0)
-
-    def _scores(self, found: Axes, groups: list[Group], keep: Keep, context: Context) -> Mapping[Axis, Tensor]:
-        criterion, _ = registry.make("sparsify.criteria", self.criterion)
-        assert isinstance(criterion, Criterion)
-        if type(criterion).weight is Criterion.weight:
-            raise PassError(
-                f"The criterion {self.criterion} scores blocks, not weights. `sparsify criteria` lists others."
-            )
-        program = resized(found, keep) if keep else found.program
-        calibration = Calibration(context.task, self.batches, context.seed)
-        calibration.check(program, criterion.needs, self.criterion)
-        statistics = collect(program, criterion.needs, calibration, [])
-        return group_scores(found, groups, keep, criterion, statistics)
 
 
 def _names(group: Group) -> list[str]:

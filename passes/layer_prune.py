@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
-from sparsify import registry
 from sparsify.blocks import Block, blocks
-from sparsify.criteria import Criterion
+from sparsify.calibration import Calibration
 from sparsify.errors import PassError, UsageError
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
+from sparsify.pruning.choice import chosen, made
+from sparsify.pruning.scoring import block_scores
 from sparsify.removal import remove
 from sparsify.spec import nearest
-from sparsify.stats import Calibration, collect
 
 __all__ = ["LayerPrune"]
 
@@ -64,7 +63,7 @@ class LayerPrune(Pass):
             raise UsageError(f"layer-prune: sparsity={self.sparsity} is not in [0, 1).")
         if self.batches < 1:
             raise UsageError(f"layer-prune: batches={self.batches} is less than 1.")
-        registry.find("sparsify.criteria", self.criterion)
+        made(self.criterion)
 
     def run(self, program: Program, context: Context) -> Program:
         """Choose the blocks and take them out."""
@@ -115,16 +114,9 @@ class LayerPrune(Pass):
         count = self._count(candidates, found)
         if not count:
             return []
-        criterion, _ = registry.make("sparsify.criteria", self.criterion)
-        assert isinstance(criterion, Criterion)
         calibration = Calibration(context.task, self.batches, context.seed)
-        calibration.check(program, criterion.needs, self.criterion)
-        statistics = collect(program, criterion.needs, calibration, candidates)
-        scores = {block.name: criterion.block(statistics.of_block(block)) for block in candidates}
-        if lost := [name for name, score in scores.items() if not math.isfinite(score)]:
-            raise PassError(
-                f"The score of the block {lost[0]} is not finite. Check the weights, the data and the loss."
-            )
+        criterion = chosen(self.criterion, "blocks", program, calibration)
+        scores = block_scores(program, candidates, criterion, calibration)
         context.record["scores"] = scores
         order = sorted(candidates, key=lambda block: scores[block.name])  # stable: ties go to the earlier block
         victims = {block.name for block in order[:count]}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import fx
 
-__all__ = ["copied_graph", "copied_nodes", "mask_nodes"]
+__all__ = ["aten", "copied_graph", "copied_nodes", "is_mask", "mask_nodes", "state_only"]
 
 aten = torch.ops.aten
 
@@ -41,9 +41,24 @@ def copied_nodes(
 
 def mask_nodes(graph: fx.Graph) -> list[fx.Node]:
     """Return the nodes that mask a tensor of the state: `where(mask, weight, base)`."""
-    return [
-        node
-        for node in graph.nodes
-        if node.target in (aten.where.ScalarOther, aten.where.self)
-        and all(isinstance(value, fx.Node) and value.op == "get_attr" for value in node.args[:2])
-    ]
+    return [node for node in graph.nodes if is_mask(node)]
+
+
+def is_mask(node: fx.Node) -> bool:
+    """Whether a node masks a tensor of the state."""
+    return node.target in (aten.where.ScalarOther, aten.where.self) and all(
+        isinstance(value, fx.Node) and value.op == "get_attr" for value in node.args[:2]
+    )
+
+
+def state_only(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes whose value depends on no input and on no chance: the state and what is computed from it."""
+    fixed: set[fx.Node] = set()
+    for node in graph.nodes:
+        random = (
+            isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags
+        )
+        own = node.op not in ("placeholder", "output") and not random
+        if own and all(value in fixed for value in node.all_input_nodes):
+            fixed.add(node)
+    return fixed

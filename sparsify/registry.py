@@ -10,7 +10,7 @@ import ast
 import importlib
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,14 @@ from sparsify.spec import build, canonical, nearest, parse_spec
 
 __all__ = ["Entry", "Option", "entries", "find", "make"]
 
-_KINDS = {"passes": "pass", "criteria": "criterion", "methods": "retraining method", "tasks": "task"}
+_KINDS = {
+    "passes": "pass",
+    "criteria": "criterion",
+    "statistics": "statistic",
+    "methods": "retraining method",
+    "tasks": "task",
+}
+_CONSTANTS = ("scores", "needs", "data")
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,9 @@ class Entry:
         options: the fields of the dataclass.
         module: where it is imported from.
         class_name: its class.
+        scores: what a criterion scores: weights, channels, blocks.
+        needs: the statistics that a criterion needs.
+        data: what a statistic is measured on: nothing, inputs, loss, labels.
     """
 
     name: str
@@ -53,6 +63,9 @@ class Entry:
     options: tuple[Option, ...]
     module: str
     class_name: str
+    scores: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    data: str = ""
 
 
 @cache
@@ -100,8 +113,16 @@ def _read(path: Path, module: str) -> Entry:
     if node is None:
         raise UsageError(f"{path} should define the class {class_name}, the one public thing of that file.")
     text = ast.get_docstring(node) or ast.get_docstring(tree) or ""
-    options = tuple(_fields(tree, node).values())
-    return Entry(path.stem.replace("_", "-"), text.partition("\n")[0], text, options, module, class_name)
+    constants = _constants(tree, node)
+    return Entry(
+        name=path.stem.replace("_", "-"),
+        summary=text.partition("\n")[0],
+        text=text,
+        options=tuple(_fields(tree, node).values()),
+        module=module,
+        class_name=class_name,
+        **constants,
+    )
 
 
 def _class(tree: ast.Module, name: str) -> ast.ClassDef | None:
@@ -111,6 +132,27 @@ def _class(tree: ast.Module, name: str) -> ast.ClassDef | None:
 def _fields(tree: ast.Module, node: ast.ClassDef) -> dict[str, Option]:
     """Return the dataclass fields of a class, those of its bases first, as dataclasses order them."""
     found: dict[str, Option] = {}
+    for other, parent in _bases(tree, node):
+        found.update(_fields(other, parent))
+    text = ast.get_docstring(node) or ""
+    found.update((option.name, option) for option in (_option(item, text) for item in node.body if _is_field(item)))
+    return found
+
+
+def _constants(tree: ast.Module, node: ast.ClassDef) -> dict[str, Any]:
+    """Return what a class says of itself in class variables, those of its bases first."""
+    found: dict[str, Any] = {}
+    for other, parent in _bases(tree, node):
+        found.update(_constants(other, parent))
+    for item in node.body:
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id in _CONSTANTS:
+            assert item.value is not None
+            found[item.target.id] = ast.literal_eval(item.value)
+    return found
+
+
+def _bases(tree: ast.Module, node: ast.ClassDef) -> Iterator[tuple[ast.Module, ast.ClassDef]]:
+    """Yield those bases of a class that are sparsify's, each with the file that it is in."""
     imported = {
         name.asname or name.name: (item.module, name.name)
         for item in tree.body
@@ -118,17 +160,18 @@ def _fields(tree: ast.Module, node: ast.ClassDef) -> dict[str, Option]:
         for name in item.names
     }
     for base in node.bases:
-        if not isinstance(base, ast.Name) or base.id not in imported:
+        if not isinstance(base, ast.Name):
+            continue
+        if base.id not in imported:
+            if (parent := _class(tree, base.id)) is not None:
+                yield tree, parent
             continue
         module, name = imported[base.id]
         spec = importlib.util.find_spec(module) if module.startswith("sparsify") else None
         if spec and spec.origin:
             other = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
             if (parent := _class(other, name)) is not None:
-                found.update(_fields(other, parent))
-    text = ast.get_docstring(node) or ""
-    found.update((option.name, option) for option in (_option(item, text) for item in node.body if _is_field(item)))
-    return found
+                yield other, parent
 
 
 def _is_field(item: ast.stmt) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sparsify.criteria import BlockStats, Criterion, Need
+from sparsify.criteria import BlockStats, Criterion, Scope
 
 __all__ = ["BlockInfluence"]
 
@@ -19,9 +19,9 @@ class BlockInfluence(Criterion):
     Reference: Men et al., "ShortGPT: Layers in Large Language Models are More Redundant Than You Expect", 2024.
     """
 
-    needs: ClassVar[tuple[Need, ...]] = ("influence",)
+    scores: ClassVar[tuple[Scope, ...]] = ("blocks",)
+    needs: ClassVar[tuple[str, ...]] = ("influence",)
 
     def block(self, stats: BlockStats) -> float:
         """Return the influence."""
-        assert stats.influence is not None
-        return stats.influence
+        return float(stats["influence"])

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from sparsify.criteria import Criterion, Need, WeightStats, needed
+from sparsify.criteria import Criterion, WeightStats
 
 __all__ = ["Grasp"]
 
@@ -23,10 +23,10 @@ class Grasp(Criterion):
     Reference: Wang et al., "Picking Winning Tickets Before Training by Preserving Gradient Flow", 2020.
     """
 
-    needs: ClassVar[tuple[Need, ...]] = ("hessian_gradient",)
+    needs: ClassVar[tuple[str, ...]] = ("hessian-gradient",)
     additive: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True
 
     def weight(self, stats: WeightStats) -> Tensor:
         """Return θ ⊙ (H g)."""
-        return needed(stats.hessian_gradient) * stats.weight.detach()
+        return stats["hessian-gradient"] * stats.weight.detach()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sparsify.criteria import BlockStats, Criterion, Need
+from sparsify.criteria import BlockStats, Criterion, Scope
 
 __all__ = ["Oracle"]
 
@@ -20,9 +20,9 @@ class Oracle(Criterion):
     Reference: Molchanov et al., "Pruning Convolutional Neural Networks for Resource Efficient Inference", 2017.
     """
 
-    needs: ClassVar[tuple[Need, ...]] = ("damage",)
+    scores: ClassVar[tuple[Scope, ...]] = ("blocks",)
+    needs: ClassVar[tuple[str, ...]] = ("damage",)
 
     def block(self, stats: BlockStats) -> float:
         """Return the damage."""
-        assert stats.damage is not None
-        return stats.damage
+        return float(stats["damage"])

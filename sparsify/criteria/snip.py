@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from sparsify.criteria import Criterion, Need, WeightStats, needed
+from sparsify.criteria import Criterion, WeightStats
 
 __all__ = ["Snip"]
 
@@ -22,10 +22,10 @@ class Snip(Criterion):
     Reference: Lee et al., "SNIP: Single-shot Network Pruning based on Connection Sensitivity", 2019.
     """
 
-    needs: ClassVar[tuple[Need, ...]] = ("gradient",)
+    needs: ClassVar[tuple[str, ...]] = ("gradient",)
     additive: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True
 
     def weight(self, stats: WeightStats) -> Tensor:
         """Return |g θ|."""
-        return (needed(stats.gradient) * stats.weight.detach()).abs()
+        return (stats["gradient"] * stats.weight.detach()).abs()

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from sparsify.criteria import Criterion, Need, WeightStats, needed
+from sparsify.criteria import Criterion, WeightStats
 
 __all__ = ["Taylor"]
 
@@ -22,10 +22,10 @@ class Taylor(Criterion):
     Reference: Molchanov et al., "Importance Estimation for Neural Network Pruning", 2019.
     """
 
-    needs: ClassVar[tuple[Need, ...]] = ("gradient",)
+    needs: ClassVar[tuple[str, ...]] = ("gradient",)
     additive: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True
 
     def weight(self, stats: WeightStats) -> Tensor:
         """Return (g θ)²."""
-        return (needed(stats.gradient) * stats.weight.detach()).square()
+        return (stats["gradient"] * stats.weight.detach()).square()

@@ -21,6 +21,7 @@ from sparsify.axes.op import Facts, key_of
 from sparsify.axes.positions import by_leaf
 from sparsify.axes.resize import Keep, Resizing
 from sparsify.axes.zeros import Flow, Zero, free_leaves, repeated
+from sparsify.graph import state_only
 from sparsify.program import Program
 from sparsify.verify import copied
 
@@ -42,7 +43,7 @@ class Constants:
         self._axes = axes
         self._flow = flow
         self._inner: dict[fx.Node, Axis] = {}
-        fixed = self._fixed = _state_only(axes)
+        fixed = self._fixed = state_only(axes.program.graph)
         self._steady: dict[fx.Node, Mapping[Axis, Zero]] = {}
         for node, facts in axes.facts.items():
             self._steady[node] = {} if node in fixed else self._steady_at(node, facts, fixed)
@@ -150,18 +151,6 @@ class Constants:
 
 def _array(zero: Zero) -> Tensor:
     return torch.as_tensor(zero)
-
-
-def _state_only(axes: Axes) -> set[fx.Node]:
-    """Return the nodes that depend on no input and on no chance."""
-    fixed: set[fx.Node] = set()
-    for node in axes.dims:
-        random = (
-            isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags
-        )
-        if node.op != "placeholder" and not random and all(value in fixed for value in node.all_input_nodes):
-            fixed.add(node)
-    return fixed
 
 
 def _is_plain(node: fx.Node) -> bool:

@@ -1,17 +1,16 @@
 import pytest
 import torch
 from helpers.residual import mlp, wired
-from helpers.stats import block_stats, weight_stats
+from helpers.stats import block_stats, measure, weight_stats
 from torch import nn
 
 from sparsify.blocks import blocks
 from sparsify.criteria.block_influence import BlockInfluence
-from sparsify.stats import Calibration, collect
 
 
 def influences(program):
     found = blocks(program)
-    statistics = collect(program, BlockInfluence.needs, Calibration(None), found)
+    statistics = measure(program, BlockInfluence.needs, None, blocks=found)
     return [BlockInfluence().block(statistics.of_block(block)) for block in found]
 
 

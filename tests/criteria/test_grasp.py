@@ -3,11 +3,10 @@ import copy
 import torch
 from helpers.regression import Regression
 from helpers.residual import lines, wired
-from helpers.stats import weight_stats
+from helpers.stats import measure, weight_stats
 from torch.func import functional_call
 
 from sparsify.criteria.grasp import Grasp
-from sparsify.stats import Calibration, collect
 
 TEMPERATURE = 200.0
 
@@ -36,7 +35,7 @@ def loss_of(model, batches, task, names, sizes):
 def setting():
     model, program = wired(lambda s, x: s.b(torch.tanh(s.a(x))), (torch.randn(2, 2),), **lines(2, 2))
     task = Regression(inputs=(2,), outputs=2, count=2)
-    found = collect(program, Grasp.needs, Calibration(task)).hessian_gradient
+    found = measure(program, Grasp.needs, task).found["hessian-gradient"]
     exact = copy.deepcopy(model).double()
     named = dict(exact.named_parameters())
     batches = [tuple(part.double() for part in batch) for batch in task.batches("train", seed=0)]

@@ -4,16 +4,15 @@ import pytest
 import torch
 from helpers.regression import Regression
 from helpers.residual import mlp
-from helpers.stats import block_stats, weight_stats
+from helpers.stats import block_stats, measure, weight_stats
 from torch import nn
 
 from sparsify.blocks import blocks
 from sparsify.criteria.oracle import Oracle
-from sparsify.stats import Calibration, collect
 
 
 def damages(program, task, **options):
-    statistics = collect(program, Oracle.needs, Calibration(task, **options), blocks(program))
+    statistics = measure(program, Oracle.needs, task, **options, blocks=blocks(program))
     return {block.name: Oracle().block(statistics.of_block(block)) for block in blocks(program)}
 
 

@@ -1,11 +1,10 @@
 import pytest
 import torch
 from helpers.residual import mlp
-from helpers.stats import block_stats, weight_stats
+from helpers.stats import block_stats, measure, weight_stats
 
 from sparsify.blocks import blocks
 from sparsify.criteria.random import Random
-from sparsify.stats import Calibration, collect
 
 
 def test_scores_are_uniform_and_reproducible():
@@ -26,7 +25,7 @@ def test_scores_depend_on_the_seed_and_the_name_and_not_on_the_order():
     found = blocks(program)
 
     def scores(seed, order):
-        statistics = collect(program, [], Calibration(None, seed=seed))
+        statistics = measure(program, [], None, seed=seed)
         return {block.name: Random().block(statistics.of_block(block)) for block in order}
 
     assert scores(0, found) == scores(0, found[::-1]) == scores(0, found)

@@ -1,0 +1,48 @@
+"""Norms: the normalisation operators of a program and the parameters that scale what they return."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from sparsify.axes.op import key_of
+from sparsify.graph import is_mask
+from sparsify.program import Program
+
+__all__ = ["NORMS", "norm_scales"]
+
+# Where each operator has its scale and its shift.
+NORMS = {
+    "aten::batch_norm": (1, 2),
+    "aten::instance_norm": (1, 2),
+    "aten::layer_norm": (2, 3),
+    "aten::rms_norm": (2, None),
+    "aten::group_norm": (2, 3),
+}
+
+
+def norm_scales(program: Program) -> frozenset[str]:
+    """Return the names of the parameters that scale the result of a norm.
+
+    A norm that a model writes out (a product with a vector, as in many an RMS norm) is found by that product: the
+    scale is a parameter of one dimension that multiplies a value.
+    """
+    found: set[str] = set()
+    for node in program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        name = key_of(node)
+        if name in NORMS:
+            place, _ = NORMS[name]
+            found.update(_parameter(node.args[place], program) if len(node.args) > place else ())
+        elif name == "aten::mul":
+            found.update(name for value in node.args[:2] for name in _parameter(value, program))
+    return frozenset(name for name in found if program.parameters[name].ndim == 1)
+
+
+def _parameter(value: object, program: Program) -> list[str]:
+    """Return the parameter that a value is, perhaps masked."""
+    if not isinstance(value, fx.Node):
+        return []
+    if value.op == "get_attr":
+        return [str(value.target)] if value.target in program.parameters else []
+    return _parameter(value.args[1], program) if is_mask(value) else []
