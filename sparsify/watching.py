@@ -87,7 +87,7 @@ class Watched:
         if node.name in self._nodes:
             return self._nodes[node.name]
         user = next(user for user in node.users if user.name in self._nodes and node in user.args)
-        found = self._nodes[user.name].args[user.args.index(node)]
+        found: Any = self._nodes[user.name].args[user.args.index(node)]
         assert isinstance(found, fx.Node)
         return found
 
