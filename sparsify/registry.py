@@ -7,6 +7,7 @@ first line, options and defaults) is read from the source text, so that `sparsif
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib
 import importlib.util
 import re
@@ -135,7 +136,8 @@ def _fields(tree: ast.Module, node: ast.ClassDef) -> dict[str, Option]:
     for other, parent in _bases(tree, node):
         found.update(_fields(other, parent))
     text = ast.get_docstring(node) or ""
-    found.update((option.name, option) for option in (_option(item, text) for item in node.body if _is_field(item)))
+    options = [_option(item, text, tree) for item in node.body if _is_field(item)]
+    found.update((option.name, option) for option in options)
     return found
 
 
@@ -153,40 +155,59 @@ def _constants(tree: ast.Module, node: ast.ClassDef) -> dict[str, Any]:
 
 def _bases(tree: ast.Module, node: ast.ClassDef) -> Iterator[tuple[ast.Module, ast.ClassDef]]:
     """Yield those bases of a class that are sparsify's, each with the file that it is in."""
-    imported = {
-        name.asname or name.name: (item.module, name.name)
-        for item in tree.body
-        if isinstance(item, ast.ImportFrom) and item.module
-        for name in item.names
-    }
     for base in node.bases:
-        if not isinstance(base, ast.Name):
-            continue
-        if base.id not in imported:
-            if (parent := _class(tree, base.id)) is not None:
-                yield tree, parent
-            continue
-        module, name = imported[base.id]
-        spec = importlib.util.find_spec(module) if module.startswith("sparsify") else None
-        if spec and spec.origin:
-            other = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-            if (parent := _class(other, name)) is not None:
-                yield other, parent
+        if isinstance(base, ast.Name):
+            for other, name in _origins(tree, base.id):
+                if (parent := _class(other, name)) is not None:
+                    yield other, parent
+
+
+def _spelled_out(tree: ast.Module, name: str) -> str:
+    """Return what a type that a file defines, or imports from sparsify, stands for."""
+    if name.isidentifier() and not hasattr(builtins, name):
+        for other, original in _origins(tree, name):
+            for item in other.body:
+                if isinstance(item, ast.AnnAssign) and ast.unparse(item.target) == original and item.value:
+                    return ast.unparse(item.value)
+    return name
+
+
+def _origins(tree: ast.Module, name: str) -> Iterator[tuple[ast.Module, str]]:
+    """Yield the file of sparsify that a name in a file comes from, with its name there; the file itself otherwise."""
+    for item in tree.body:
+        for imported in item.names if isinstance(item, ast.ImportFrom) else ():
+            if (imported.asname or imported.name) == name:
+                if (text := _source(item.module or "")) is not None:
+                    yield text, imported.name
+                return
+    yield tree, name
+
+
+@cache
+def _source(module: str) -> ast.Module | None:
+    """Return the text of a module of sparsify, which is not imported."""
+    package, *path = module.split(".")
+    if package != "sparsify":
+        return None
+    file = Path(__file__).parent.joinpath(*path)
+    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def _is_field(item: ast.stmt) -> bool:
     return isinstance(item, ast.AnnAssign) and not ast.unparse(item.annotation).startswith("ClassVar")
 
 
-def _option(item: ast.stmt, text: str) -> Option:
+def _option(item: ast.stmt, text: str, tree: ast.Module) -> Option:
     assert isinstance(item, ast.AnnAssign)
     assert isinstance(item.target, ast.Name)
     name = item.target.id
-    hint = ast.unparse(item.annotation)
+    hint = ast.unparse(item.annotation).removesuffix(" | None")
+    hint = _spelled_out(tree, hint)
     if hint.startswith("Literal["):
         hint = "|".join(str(value) for value in ast.literal_eval(hint.removeprefix("Literal")))
     default = None if item.value is None else _default(item.value)
-    return Option(name, hint.removesuffix(" | None"), default, _described(name, text))
+    return Option(name, hint, default, _described(name, text))
 
 
 def _described(name: str, text: str) -> str:

@@ -9,9 +9,10 @@ from typing import Literal, TypeAlias
 
 from sparsify.errors import UsageError
 
-__all__ = ["Shape", "parse_steps", "remaining", "warm"]
+__all__ = ["Rounds", "Shape", "parse_steps", "remaining", "sparsities", "warm"]
 
 Shape: TypeAlias = Literal["constant", "linear", "cubic", "cosine"]
+Rounds: TypeAlias = Literal["one-shot", "linear", "cubic", "cosine", "exponential", "iterative"]
 
 _SHAPES: dict[Shape, Callable[[float], float]] = {
     "constant": lambda _: 1.0,
@@ -32,6 +33,32 @@ def remaining(shape: Shape, progress: float) -> float:
         progress: the share of the run that is over; clamped to [0, 1].
     """
     return _SHAPES[shape](min(1.0, max(0.0, progress)))
+
+
+def sparsities(schedule: Rounds, target: float, rounds: int, rate: float = 0.2) -> list[float]:
+    """Return the sparsity after each round of pruning; the last one is the target.
+
+    `exponential` multiplies the density by the same factor in every round. `iterative` prunes the fraction `rate` of
+    what is left, in as many rounds as that takes: log(1 - target) / log(1 - rate). `linear`, `cubic` and `cosine` are
+    the shapes of `remaining`.
+
+    Reference: Zhu and Gupta, "To Prune, or Not to Prune", 2017 (cubic); Tanaka et al., "Pruning Neural Networks
+    without Any Data by Iteratively Conserving Synaptic Flow", 2020 (exponential); Frankle and Carbin, "The Lottery
+    Ticket Hypothesis", 2019 (iterative).
+
+    Raises:
+        UsageError: rounds, rate or target are out of range.
+    """
+    if rounds < 1 or not 0 < rate < 1 or not 0 <= target < 1:
+        raise UsageError(f"Pruning in rounds: rounds={rounds}, rate={rate} or sparsity={target} is out of its range.")
+    if schedule == "one-shot" or target == 0:
+        return [target]
+    if schedule == "iterative":
+        rounds = max(1, math.ceil(math.log(1 - target) / math.log(1 - rate) - 1e-9))
+        return [*(1 - (1 - rate) ** k for k in range(1, rounds)), target]
+    if schedule == "exponential":
+        return [*(1 - (1 - target) ** (k / rounds) for k in range(1, rounds)), target]
+    return [target * (1 - remaining(schedule, k / rounds)) for k in range(1, rounds + 1)]
 
 
 def warm(shape: Shape, step: int, steps: int, warmup: int) -> float:

@@ -1,0 +1,187 @@
+"""The pass `weight-prune`: decide which single weights, N of every M, or tiles of weights go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from sparsify.calibration import Calibration
+from sparsify.criteria import Criterion
+from sparsify.errors import PassError, UsageError
+from sparsify.masking import masked
+from sparsify.pass_manager import Context, Contract, Pass
+from sparsify.patterns import NofM, parse_pattern
+from sparsify.program import Program
+from sparsify.pruning.amounts import Allocation, Amounts, rounded
+from sparsify.pruning.candidates import Candidates, First, Last, candidates
+from sparsify.pruning.choice import chosen, made
+from sparsify.pruning.ranking import Scored
+from sparsify.pruning.weight_masks import Shaper
+from sparsify.pruning.weight_scores import weight_scores
+from sparsify.schedules import Rounds, sparsities
+
+__all__ = ["WeightPrune"]
+
+
+@dataclass(frozen=True)
+class WeightPrune(Pass):
+    """Mask single weights, N of every M, or tiles; exactly as many as asked for, ties go to the later weight.
+
+    Weights of linear layers, convolutions and recurrent layers are pruned; norms, biases and embeddings stay unless
+    they are included. The sparsity is that of all weights that may be pruned: what is protected does not count.
+
+    Options:
+        sparsity: which fraction of the weights goes (N:M says it itself).
+        pattern: unstructured, N:M (2:4 keeps 2 of every 4 along the inputs), or blockBxB (block32x32).
+        criterion: what scores the weights; `sparsify criteria` lists them.
+        scope: global ranks the weights of all layers together, layer those of each layer.
+        allocation: how much of each layer goes: uniform; global, lamp and snip-ratios, as much as a ranking of all
+            weights by magnitude, lamp or snip takes; er and erk, by fan-in and fan-out; smart, falling with depth;
+            table, from a file. Within a layer the criterion chooses.
+        table: a file with a sparsity for each layer, or what `sparsify sensitivity` wrote.
+        schedule: how the sparsity rises over the rounds.
+        rounds: score again so many times on the way; some criteria have a number of their own.
+        rate: what goes of the rest in each round of schedule=iterative.
+        first: dense leaves out layers that read the model's inputs.
+        last: dense leaves out layers whose results are outputs, half prunes them half as much (allocation=uniform).
+        protect: names or patterns (`encoder.*`) of modules and parameters that stay.
+        only: likewise, of all that may be pruned.
+        include: likewise, of norms, biases or embeddings that are pruned too.
+        allow_collapse: whether a layer may lose all its weights.
+        batches: how many training batches a criterion that needs data looks at.
+
+    Reference: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015; Mishra et al.,
+    "Accelerating Sparse Deep Neural Networks", 2021 (2:4).
+    """
+
+    contract: ClassVar[Contract] = Contract.LOSSY
+
+    sparsity: float | None = None
+    pattern: str = "unstructured"
+    criterion: str = "magnitude"
+    scope: Literal["global", "layer"] | None = None
+    allocation: Allocation | None = None
+    table: str = ""
+    schedule: Rounds | None = None
+    rounds: int | None = None
+    rate: float = 0.2
+    first: First = "prune"
+    last: Last = "prune"
+    protect: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    allow_collapse: bool = False
+    batches: int = 8
+
+    def __post_init__(self) -> None:
+        pattern = parse_pattern(self.pattern)
+        made(self.criterion)
+        if self.sparsity is not None and not 0 <= self.sparsity < 1:
+            raise UsageError(f"weight-prune: sparsity={self.sparsity} is not in [0, 1).")
+        for name in ("rounds", "batches"):
+            if (getattr(self, name) or 1) < 1 or getattr(self, name) == 0:
+                raise UsageError(f"weight-prune: {name}={getattr(self, name)} is less than 1.")
+        if not 0 < self.rate < 1:
+            raise UsageError(f"weight-prune: rate={self.rate} is not between 0 and 1.")
+        if isinstance(pattern, NofM):
+            self._check_alone(pattern)
+        elif (self.allocation == "table") != bool(self.table):
+            raise UsageError("weight-prune: allocation=table and table=FILE go together.")
+        elif self.sparsity is None and not self.table:
+            raise UsageError("weight-prune needs sparsity=, the fraction of the weights that goes.")
+        if self.scope == "global" and self.allocation is not None:
+            raise UsageError("weight-prune: with scope=global the scores allocate; leave out allocation= or scope=.")
+        if self.last == "half" and not (self.scope == "layer" and self.allocation in (None, "uniform")):
+            raise UsageError("weight-prune: last=half needs scope=layer with allocation=uniform.")
+
+    def _check_alone(self, pattern: NofM) -> None:
+        own = 1 - pattern.n / pattern.m
+        if self.sparsity is not None and abs(self.sparsity - own) > 1e-9:
+            raise UsageError(f"weight-prune: pattern={self.pattern} is a sparsity of {own:g}, not {self.sparsity:g}.")
+        for name in ("scope", "allocation", "schedule", "rounds"):
+            if getattr(self, name) is not None:
+                raise UsageError(f"weight-prune: {name}= does not go with pattern={self.pattern}.")
+        if self.table or self.last == "half":
+            raise UsageError(f"weight-prune: a table or last=half does not go with pattern={self.pattern}.")
+
+    def run(self, program: Program, context: Context) -> Program:
+        """Score the weights, choose what goes, and mask it."""
+        found = candidates(program, protect=self.protect, only=self.only, include=self.include,
+                           first=self.first, last=self.last)  # fmt: skip
+        shaper, skipped = self._shaper(program, found)
+        calibration = Calibration(context.task, self.batches, context.seed)
+        criterion = chosen(self.criterion, "weights", program, calibration)
+        amounts = Amounts(
+            program, shaper, found, calibration, self.allocation or "uniform", self.last == "half", self.table
+        )
+        before = {name: mask for name, mask in program.masks.items() if name in shaper.layouts}
+        masks: Mapping[str, Tensor] = before
+        shares = self._shares(criterion)
+        for share in shares:
+            current = program if masks is before else masked(program, masks)
+            gone = before if criterion.regrow else masks
+            masks = self._masks(
+                weight_scores(current, list(shaper.layouts), criterion, calibration, gone), amounts, share
+            )
+        self._check_collapse(masks)
+        context.record.update(self._record(program, masks, skipped, len(shares)))
+        return masked(program, masks)
+
+    def _shaper(self, program: Program, found: Candidates) -> tuple[Shaper, dict[str, str]]:
+        pattern = parse_pattern(self.pattern)
+        shapes = {name: program.parameters[name].shape for name in found.layouts}
+        reasons = {name: pattern.reason(shapes[name], layout) for name, layout in found.layouts.items()}
+        layouts = {name: layout for name, layout in found.layouts.items() if not reasons[name]}
+        skipped = {**found.skipped, **{name: reason for name, reason in reasons.items() if reason}}
+        if not layouts:
+            name, reason = next((name, reason) for name, reason in reasons.items() if reason)
+            raise PassError(f"No layer can have pattern={self.pattern}: of {name}, {reason}.")
+        return Shaper(pattern, shapes, layouts), skipped
+
+    def _shares(self, criterion: Criterion) -> list[float | None]:
+        """Return the sparsity after each round; None where the pattern or a table says it."""
+        if self.sparsity is None or isinstance(parse_pattern(self.pattern), NofM):
+            return [None]
+        rounds = self.rounds or criterion.rounds
+        schedule = self.schedule or ("exponential" if rounds > 1 else "one-shot")
+        return [*sparsities(schedule, self.sparsity, rounds, self.rate)]
+
+    def _masks(self, scored: Iterable[Scored], amounts: Amounts, share: float | None) -> dict[str, Tensor]:
+        shaper = amounts.shaper
+        if isinstance(shaper.pattern, NofM):
+            return shaper.apart(scored, {})
+        if self.scope == "layer" or self.allocation is not None:
+            return shaper.apart(scored, amounts.of(share))
+        return shaper.together(scored, rounded((share or 0.0) * sum(map(shaper.units, shaper.layouts))))
+
+    def _check_collapse(self, masks: Mapping[str, Tensor]) -> None:
+        lost = [name for name, mask in masks.items() if not bool(mask.any())]
+        if lost and not self.allow_collapse:
+            names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+            raise PassError(
+                f"{names} would lose all weights: the layer would collapse, and nothing would pass it. Use another "
+                "allocation (erk, lamp), protect the layer, prune in rounds, or ask for less; allow_collapse=yes does it "
+                "all the same."
+            )
+
+    def _record(
+        self, program: Program, masks: Mapping[str, Tensor], skipped: Mapping[str, str], rounds: int
+    ) -> dict[str, Any]:
+        gone = {name: int(mask.numel() - mask.count_nonzero()) for name, mask in masks.items()}
+        total = sum(mask.numel() for mask in masks.values())
+        reached = sum(gone.values()) / max(1, total)
+        asked = {"pattern": self.pattern} if self.sparsity is None else {"sparsity": self.sparsity}
+        return {
+            "asked": asked,
+            "reached": reached,
+            "weights": total,
+            "pruned": sum(gone.values()),
+            "of_all_parameters": total / max(1, sum(value.numel() for value in program.parameters.values())),
+            "layers": {name: round(count / masks[name].numel(), 6) for name, count in gone.items()},
+            "skipped": dict(skipped),
+            "rounds": rounds,
+            "mask_bytes": sum(-(-mask.numel() // 8) for mask in masks.values()),
+        }

@@ -1,0 +1,142 @@
+"""Patterns: what is pruned together, and which of it stays: single weights, N of every M, tiles.
+
+`unstructured`; `2:4`, at most 2 weights in every 4 consecutive ones along the inputs of a layer; `block32x32` or
+`block16x64`, tiles of rows (outputs) by columns (inputs), for each position of a convolution's kernel.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparsify.errors import UsageError
+from sparsify.layout import Layout
+
+__all__ = ["Block", "NofM", "Pattern", "Unstructured", "parse_pattern"]
+
+_PIECE = 1 << 20
+_FEW = 8  # up to so many scores are ranked by comparing all pairs, which is faster than sorting them
+
+
+class Pattern:
+    """How the weights of a tensor are divided into units that are kept or pruned as a whole."""
+
+    def reason(self, shape: Sequence[int], layout: Layout) -> str:
+        """Return why a weight cannot have the pattern; empty if it can."""
+        return ""
+
+
+@dataclass(frozen=True)
+class Unstructured(Pattern):
+    """Every weight by itself."""
+
+
+@dataclass(frozen=True)
+class NofM(Pattern):
+    """At most `n` weights that are not zero in every `m` consecutive ones along a layer's inputs.
+
+    For a convolution these are input channels, at each position of the kernel.
+    """
+
+    n: int
+    m: int
+
+    def reason(self, shape: Sequence[int], layout: Layout) -> str:
+        """Return why a weight cannot have the pattern: groups of m must fill its inputs."""
+        size = layout.input_size(shape)
+        return "" if size % self.m == 0 else f"its {size} inputs are not a multiple of {self.m}"
+
+    def mask(self, scores: Tensor, layout: Layout) -> Tensor:
+        """Keep the n highest of every m scores, the first ones of equal scores; the weight's shape."""
+        along = layout.along_inputs(scores)
+        rows = along.reshape(-1, self.m)
+        kept = torch.cat([self._kept(part) for part in rows.split(max(1, _PIECE // self.m))])
+        return layout.from_inputs(kept.view(along.shape), scores.shape)
+
+    def _kept(self, rows: Tensor) -> Tensor:
+        if self.m > _FEW:
+            order = rows.argsort(1, descending=True, stable=True)[:, : self.n]
+            return torch.zeros_like(rows, dtype=torch.bool).scatter_(1, order, True)
+        columns = rows.unbind(1)
+        kept = []
+        for i, own in enumerate(columns):
+            better = [(other >= own if j < i else other > own).byte() for j, other in enumerate(columns) if j != i]
+            kept.append(torch.stack(better).sum(0, dtype=torch.uint8) < self.n)
+        return torch.stack(kept, 1)
+
+
+@dataclass(frozen=True)
+class Block(Pattern):
+    """Tiles of `rows` outputs by `columns` inputs; those at the edges may be smaller."""
+
+    rows: int
+    columns: int
+
+    def scores(self, scores: Tensor, layout: Layout) -> Tensor:
+        """Return the mean score of each tile, flat; weights that score minus infinity add nothing to their tile."""
+        planes = _planes(scores, layout)
+        lost = planes.isneginf()
+        sums, left = self._sums(planes.masked_fill(lost, 0.0)), self._sums((~lost).to(planes.dtype))
+        sizes = self._sums(torch.ones_like(planes[:1]))
+        return torch.where(left > 0, sums / sizes, -torch.inf).flatten()
+
+    def mask(self, kept: Tensor, shape: Sequence[int], layout: Layout) -> Tensor:
+        """Return which weights of a tensor of a shape are in the tiles that are kept."""
+        planes = _planes(torch.empty(tuple(shape), device="meta"), layout)
+        count, outputs, inputs = planes.shape
+        grid = kept.view(count, math.ceil(outputs / self.rows), math.ceil(inputs / self.columns))
+        whole = grid.repeat_interleave(self.rows, 1)[:, :outputs].repeat_interleave(self.columns, 2)[:, :, :inputs]
+        return _from_planes(whole, shape, layout)
+
+    def _sums(self, planes: Tensor) -> Tensor:
+        below, right = -planes.shape[1] % self.rows, -planes.shape[2] % self.columns
+        padded = F.pad(planes, (0, right, 0, below))
+        count, outputs, inputs = padded.shape
+        return padded.view(count, outputs // self.rows, self.rows, inputs // self.columns, self.columns).sum((2, 4))
+
+
+def parse_pattern(text: str) -> Pattern:
+    """Return the pattern that is written as `unstructured`, `2:4`, `block32` or `block16x64`.
+
+    Raises:
+        UsageError: the text is none of these, or N of M is impossible or prunes nothing.
+    """
+    if text == "unstructured":
+        return Unstructured()
+    if match := re.fullmatch(r"(\d+):(\d+)", text):
+        n, m = int(match[1]), int(match[2])
+        if not 0 < n < m:
+            raise UsageError(f"pattern={text}: of every {m} weights between 1 and {m - 1} can be kept, not {n}.")
+        return NofM(n, m)
+    if match := re.fullmatch(r"block(\d+)(?:x(\d+))?", text):
+        rows, columns = int(match[1]), int(match[2] or match[1])
+        if min(rows, columns) < 1:
+            raise UsageError(f"pattern={text}: a tile has at least one row and one column.")
+        return Block(rows, columns)
+    raise UsageError(
+        f"There is no pattern {text!r}. There are unstructured, N:M (2:4) and blockBxB (block32x32)."
+    )
+
+
+def _planes(value: Tensor, layout: Layout) -> Tensor:
+    """Return a tensor of a weight's shape as planes `[count, outputs, inputs]`, one for each position of a kernel."""
+    parts = _plane_dims(layout)
+    sizes = [math.prod(value.shape[dim] for dim in dims) for dims in parts]
+    return value.permute([dim for dims in parts for dim in dims]).reshape(sizes)
+
+
+def _from_planes(planes: Tensor, shape: Sequence[int], layout: Layout) -> Tensor:
+    order = [dim for dims in _plane_dims(layout) for dim in dims]
+    return planes.reshape([shape[dim] for dim in order]).permute([order.index(dim) for dim in range(len(shape))])
+
+
+def _plane_dims(layout: Layout) -> tuple[tuple[int, ...], ...]:
+    """Return the dimensions of a weight that count its planes, that are their rows and their columns."""
+    rows, columns = layout.outputs[:1], layout.inputs
+    return tuple(dim for dim in layout.order if dim not in (*rows, *columns)), rows, columns

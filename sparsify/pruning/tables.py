@@ -1,0 +1,102 @@
+"""Tables: how much of each layer goes, as a file says it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sparsify.errors import InputError, PassError
+
+__all__ = ["densities_of", "read_table"]
+
+
+def read_table(path: str) -> Mapping[str, Any]:
+    """Read a table of sparsities, or the scan that `sparsify sensitivity` wrote; YAML or JSON.
+
+    Raises:
+        InputError: it cannot be read, or is no mapping.
+    """
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"The table {path} cannot be read: {' '.join(str(error).split())}.") from error
+    if not isinstance(found, dict) or not found:
+        raise InputError(f"The table {path} is no mapping from names of layers to sparsities.")
+    return found
+
+
+def densities_of(table: Mapping[str, Any], sizes: Mapping[str, int], sparsity: float | None) -> dict[str, float]:
+    """Return the density of each layer.
+
+    A table of sparsities holds parameter or module names, or patterns of them; of several that fit the first one
+    counts, and layers that none fits are dense. From a scan, whose losses are taken to add up, the layers are pruned
+    where a weight costs least until the sparsity of all together is reached.
+
+    Args:
+        table: what `read_table` returned.
+        sizes: how many units each layer has.
+        sparsity: of all layers, for a scan.
+
+    Raises:
+        PassError: an entry fits no layer or is no sparsity, or a sparsity is given or lacking where it should not be.
+    """
+    if "layers" in table and "sparsities" in table:
+        if sparsity is None:
+            raise PassError("The table is a scan; say with sparsity= how much should go.")
+        return _from_scan(table, sizes, sparsity)
+    if sparsity is not None:
+        raise PassError("The table says how much of each layer goes; leave out sparsity=.")
+    used, densities = set(), dict.fromkeys(sizes, 1.0)
+    for name in sizes:
+        for pattern, value in table.items():
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise PassError(f"In the table, {value!r} of {pattern} is no sparsity between 0 and 1.")
+            if fnmatchcase(name, str(pattern)) or fnmatchcase(name.rpartition(".")[0], str(pattern)):
+                used.add(pattern)
+                densities[name] = 1 - float(value)
+                break
+    if unused := [str(pattern) for pattern in table if pattern not in used]:
+        raise PassError(f"In the table, {unused[0]} fits no layer that may be pruned. There are: {', '.join(sizes)}.")
+    return densities
+
+
+def _from_scan(table: Mapping[str, Any], sizes: Mapping[str, int], sparsity: float) -> dict[str, float]:
+    levels = [float(level) for level in table["sparsities"]]
+    segments: list[tuple[float, int, str, float]] = []
+    for name, size in sizes.items():
+        losses = table["layers"].get(name)
+        if losses is None:
+            raise PassError(f"The scan does not know {name}. Scan this model, or protect that layer.")
+        points = [(0.0, 0.0), *zip(levels, (max(0.0, float(loss)) for loss in losses), strict=True)]
+        for order, (start, end) in enumerate(_hull(points)):
+            share = end[0] - start[0]
+            segments.append(((end[1] - start[1]) / (share * size), order, name, share))
+    left = sparsity * sum(sizes.values())
+    gone = dict.fromkeys(sizes, 0.0)
+    for _, _, name, share in sorted(segments, key=lambda item: item[:2]):
+        part = min(share, left / sizes[name])
+        gone[name] += part
+        left -= part * sizes[name]
+    if left > 0.5:
+        most = 1 - left / sum(sizes.values()) - (1 - sparsity)
+        raise PassError(f"The scan goes to {most:.3f} of all weights; sparsity={sparsity} is more. Scan further.")
+    return {name: 1 - value for name, value in gone.items()}
+
+
+def _hull(points: Sequence[tuple[float, float]]) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Return the edges of the lower convex hull of points in order: their slopes rise."""
+    hull: list[tuple[float, float]] = []
+    for point in sorted(points):
+        while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-1], point):
+            hull.pop()
+        hull.append(point)
+    return list(itertools.pairwise(hull))
+
+
+def _slope(one: tuple[float, float], other: tuple[float, float]) -> float:
+    return (other[1] - one[1]) / (other[0] - one[0])

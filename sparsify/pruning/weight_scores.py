@@ -1,0 +1,95 @@
+"""Scores of single weights: each layer's in turn, in pieces where that can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sparsify.calibration import Calibration
+from sparsify.criteria import Criterion, WeightStats
+from sparsify.errors import PassError
+from sparsify.measuring import collect, portions
+from sparsify.program import Program
+from sparsify.pruning.ranking import Scored
+from sparsify.statistics import Subject
+
+__all__ = ["BUDGET", "dense_scores", "weight_scores"]
+
+BUDGET = 2 << 30  # bytes that statistics of one run over the data may take
+_PIECE = 1 << 20  # weights
+
+
+def weight_scores(
+    program: Program,
+    names: Sequence[str],
+    criterion: Criterion,
+    calibration: Calibration,
+    gone: Mapping[str, Tensor],
+) -> Iterator[Scored]:
+    """Score the weights of some parameters, one parameter after the other.
+
+    Statistics that do not fit into the budget together are collected in several runs over the data.
+
+    Args:
+        program: with the masks under which statistics are taken.
+        names: of the parameters.
+        criterion: what scores.
+        calibration: the data.
+        gone: masks of the weights that must not come back: where they are False the score is minus infinity. A weight
+            that the program masks and these do not is scored with its own value.
+
+    Raises:
+        PassError: a score is not finite, or the criterion has none for a parameter.
+    """
+    subject = Subject(program, calibration, names)
+    for part in portions(subject, criterion.needs, BUDGET):
+        measured = collect(part, criterion.needs)
+        for name in part.parameters:
+            if not measured.knows(name, criterion.needs):
+                raise PassError(
+                    f"The criterion has no score for {name}: what it needs is not there. Leave it out: protect={name}."
+                )
+            stats = measured.of_weight(name)
+            if criterion.regrow:
+                weight = program.parameters[name].detach()
+                stats = replace(stats, weight=weight if name not in gone else torch.where(gone[name], weight, 0.0))
+            yield _scored(name, stats, criterion, gone.get(name))
+
+
+def dense_scores(scored: Scored, shape: Sequence[int]) -> Tensor:
+    """Return scores as one tensor of the weight's shape."""
+    return torch.cat(list(scored.pieces())).view(tuple(shape))
+
+
+def _scored(name: str, stats: WeightStats, criterion: Criterion, gone: Tensor | None) -> Scored:
+    whole: list[Tensor] = []
+    if not criterion.elementwise:
+        whole.append(criterion.weight(stats).detach())
+
+    def pieces() -> Iterator[Tensor]:
+        for start, scores in _parts(stats, criterion, whole):
+            flat = scores.reshape(-1)
+            flat = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
+            if not bool(torch.isfinite(flat.sum())) and not bool(torch.isfinite(flat).all()):
+                raise PassError(f"The score of {name} is not finite. Check the weights, the data and the loss.")
+            if gone is not None:
+                flat = flat.masked_fill(~gone.reshape(-1)[start : start + len(flat)], -torch.inf)
+            yield flat
+
+    return Scored(name, stats.weight.numel(), pieces)
+
+
+def _parts(stats: WeightStats, criterion: Criterion, whole: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
+    """Yield scores in pieces, each with the number of weights before it."""
+    if whole:
+        yield 0, whole[0]
+        return
+    weight = stats.weight
+    start = 0
+    for piece in stats.rows(max(1, _PIECE * len(weight) // max(1, weight.numel()))):
+        scores = criterion.weight(piece).detach()
+        yield start, scores
+        start += scores.numel()
