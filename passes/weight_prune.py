@@ -163,8 +163,7 @@ class WeightPrune(Pass):
             names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
             raise PassError(
                 f"{names} would lose all weights: the layer would collapse, and nothing would pass it. Use another "
-                "allocation (erk, lamp), protect the layer, prune in rounds, or ask for less; allow_collapse=yes does it "
-                "all the same."
+                "allocation (erk, lamp), protect the layer, prune in rounds, ask for less, or allow_collapse=yes."
             )
 
     def _record(

@@ -25,7 +25,7 @@ def counts(densities: Sequence[float], sizes: Sequence[int], total: int) -> list
     if total > sum(sizes):
         raise PassError(f"{total} should go, but there are only {sum(sizes)}.")
     wanted = [size * (1 - density) for size, density in zip(sizes, densities, strict=True)]
-    found = [min(size, math.floor(value + 1e-9)) for size, value in zip(sizes, wanted, strict=True)]
+    found = [max(0, min(size, math.floor(value + 1e-9))) for size, value in zip(sizes, wanted, strict=True)]
     order = sorted(range(len(sizes)), key=lambda i: (found[i] - wanted[i], i))
     while (missing := total - sum(found)) != 0:
         step = 1 if missing > 0 else -1
@@ -82,13 +82,15 @@ def erdos_renyi(
 def smart_ratios(sizes: Sequence[int], density: float, last: float = 0.3) -> list[float]:
     """Return densities that fall with depth, ∝ (L - l + 1)² + (L - l + 1) for layer l of L; the last layer keeps 30%.
 
-    Where that is more than one a layer is dense and the others share the rest.
+    Where that is more than one a layer is dense and the others share the rest; the last one keeps more than 30% when
+    all others are dense.
 
     Reference: Su et al., "Sanity-Checking Pruning Methods: Random Tickets can Win the Jackpot", 2020.
     """
     if len(sizes) < 2:
         return [density] * len(sizes)
-    last = min(last, density * sum(sizes) / max(1, sizes[-1]))
+    kept = density * sum(sizes)
+    last = min(max(last, (kept - sum(sizes[:-1])) / max(1, sizes[-1])), kept / max(1, sizes[-1]))
     weights = [float(left**2 + left) for left in range(len(sizes), 1, -1)]  # left = L - l + 1
-    rest = (density * sum(sizes) - last * sizes[-1]) / max(1, sum(sizes[:-1]))
+    rest = (kept - last * sizes[-1]) / max(1, sum(sizes[:-1]))
     return [*_scaled(sizes[:-1], weights, min(1.0, rest)), last]

@@ -39,6 +39,7 @@ class Layer:
         layout: how it reads the weight.
         x: the argument that is multiplied with the weight; None where it is not a value of the graph (the states
             inside a recurrent layer).
+        bias: the name of the parameter that is added to every output, if there is one.
         rows: from the operator's arguments as they are at run time, the rows that the weight's matrices multiply:
             `[G, N, K]`, or a list of G tensors `[N, K]`.
     """
@@ -47,6 +48,7 @@ class Layer:
     node: fx.Node
     layout: Layout
     x: fx.Node | None = None
+    bias: str | None = None
     rows: Callable[[_Arguments], Tensor | list[Tensor]] | None = None
 
     @property
@@ -107,7 +109,7 @@ def _linear(node: fx.Node, parameters: Mapping[str, Tensor]) -> list[Layer]:
     if weight is None or len(weight.dims) != 2:
         return []
     out, inner = weight.dims
-    return [Layer(weight.name, node, Layout((out,), (inner,)), _x(node, 0), lambda args: _flat(args[0]))]
+    return [Layer(weight.name, node, Layout((out,), (inner,)), _x(node, 0), _bias(node, 2, parameters), _flat_first)]
 
 
 def _product(node: fx.Node, parameters: Mapping[str, Tensor]) -> list[Layer]:
@@ -117,8 +119,13 @@ def _product(node: fx.Node, parameters: Mapping[str, Tensor]) -> list[Layer]:
     if weight is None or len(weight.dims) not in (2, 3):
         return []
     *batch, inner, out = weight.dims
-    rows = (lambda args: _flat(args[first])) if not batch else (lambda args: args[first])
-    return [Layer(weight.name, node, Layout((out,), (inner,), batch=tuple(batch)), _x(node, first), rows)]
+    bias = _bias(node, 0, parameters) if first else None
+
+    def rows(args: _Arguments) -> Tensor:
+        x: Tensor = args[first]
+        return x if batch else _flat(x)
+
+    return [Layer(weight.name, node, Layout((out,), (inner,), batch=tuple(batch)), _x(node, first), bias, rows)]
 
 
 def _grouped(node: fx.Node, parameters: Mapping[str, Tensor]) -> list[Layer]:
@@ -133,7 +140,7 @@ def _grouped(node: fx.Node, parameters: Mapping[str, Tensor]) -> list[Layer]:
         return [args[0][start:end] for start, end in itertools.pairwise(ends)]
 
     x = _x(node, 0) if len(node.args) > 2 else None
-    return [Layer(weight.name, node, Layout((out,), (inner,), batch=(group,)), x, rows)]
+    return [Layer(weight.name, node, Layout((out,), (inner,), batch=(group,)), x, rows=rows)]
 
 
 def _convolution(node: fx.Node, parameters: Mapping[str, Tensor]) -> list[Layer]:
@@ -154,7 +161,7 @@ def _convolution(node: fx.Node, parameters: Mapping[str, Tensor]) -> list[Layer]
         return patches(args[0], window)
 
     layout = Layout((out,), (inner,), tuple(kernel), groups=groups)
-    return [Layer(weight.name, node, layout, _x(node, 0), rows)]
+    return [Layer(weight.name, node, layout, _x(node, 0), _bias(node, 2, parameters), rows)]
 
 
 def _transposed(node: fx.Node, parameters: Mapping[str, Tensor]) -> list[Layer]:
@@ -170,11 +177,11 @@ def _transposed(node: fx.Node, parameters: Mapping[str, Tensor]) -> list[Layer]:
         return x.reshape(-1, groups, x.shape[-1] // groups).transpose(0, 1)
 
     layout = Layout((out, *kernel), (inner,), groups=groups, grouped_inputs=groups > 1)
-    return [Layer(weight.name, node, layout, _x(node, 0), rows)]
+    return [Layer(weight.name, node, layout, _x(node, 0), _bias(node, 2, parameters), rows)]
 
 
 def _recurrent(node: fx.Node, parameters: Mapping[str, Tensor]) -> list[Layer]:
-    weights = next((arg for arg in node.args if isinstance(arg, (list, tuple)) and len(arg) > 2), [])
+    weights = [arg for arg in node.args if isinstance(arg, (list, tuple))][-1]  # behind the states, which may be two
     found = [weight for value in weights if (weight := _weight(value, parameters)) and len(weight.dims) == 2]
     return [Layer(weight.name, node, Layout(weight.dims[:1], weight.dims[1:])) for weight in found]
 
@@ -202,6 +209,21 @@ def _x(node: fx.Node, index: int) -> fx.Node | None:
 
 def _argument(node: fx.Node, index: int, name: str, default: Any) -> Any:
     return node.args[index] if index < len(node.args) else node.kwargs.get(name, default)
+
+
+def _bias(node: fx.Node, index: int, parameters: Mapping[str, Tensor]) -> str | None:
+    """Return the vector that an operator adds, if it is a parameter that nothing else reads."""
+    value = node.args[index] if index < len(node.args) else None
+    if isinstance(value, fx.Node) and is_mask(value) and len(value.users) == 1:
+        value = value.args[1]
+    if not isinstance(value, fx.Node) or value.op != "get_attr" or len(value.users) != 1:
+        return None
+    name = str(value.target)
+    return name if name in parameters and parameters[name].ndim == 1 else None
+
+
+def _flat_first(args: _Arguments) -> Tensor:
+    return _flat(args[0])
 
 
 def _flat(x: Tensor) -> Tensor:

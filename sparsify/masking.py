@@ -13,7 +13,7 @@ from sparsify.graph import mask_nodes
 from sparsify.program import Program
 from sparsify.shapes import fake, fake_mode
 
-__all__ = ["baked", "masked"]
+__all__ = ["baked", "masked", "unmasked"]
 
 
 def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
@@ -65,6 +65,15 @@ def baked(program: Program) -> Program:
         parameters[weight] = nn.Parameter(value, requires_grad=old.requires_grad)
         node.replace_all_uses_with(node.all_input_nodes[1])
     return replace(program, parameters=parameters).with_graph(graph)
+
+
+def unmasked(program: Program) -> Program:
+    """Return the program with its masks taken off: it computes what it did before they were written."""
+    graph = program.copy_graph()
+    for node in mask_nodes(graph):
+        if str(node.all_input_nodes[0].target) in program.buffers:
+            node.replace_all_uses_with(node.all_input_nodes[1])
+    return program.with_graph(graph)
 
 
 def _insert(graph: fx.Graph, weight: fx.Node, target: str, value: Tensor, after: fx.Node) -> None:

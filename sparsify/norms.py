@@ -8,7 +8,7 @@ from sparsify.axes.op import key_of
 from sparsify.graph import is_mask
 from sparsify.program import Program
 
-__all__ = ["NORMS", "norm_scales"]
+__all__ = ["NORMS", "batch_norms", "norm_scales"]
 
 # Where each operator has its scale and its shift.
 NORMS = {
@@ -46,3 +46,13 @@ def _parameter(value: object, program: Program) -> list[str]:
     if value.op == "get_attr":
         return [str(value.target)] if value.target in program.parameters else []
     return _parameter(value.args[1], program) if is_mask(value) else []
+
+
+def batch_norms(program: Program) -> list[fx.Node]:
+    """Return the batch norms with running statistics that are buffers of the program."""
+    nodes = [node for node in program.graph.nodes if node.op == "call_function" and key_of(node) == "aten::batch_norm"]
+    return [node for node in nodes if all(_is_buffer(node.args[place], program) for place in (3, 4))]
+
+
+def _is_buffer(value: object, program: Program) -> bool:
+    return isinstance(value, fx.Node) and value.target in program.buffers

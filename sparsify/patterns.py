@@ -61,7 +61,7 @@ class NofM(Pattern):
 
     def _kept(self, rows: Tensor) -> Tensor:
         if self.m > _FEW:
-            order = rows.argsort(1, descending=True, stable=True)[:, : self.n]
+            order = rows.argsort(dim=1, descending=True, stable=True)[:, : self.n]
             return torch.zeros_like(rows, dtype=torch.bool).scatter_(1, order, True)
         columns = rows.unbind(1)
         kept = []
@@ -77,6 +77,10 @@ class Block(Pattern):
 
     rows: int
     columns: int
+
+    def reason(self, shape: Sequence[int], layout: Layout) -> str:
+        """Return why a weight cannot have the pattern: a single number has no rows."""
+        return "" if shape else "it is a single number"
 
     def scores(self, scores: Tensor, layout: Layout) -> Tensor:
         """Return the mean score of each tile, flat; weights that score minus infinity add nothing to their tile."""
@@ -119,9 +123,7 @@ def parse_pattern(text: str) -> Pattern:
         if min(rows, columns) < 1:
             raise UsageError(f"pattern={text}: a tile has at least one row and one column.")
         return Block(rows, columns)
-    raise UsageError(
-        f"There is no pattern {text!r}. There are unstructured, N:M (2:4) and blockBxB (block32x32)."
-    )
+    raise UsageError(f"There is no pattern {text!r}. There are unstructured, N:M (2:4) and blockBxB (block32x32).")
 
 
 def _planes(value: Tensor, layout: Layout) -> Tensor:

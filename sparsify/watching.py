@@ -27,7 +27,7 @@ class Watched:
     def __init__(self, program: Program) -> None:
         self._model = program.module(copy=False)
         self._graph = self._model.graph
-        self._nodes = {node.name: node for node in self._graph.nodes}
+        self._nodes: dict[str, fx.Node] = {node.name: node for node in self._graph.nodes}
         self._now: dict[tuple[fx.Node | None, fx.Node], fx.Node] = {}
         self._count = 0
 

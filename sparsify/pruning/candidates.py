@@ -15,7 +15,7 @@ from sparsify.layout import Layout
 from sparsify.program import Program
 from sparsify.spec import nearest
 
-__all__ = ["Candidates", "First", "Last", "candidates"]
+__all__ = ["Candidates", "First", "Last", "candidates", "matches"]
 
 First: TypeAlias = Literal["prune", "dense"]
 Last: TypeAlias = Literal["prune", "half", "dense"]
@@ -69,7 +69,7 @@ def candidates(
     skipped: dict[str, str] = {}
     for name, value in program.parameters.items():
         reason = ""
-        if _matches(name, include):
+        if matches(name, include):
             layouts[name] = found[name].layout if name in found else Layout((0,), tuple(range(1, value.ndim)))
         elif name in looked_up:
             reason = "it is an embedding"
@@ -88,7 +88,7 @@ def candidates(
     return Candidates(layouts, frozenset(ends[1] & layouts.keys()), skipped)
 
 
-def _matches(name: str, patterns: Sequence[str]) -> bool:
+def matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether a parameter, or a module that it is in, is named by one of the patterns."""
     parts = name.split(".")
     names = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
@@ -97,7 +97,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 def _check(option: str, patterns: Sequence[str], program: Program) -> None:
     for pattern in patterns:
-        if not any(_matches(name, [pattern]) for name in program.parameters):
+        if not any(matches(name, [pattern]) for name in program.parameters):
             modules = {name.rpartition(".")[0] for name in program.parameters} - {""}
             raise PassError(
                 f"{option}={pattern} matches no parameter{nearest(pattern, [*modules, *program.parameters])}."
@@ -107,9 +107,9 @@ def _check(option: str, patterns: Sequence[str], program: Program) -> None:
 def _left_out(
     name: str, ends: tuple[set[str], set[str]], *, protect: Sequence[str], only: Sequence[str], first: First, last: Last
 ) -> str:
-    if _matches(name, protect):
+    if matches(name, protect):
         return "it is protected"
-    if only and not _matches(name, only):
+    if only and not matches(name, only):
         return "it is not among only="
     if first == "dense" and name in ends[0]:
         return "it is a first layer"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -51,29 +52,30 @@ def densities_of(table: Mapping[str, Any], sizes: Mapping[str, int], sparsity: f
         return _from_scan(table, sizes, sparsity)
     if sparsity is not None:
         raise PassError("The table says how much of each layer goes; leave out sparsity=.")
-    used, densities = set(), dict.fromkeys(sizes, 1.0)
-    for name in sizes:
-        for pattern, value in table.items():
-            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise PassError(f"In the table, {value!r} of {pattern} is no sparsity between 0 and 1.")
-            if fnmatchcase(name, str(pattern)) or fnmatchcase(name.rpartition(".")[0], str(pattern)):
-                used.add(pattern)
-                densities[name] = 1 - float(value)
-                break
-    if unused := [str(pattern) for pattern in table if pattern not in used]:
-        raise PassError(f"In the table, {unused[0]} fits no layer that may be pruned. There are: {', '.join(sizes)}.")
+    densities = dict.fromkeys(sizes, 1.0)
+    rest = list(sizes)
+    for pattern, value in table.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise PassError(f"In the table, {value!r} of {pattern} is no sparsity between 0 and 1.")
+        fitting = [name for name in sizes if _fits(name, str(pattern))]
+        if not fitting:
+            raise PassError(f"In the table, {pattern} fits no layer that may be pruned. There are: {', '.join(sizes)}.")
+        if not (found := [name for name in fitting if name in rest]):
+            raise PassError(f"In the table, {pattern} fits only layers that an earlier entry fits: put it first.")
+        densities.update(dict.fromkeys(found, 1 - float(value)))
+        rest = [name for name in rest if name not in found]
     return densities
 
 
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a pattern is that of a parameter or of the module that it belongs to."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[0], pattern)
+
+
 def _from_scan(table: Mapping[str, Any], sizes: Mapping[str, int], sparsity: float) -> dict[str, float]:
-    levels = [float(level) for level in table["sparsities"]]
     segments: list[tuple[float, int, str, float]] = []
     for name, size in sizes.items():
-        losses = table["layers"].get(name)
-        if losses is None:
-            raise PassError(f"The scan does not know {name}. Scan this model, or protect that layer.")
-        points = [(0.0, 0.0), *zip(levels, (max(0.0, float(loss)) for loss in losses), strict=True)]
-        for order, (start, end) in enumerate(_hull(points)):
+        for order, (start, end) in enumerate(_hull(_points(table, name))):
             share = end[0] - start[0]
             segments.append(((end[1] - start[1]) / (share * size), order, name, share))
     left = sparsity * sum(sizes.values())
@@ -88,10 +90,23 @@ def _from_scan(table: Mapping[str, Any], sizes: Mapping[str, int], sparsity: flo
     return {name: 1 - value for name, value in gone.items()}
 
 
+def _points(table: Mapping[str, Any], name: str) -> list[tuple[float, float]]:
+    """Return the losses of a layer at its sparsities, in order; sparsities at which it has no finite loss are out."""
+    losses = table["layers"].get(name)
+    if losses is None:
+        raise PassError(f"The scan does not know {name}. Scan this model, or protect that layer.")
+    try:
+        found = {float(level): float(loss) for level, loss in zip(table["sparsities"], losses, strict=True)}
+    except (TypeError, ValueError) as error:
+        raise PassError(f"The scan of {name} does not have one loss for each sparsity. Scan again.") from error
+    finite = {level: max(0.0, loss) for level, loss in found.items() if math.isfinite(loss)}
+    return sorted({**finite, 0.0: 0.0}.items())
+
+
 def _hull(points: Sequence[tuple[float, float]]) -> list[tuple[tuple[float, float], tuple[float, float]]]:
     """Return the edges of the lower convex hull of points in order: their slopes rise."""
     hull: list[tuple[float, float]] = []
-    for point in sorted(points):
+    for point in points:
         while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-1], point):
             hull.pop()
         hull.append(point)

@@ -11,6 +11,7 @@ from torch import Tensor
 from sparsify.calibration import Calibration
 from sparsify.criteria import Criterion, WeightStats
 from sparsify.errors import PassError
+from sparsify.masking import baked
 from sparsify.measuring import collect, portions
 from sparsify.program import Program
 from sparsify.pruning.ranking import Scored
@@ -44,7 +45,8 @@ def weight_scores(
     Raises:
         PassError: a score is not finite, or the criterion has none for a parameter.
     """
-    subject = Subject(program, calibration, names)
+    # A weight that may return is a zero without a mask: behind a mask it has no gradient.
+    subject = Subject(baked(program) if criterion.regrow else program, calibration, names)
     for part in portions(subject, criterion.needs, BUDGET):
         measured = collect(part, criterion.needs)
         for name in part.parameters:
@@ -66,7 +68,7 @@ def dense_scores(scored: Scored, shape: Sequence[int]) -> Tensor:
 
 def _scored(name: str, stats: WeightStats, criterion: Criterion, gone: Tensor | None) -> Scored:
     whole: list[Tensor] = []
-    if not criterion.elementwise:
+    if not criterion.elementwise or not stats.weight.ndim:
         whole.append(criterion.weight(stats).detach())
 
     def pieces() -> Iterator[Tensor]:

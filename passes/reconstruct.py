@@ -1,0 +1,131 @@
+"""The pass `reconstruct`: give the weights that are left the values that make up for those that are masked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sparsify.calibration import Calibration
+from sparsify.errors import PassError, UsageError
+from sparsify.layers import Layer, layers
+from sparsify.masking import unmasked
+from sparsify.pass_manager import Context, Contract, Pass
+from sparsify.program import Program
+from sparsify.pruning.candidates import matches
+from sparsify.reconstruction.channels import greedy, lasso
+from sparsify.reconstruction.least_squares import fitted
+from sparsify.reconstruction.moments import Moments, moments, waves
+from sparsify.reconstruction.outputs import output_gap
+from sparsify.reconstruction.reselection import reselected
+from sparsify.reconstruction.surgeon import surgeon
+
+__all__ = ["Reconstruct"]
+
+
+@dataclass(frozen=True)
+class Reconstruct(Pass):
+    """Refit masked layers, one after the other, so that they give what they gave before; labels are not needed.
+
+    Comes after the pass that masks and before `shrink`: under a mask the graph still holds the weights as they were,
+    and the layer with these weights is what is fitted. A layer is fitted on the inputs that it gets from the layers
+    fitted before it. Weights under a mask are set to zero.
+
+    Options:
+        method: least-squares refits all that is left of a layer; obs goes through its inputs once and moves what is
+            lost into the inputs behind (much faster for wide layers); thinet and lasso first choose again which
+            channels stay, as many as are masked, and then refit; bias only corrects the mean.
+        damping: added to the second moments of the inputs, as a share of their mean: more stays nearer to the weights.
+        bias: whether biases are fitted as well.
+        protect: names or patterns of modules and parameters that keep their values.
+        batches: how many training batches it looks at; without a task, the example inputs.
+
+    Reference: He et al., "Channel Pruning for Accelerating Very Deep Neural Networks", 2017; Luo et al., "ThiNet",
+    2017; Hassibi and Stork, "Optimal Brain Surgeon", 1993; Frantar and Alistarh, "SparseGPT", 2023.
+    """
+
+    contract: ClassVar[Contract] = Contract.LOSSY
+
+    method: Literal["least-squares", "lasso", "obs", "thinet", "bias"] = "least-squares"
+    damping: float = 0.01
+    bias: bool = True
+    protect: tuple[str, ...] = ()
+    batches: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.damping > 0:
+            raise UsageError(f"reconstruct: damping={self.damping} is not positive.")
+        if self.batches < 1:
+            raise UsageError(f"reconstruct: batches={self.batches} is less than 1.")
+
+    def run(self, program: Program, context: Context) -> Program:
+        """Refit the layers in the order of the graph."""
+        calibration = Calibration(context.task, self.batches, context.seed)
+        calibration.check(program, "inputs", "the pass reconstruct")
+        if not program.masks:
+            raise PassError("Nothing is masked. Prune first, and shrink afterwards.")
+        whole = unmasked(program)
+        before = output_gap(whole, program, calibration)
+        if self.method in ("thinet", "lasso"):
+            choose = greedy if self.method == "thinet" else lasso
+            program, context.record["channels_exchanged"] = reselected(program, whole, choose, calibration)
+        found = {layer.parameter: layer for layer in layers(program)}
+        names = [name for name in program.masks if name in found and not matches(name, self.protect)]
+        if self.method == "bias":
+            names = [name for name in names if found[name].bias is not None]
+        if not names:
+            raise PassError("No masked layer can be refitted so. Behind norms without biases, use recalibrate-norm.")
+        done: list[str] = []
+        for wave in waves(program, names):
+            known = moments(program, whole, wave, calibration)
+            if self.method == "obs":
+                known = _with_all_inputs(known, whole, calibration)
+            for name in known:
+                program = self._refit(program, whole, found[name], known[name])
+                done.append(name)
+        after = output_gap(whole, program, calibration)
+        context.record.update(
+            fitted=len(done),
+            left=[name for name in program.masks if name in found and name not in done],
+            output_error={"before": before, "after": after},
+        )
+        return program
+
+    def _refit(self, program: Program, whole: Program, layer: Layer, known: Moments) -> Program:
+        name, layout = layer.parameter, layer.layout
+        old = whole.parameters[name].detach()
+        mask = program.masks[name].to(old.device)
+        w0, kept = layout.matrices(old), layout.matrices(mask)
+        uses_bias = self.bias and layer.bias is not None
+        w = self._values(w0, kept, known.centred() if uses_bias and self.method != "obs" else known)
+        new = {name: layout.restore(w, old.shape)}
+        if uses_bias and layer.bias is not None:
+            shift = (w0.float() @ known.before[..., None] - w @ known.mean[..., None]).flatten()
+            new[layer.bias] = whole.parameters[layer.bias].detach() + shift
+        return _with(program, new)
+
+    def _values(self, w0: Tensor, kept: Tensor, known: Moments) -> Tensor:
+        if self.method == "bias":
+            return torch.where(kept, w0, 0.0).float()
+        if self.method == "obs":
+            parts = zip(w0, kept, known.gram, strict=True)
+            return torch.stack([surgeon(w, mask, gram, self.damping) for w, mask, gram in parts])
+        return fitted(w0, kept, known, self.damping)
+
+
+def _with_all_inputs(known: Mapping[str, Moments], whole: Program, calibration: Calibration) -> dict[str, Moments]:
+    """Where inputs are gone, take the second moments of all inputs: what is lost must move to those that are left."""
+    gone = [name for name, found in known.items() if bool((found.gram.diagonal(dim1=1, dim2=2) == 0).any())]
+    before = moments(whole, None, gone, calibration) if gone else {}
+    return {name: replace(found, gram=before[name].gram) if name in before else found for name, found in known.items()}
+
+
+def _with(program: Program, values: dict[str, Tensor]) -> Program:
+    parameters = dict(program.parameters)
+    for name, value in values.items():
+        old = parameters[name]
+        parameters[name] = nn.Parameter(value.to(old.dtype).contiguous(), requires_grad=old.requires_grad)
+    return replace(program, parameters=parameters)

@@ -1,0 +1,1 @@
+"""Reconstruction: what is left of a layer is fitted to what the whole layer gave."""

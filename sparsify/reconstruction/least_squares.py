@@ -1,0 +1,80 @@
+"""Least squares: the weights that are left, fitted to what the whole layer gave.
+
+For every output row w of a layer, with its own set of weights that are left, the fit minimises
+E‖w x - w₀ z‖² + δ‖w - w₀‖² over the inputs x that the layer gets now and z that it got before pruning, w₀ being the row
+before pruning. The damping δ is a share of the mean square of the inputs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sparsify.reconstruction.moments import Moments
+
+__all__ = ["fitted"]
+
+_STEPS = 200
+_CLOSE = 1e-5  # of the right-hand side
+_DIRECT = 4096  # up to so many inputs a shared set of weights is solved for at once
+
+
+def fitted(before: Tensor, kept: Tensor, moments: Moments, damping: float) -> Tensor:
+    """Fit the weights that are left.
+
+    Args:
+        before: the weights w₀, `[G, O, K]`.
+        kept: which weights are left, booleans `[G, O, K]`.
+        moments: of the inputs.
+        damping: δ as a share of the mean diagonal of the Gram matrix.
+
+    Returns:
+        The new weights, zero where none is left; float32 `[G, O, K]`.
+
+    Reference: Luo et al., "ThiNet", 2017 and He et al., "Channel Pruning for Accelerating Very Deep Neural Networks",
+    2017 (refitting what is left, for whole channels).
+    """
+    found = []
+    for w0, mask, gram, cross in zip(before.float(), kept, moments.gram, moments.cross, strict=True):
+        delta = damping * gram.diagonal().mean().clamp_min(1e-12)
+        system = gram + delta * torch.eye(len(gram), device=gram.device)
+        target = w0 @ cross + delta * w0
+        same = bool((mask == mask[:1]).all())
+        left = mask[0].nonzero().flatten() if same else mask.any(0).nonzero().flatten()
+        if same and len(left) <= _DIRECT:
+            solved = torch.zeros_like(w0)
+            solved[:, left] = _direct(system[left][:, left], target[:, left])
+        else:
+            solved = _conjugate_gradients(system, target, mask, torch.where(mask, w0, 0.0))
+        found.append(solved)
+    return torch.stack(found)
+
+
+def _direct(system: Tensor, target: Tensor) -> Tensor:
+    if not len(system):
+        return target
+    return torch.linalg.solve(system.double(), target.double().T).T.float()
+
+
+def _conjugate_gradients(system: Tensor, target: Tensor, mask: Tensor, start: Tensor) -> Tensor:
+    """Solve w A = t on the kept places of every row at once; each step is one product of all rows with A.
+
+    Reference: Hestenes and Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
+    """
+    inverse = 1 / system.diagonal()
+    w = start.clone()
+    residual = torch.where(mask, target - w @ system, 0.0)
+    goal = (_CLOSE * torch.where(mask, target, 0.0).norm(dim=1)).square()
+    direction = scaled = residual * inverse
+    product = (residual * scaled).sum(1)
+    for _ in range(min(_STEPS, 2 * mask.shape[1])):
+        if bool((residual.square().sum(1) <= goal).all()):
+            break
+        image = torch.where(mask, direction @ system, 0.0)
+        step = product / (direction * image).sum(1).clamp_min(1e-30)
+        w += step[:, None] * direction
+        residual = residual - step[:, None] * image
+        scaled = residual * inverse
+        before, product = product, (residual * scaled).sum(1)
+        direction = scaled + (product / before.clamp_min(1e-30))[:, None] * direction
+    return w
