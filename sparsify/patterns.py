@@ -56,7 +56,7 @@ class NofM(Pattern):
         """Keep the n highest of every m scores, the first ones of equal scores; the weight's shape."""
         along = layout.along_inputs(scores)
         rows = along.reshape(-1, self.m)
-        kept = torch.cat([self._kept(part) for part in rows.split(max(1, _PIECE // self.m))])
+        kept = torch.cat([self._kept(part) for part in torch.split(rows, max(1, _PIECE // self.m))])
         return layout.from_inputs(kept.view(along.shape), scores.shape)
 
     def _kept(self, rows: Tensor) -> Tensor:

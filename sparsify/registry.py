@@ -175,7 +175,9 @@ def _spelled_out(tree: ast.Module, name: str) -> str:
 def _origins(tree: ast.Module, name: str) -> Iterator[tuple[ast.Module, str]]:
     """Yield the file of sparsify that a name in a file comes from, with its name there; the file itself otherwise."""
     for item in tree.body:
-        for imported in item.names if isinstance(item, ast.ImportFrom) else ():
+        if not isinstance(item, ast.ImportFrom):
+            continue
+        for imported in item.names:
             if (imported.asname or imported.name) == name:
                 if (text := _source(item.module or "")) is not None:
                     yield text, imported.name

@@ -53,7 +53,8 @@ def fitted(before: Tensor, kept: Tensor, moments: Moments, damping: float) -> Te
 def _direct(system: Tensor, target: Tensor) -> Tensor:
     if not len(system):
         return target
-    return torch.linalg.solve(system.double(), target.double().T).T.float()
+    solved: Tensor = torch.linalg.solve(system.double(), target.double().T)
+    return solved.T.float()
 
 
 def _conjugate_gradients(system: Tensor, target: Tensor, mask: Tensor, start: Tensor) -> Tensor:

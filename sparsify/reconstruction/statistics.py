@@ -38,8 +38,9 @@ def batch_statistics(
         for _ in calibration.run(watched.ready(), program):
             pass
     for node, found in sums.items():
-        mean = found.total / found.count
-        variance = (found.squares / found.count - mean.square()).clamp_min(0) * found.count / max(1, found.count - 1)
+        mean = torch.as_tensor(found.total / found.count)
+        squares = torch.as_tensor(found.squares / found.count)
+        variance = (squares - mean.square()).clamp_min(0) * found.count / max(1, found.count - 1)
         yield node, mean, variance
 
 

@@ -62,6 +62,7 @@ def _factor(gram: Tensor, dead: Tensor, damping: float) -> Tensor:
         lower, failed = torch.linalg.cholesky_ex(damped)
         if int(failed):
             continue
+        upper: Tensor
         upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
         if not int(failed):
             return upper
