@@ -37,7 +37,7 @@ class WeightPrune(Pass):
         sparsity: which fraction of the weights goes (N:M says it itself).
         pattern: unstructured, N:M (2:4 keeps 2 of every 4 along the inputs), or blockBxB (block32x32).
         criterion: what scores the weights; `sparsify criteria` lists them.
-        scope: global ranks the weights of all layers together, layer those of each layer.
+        scope: global (unless allocation is given) ranks the weights of all layers together, layer those of each.
         allocation: how much of each layer goes: uniform; global, lamp and snip-ratios, as much as a ranking of all
             weights by magnitude, lamp or snip takes; er and erk, by fan-in and fan-out; smart, falling with depth;
             table, from a file. Within a layer the criterion chooses.
@@ -94,8 +94,19 @@ class WeightPrune(Pass):
             raise UsageError("weight-prune needs sparsity=, the fraction of the weights that goes.")
         if self.scope == "global" and self.allocation is not None:
             raise UsageError("weight-prune: with scope=global the scores allocate; leave out allocation= or scope=.")
-        if self.last == "half" and not (self.scope == "layer" and self.allocation in (None, "uniform")):
-            raise UsageError("weight-prune: last=half needs scope=layer with allocation=uniform.")
+        uniform = self.allocation == "uniform" or (self.scope == "layer" and self.allocation is None)
+        if self.last == "half" and not uniform:
+            raise UsageError("weight-prune: last=half needs allocation=uniform.")
+        self._check_rounds()
+
+    def _check_rounds(self) -> None:
+        if self.schedule in ("one-shot", "iterative") and self.rounds is not None:
+            own = "is one round" if self.schedule == "one-shot" else "finds the number of rounds from rate="
+            raise UsageError(f"weight-prune: schedule={self.schedule} {own}; leave out rounds=.")
+        if self.schedule in ("linear", "cubic", "cosine") and self.rounds is None and made(self.criterion).rounds == 1:
+            raise UsageError(f"weight-prune: schedule={self.schedule} needs rounds=, the number of steps.")
+        if self.table and self.sparsity is None and (self.rounds or self.schedule):
+            raise UsageError("weight-prune: a table of sparsities is reached at once; leave out rounds= and schedule=.")
 
     def _check_alone(self, pattern: NofM) -> None:
         own = 1 - pattern.n / pattern.m
@@ -126,9 +137,11 @@ class WeightPrune(Pass):
             masks = self._masks(
                 weight_scores(current, list(shaper.layouts), criterion, calibration, gone), amounts, share
             )
+        after = masked(program, masks)
+        masks = {name: mask for name, mask in after.masks.items() if name in shaper.layouts}
         self._check_collapse(masks)
         context.record.update(self._record(program, masks, skipped, len(shares)))
-        return masked(program, masks)
+        return after
 
     def _shaper(self, program: Program, found: Candidates) -> tuple[Shaper, dict[str, str]]:
         pattern = parse_pattern(self.pattern)
@@ -163,7 +176,7 @@ class WeightPrune(Pass):
             names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
             raise PassError(
                 f"{names} would lose all weights: the layer would collapse, and nothing would pass it. Use another "
-                "allocation (erk, lamp), protect the layer, prune in rounds, ask for less, or allow_collapse=yes."
+                "allocation (erk, lamp), protect the layer, ask for less, or say allow_collapse=yes."
             )
 
     def _record(
@@ -172,7 +185,9 @@ class WeightPrune(Pass):
         gone = {name: int(mask.numel() - mask.count_nonzero()) for name, mask in masks.items()}
         total = sum(mask.numel() for mask in masks.values())
         reached = sum(gone.values()) / max(1, total)
-        asked = {"pattern": self.pattern} if self.sparsity is None else {"sparsity": self.sparsity}
+        asked: dict[str, Any] = {"pattern": self.pattern} if not self.table else {"table": self.table}
+        if self.sparsity is not None:
+            asked = {"sparsity": self.sparsity}
         return {
             "asked": asked,
             "reached": reached,
@@ -183,4 +198,5 @@ class WeightPrune(Pass):
             "skipped": dict(skipped),
             "rounds": rounds,
             "mask_bytes": sum(-(-mask.numel() // 8) for mask in masks.values()),
+            **({"note": "more was gone already"} if sum(gone.values()) > rounded((self.sparsity or 1) * total) else {}),
         }

@@ -85,6 +85,10 @@ class Classification(ABC):
         inputs, labels = batch
         return nn.functional.cross_entropy(_logits(model(inputs)), labels)
 
+    def labels(self, batch: Labelled) -> Tensor:
+        """Return the labels of a batch, int64 `[N]`; some criteria need them."""
+        return batch[1]
+
     def score(self, model: nn.Module) -> Score:
         """Return the accuracy on the validation split."""
         first = next(model.parameters(), None)

@@ -116,7 +116,9 @@ def _product(node: fx.Node, parameters: Mapping[str, Tensor]) -> list[Layer]:
     """A product `x @ W` with W [in, out], or with a W [batch, in, out] of its own for every index of a batch."""
     first = 1 if key_of(node) in ("aten::addmm", "aten::baddbmm") else 0
     weight = _weight(node.args[first + 1], parameters)
-    if weight is None or len(weight.dims) not in (2, 3):
+    if weight is None:
+        return _product_from_left(node, first, parameters)
+    if len(weight.dims) not in (2, 3):
         return []
     *batch, inner, out = weight.dims
     bias = _bias(node, 0, parameters) if first else None
@@ -126,6 +128,19 @@ def _product(node: fx.Node, parameters: Mapping[str, Tensor]) -> list[Layer]:
         return x if batch else _flat(x)
 
     return [Layer(weight.name, node, Layout((out,), (inner,), batch=tuple(batch)), _x(node, first), bias, rows)]
+
+
+def _product_from_left(node: fx.Node, first: int, parameters: Mapping[str, Tensor]) -> list[Layer]:
+    """A product `W @ x` with W [out, in]."""
+    weight = _weight(node.args[first], parameters)
+    if weight is None or len(weight.dims) != 2:
+        return []
+    out, inner = weight.dims
+
+    def rows(args: _Arguments) -> Tensor:
+        return _flat(args[first + 1].transpose(-1, -2))
+
+    return [Layer(weight.name, node, Layout((out,), (inner,)), _x(node, first + 1), rows=rows)]
 
 
 def _grouped(node: fx.Node, parameters: Mapping[str, Tensor]) -> list[Layer]:

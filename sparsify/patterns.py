@@ -50,7 +50,7 @@ class NofM(Pattern):
     def reason(self, shape: Sequence[int], layout: Layout) -> str:
         """Return why a weight cannot have the pattern: groups of m must fill its inputs."""
         size = layout.input_size(shape)
-        return "" if size % self.m == 0 else f"its {size} inputs are not a multiple of {self.m}"
+        return "" if size % self.m == 0 else f"the number of its inputs, {size}, is no multiple of {self.m}"
 
     def mask(self, scores: Tensor, layout: Layout) -> Tensor:
         """Keep the n highest of every m scores, the first ones of equal scores; the weight's shape."""

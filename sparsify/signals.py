@@ -57,7 +57,7 @@ class _Place:
         order = torch.argsort(self.index, stable=True)
         order = order[int((self.index < 0).sum()) :]
         count = int(self.index.max()) + 1
-        plain = len(order) == count and torch.equal(order, torch.arange(count))
+        plain = len(self.index) == len(order) == count and torch.equal(order, torch.arange(count))
 
         def seen(value: Tensor) -> None:
             channels = value.movedim(self.dim, 1) if self.dim > 1 else value if self.dim == 1 else value.transpose(0, 1)
@@ -168,5 +168,8 @@ def _at(axes: Axes, leaf: Axis, value: fx.Node, reader: fx.Node | None) -> list[
     if len(dims) != 1:
         return []
     dim, axis = dims[0]
+    held = value.meta["val"]
+    if held.ndim < 2 or not held.is_floating_point():  # such as the numbers of experts
+        return []
     rows = positions(axis, leaf)
     return [_Place(reader, value, dim, rows[0])] if len(rows) == 1 else []

@@ -66,7 +66,8 @@ class Watched:
         value = self._evaluated(node)
         before = self._now.get((None, value), value)
         with self._graph.inserting_after(before):
-            after = self._call(change, (before, *map(self._evaluated, others)))
+            known = [self._evaluated(other) for other in others]
+            after = self._call(change, (before, *(self._now.get((None, other), other) for other in known)))
         before.replace_all_uses_with(after, delete_user_cb=lambda user: user is not after)
         self._now[None, value] = after
 

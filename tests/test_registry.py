@@ -1,6 +1,7 @@
 import dataclasses
 import importlib
 import inspect
+import subprocess
 import sys
 
 import pytest
@@ -12,7 +13,7 @@ PACKAGES = ("sparsify.passes", "sparsify.criteria", "sparsify.methods", "sparsif
 EVERYTHING = [(package, name) for package in PACKAGES for name in registry.entries(package)]
 
 # What a pass cannot do without.
-NEEDED = {"channel-prune": ":sparsity=0.5"}
+NEEDED = dict.fromkeys(("channel-prune", "merge-channels", "weight-prune"), ":sparsity=0.5")
 
 
 @pytest.mark.parametrize(("package", "name"), EVERYTHING)
@@ -101,3 +102,58 @@ def test_a_file_without_its_class_is_refused(package):
     (package / "two_words.py").write_text("class Other: ...")
     with pytest.raises(UsageError, match=r"two_words.py should define the class TwoWords"):
         registry.entries(package.name)
+
+
+def test_types_that_are_imported_are_spelled_out():
+    types = {option.name: option.type for option in registry.find("sparsify.passes", "weight-prune").options}
+    assert types["first"] == "prune|dense"
+    assert types["last"] == "prune|half|dense"
+    assert types["allocation"] == "uniform|global|lamp|snip-ratios|er|erk|smart|table"
+    assert types["schedule"] == "one-shot|linear|cubic|cosine|exponential|iterative"
+    assert types["scope"] == "global|layer"
+    assert types["rounds"] == "int"
+    assert types["protect"] == "tuple[str, ...]"
+
+
+def test_a_type_that_the_file_or_another_module_of_sparsify_defines_is_spelled_out(package):
+    (package / "one.py").write_text(
+        "from dataclasses import dataclass\nfrom typing import Literal, TypeAlias\n"
+        "from sparsify.schedules import Shape as Curve\nfrom os import PathLike\n\n"
+        "Size: TypeAlias = Literal['small', 'large']\n\n"
+        '@dataclass(frozen=True)\nclass One:\n    """Do it."""\n\n'
+        "    size: Size | None = None\n    curve: Curve = 'linear'\n    path: PathLike = ''\n    missing: Nowhere = 1\n"
+    )
+    (entry,) = registry.entries(package.name).values()
+    assert {option.name: option.type for option in entry.options} == {
+        "size": "small|large", "curve": "constant|linear|cubic|cosine", "path": "PathLike", "missing": "Nowhere",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(p, n) for p in ("criteria", "statistics") for n in registry.entries(f"sparsify.{p}")]
+)
+def test_what_a_class_says_of_itself_is_read_from_the_source(kind, name):
+    entry = registry.find(f"sparsify.{kind}", name)
+    cls = getattr(importlib.import_module(entry.module), entry.class_name)
+    assert entry.scores == getattr(cls, "scores", ())
+    assert entry.needs == getattr(cls, "needs", ())
+    assert entry.data == getattr(cls, "data", "")
+
+
+def test_scores_needs_and_data_by_name():
+    snip, oracle = (registry.find("sparsify.criteria", name) for name in ("snip", "oracle"))
+    assert (snip.scores, snip.needs) == (("weights", "channels", "blocks"), ("gradient",))
+    assert (oracle.scores, oracle.needs) == (("blocks",), ("damage",))
+    assert registry.find("sparsify.statistics", "gradient").data == "loss"
+    assert registry.find("sparsify.passes", "weight-prune").scores == ()
+
+
+def test_listing_everything_imports_neither_torch_nor_what_is_listed():
+    code = (
+        "import sys\nfrom sparsify import registry\n"
+        "for name in ('passes', 'criteria', 'statistics', 'methods', 'tasks'):\n"
+        "    assert registry.entries(f'sparsify.{name}')\n"
+        "print(sorted({'torch', 'sparsify.criteria.magnitude', 'sparsify.passes.weight_prune'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.stdout.strip() == "[]", found.stderr

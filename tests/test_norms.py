@@ -1,0 +1,72 @@
+import pytest
+import torch
+from helpers.residual import wired
+from helpers.zoo import FAMILIES
+from torch import nn
+
+import sparsify as sp
+from sparsify.masking import masked
+from sparsify.norms import norm_scales
+
+
+def scales(norm, x=(2, 4, 5, 5)):
+    model = nn.Sequential()
+    model.add_module("norm", norm)
+    return norm_scales(sp.capture(model, (torch.randn(*x),)))
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm2d(4),
+        nn.GroupNorm(2, 4),
+        nn.InstanceNorm2d(4, affine=True),
+        nn.LayerNorm(5),
+        nn.RMSNorm(5),
+        nn.BatchNorm2d(4, track_running_stats=False),
+    ],
+    ids=lambda norm: type(norm).__name__,
+)
+def test_every_kind_of_norm_has_a_scale(norm):
+    assert scales(norm) == {"norm.weight"}
+
+
+def test_a_norm_without_parameters_has_none():
+    assert scales(nn.BatchNorm2d(4, affine=False)) == frozenset()
+    assert scales(nn.LayerNorm(5, elementwise_affine=False)) == frozenset()
+
+
+def test_a_scale_over_several_dimensions_is_none_of_channels():
+    assert scales(nn.LayerNorm((5, 5))) == frozenset()
+
+
+class Written(nn.Module):
+    """An RMS norm written out, with the scale before or behind the value."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.scale, self.shift, self.first = nn.Parameter(torch.ones(5)), nn.Parameter(torch.zeros(5)), first
+
+    def forward(self, x):
+        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+        return (self.scale * x if self.first else x * self.scale) + self.shift
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_norm_that_is_written_out_is_found_by_its_product(first):
+    assert scales(Written(first), (2, 3, 5)) == {"norm.scale"}
+
+
+def test_a_masked_scale_is_still_one():
+    _, program = wired(lambda s, x: s.norm(x), (torch.randn(2, 4, 5, 5),), norm=nn.BatchNorm2d(4))
+    mask = torch.tensor([True, False, True, True])
+    assert norm_scales(masked(program, {"norm.weight": mask, "norm.bias": mask})) == {"norm.weight"}
+
+
+def test_all_scales_of_families_are_found():
+    for name, count in (("llama", 5), ("bert", 5), ("resnet-basic", None)):
+        model, args, kwargs = FAMILIES[name]()
+        found = norm_scales(sp.capture(model, args, kwargs))
+        expected = {key for key in dict(model.named_parameters()) if "norm" in key.lower() and key.endswith("weight")}
+        assert found == expected
+        assert count is None or len(found) == count
