@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from sparsify import verify
@@ -19,10 +21,11 @@ from sparsify.masking import masked
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
 from sparsify.pruning.choice import chosen, made
-from sparsify.pruning.floors import floors
+from sparsify.pruning.floors import Floor, floors
 from sparsify.pruning.reference import member_masks, reference_outputs
 from sparsify.pruning.scoring import group_scores
 from sparsify.pruning.selection import Goal, Selection
+from sparsify.pruning.tables import losses_of, read_table
 from sparsify.pruning.widths import Widths
 from sparsify.spec import nearest
 
@@ -42,6 +45,8 @@ class ChannelPrune(Pass):
         macs: prune until this fraction of the multiply-accumulates is left, as nearly as whole indices allow.
         params: prune until this fraction of the parameters is left, as nearly as whole indices allow.
         scope: uniform takes the same fraction of every group, global takes the lowest scores of all groups.
+        table: a scan that `sparsify sensitivity --unit channels` wrote: groups are pruned where that costs least for
+            what it saves, whatever the scope.
         criterion: what scores channels or their weights; `sparsify criteria` lists them.
         units: what may be pruned: channels, heads, head-dim, kv-groups, conv-groups, experts, stream, or all. Units
             that share a dimension multiply: half of the kv-groups and half of the heads in each is a quarter.
@@ -62,6 +67,7 @@ class ChannelPrune(Pass):
     macs: float | None = None
     params: float | None = None
     scope: Literal["uniform", "global"] = "uniform"
+    table: str = ""
     criterion: str = "magnitude"
     units: tuple[str, ...] = ("channels", "heads", "kv-groups", "conv-groups")
     round_to: int = 1
@@ -133,7 +139,9 @@ class ChannelPrune(Pass):
 
     def _decide(self, found: Axes, groups: list[Group], context: Context) -> Keep:
         allowed = floors(groups, round_to=self.round_to, max_sparsity=self.max_sparsity, minimum=self.minimum)
-        selection = Selection(allowed, Widths(found), self._goal(), self.scope)
+        widths = Widths(found)
+        costs = self._costs(groups, allowed, widths) if self.table else None
+        selection = Selection(allowed, widths, self._goal(), self.scope, costs)
         calibration = Calibration(context.task, self.batches, context.seed)
         criterion = chosen(self.criterion, "channels", found.program, calibration)
         keep: dict[Axis, Tensor] = {}
@@ -142,6 +150,21 @@ class ChannelPrune(Pass):
             keep = selection.choose(scores, share=number / self.rounds)
         context.record.update(selection.record())
         return keep
+
+    def _costs(self, groups: list[Group], allowed: Mapping[Axis, Floor], widths: Widths) -> dict[Axis, Tensor]:
+        """Return what each step of each group costs for what it saves of what the goal counts."""
+        table, kind = read_table(self.table), self._goal().kind
+        saved = widths.savings(group.axis for group in groups)
+        costs = {}
+        for group in groups:
+            floor = allowed[group.axis]
+            sizes = [group.size, *(floor.after(step) for step in range(1, floor.steps + 1))]
+            losses = losses_of(table, group.name, [1 - size / group.size for size in sizes])
+            each = {"sparsity": 1, "params": saved[group.axis][0], "macs": saved[group.axis][1]}[kind]
+            steps = zip(itertools.pairwise(losses), itertools.pairwise(sizes), strict=True)
+            slopes = [(after - before) / ((many - few) * max(1, each)) for (before, after), (many, few) in steps]
+            costs[group.axis] = torch.tensor(slopes, dtype=torch.float64).cummax(0).values
+        return costs
 
     def _goal(self) -> Goal:
         if self.sparsity is not None:

@@ -60,15 +60,17 @@ class MergeChannels(Pass):
             raise PassError(f"There is no group of channels to merge{f' ({reasons})' if reasons else ''}.")
         keep: dict[Axis, Tensor] = {}
         for item in mergeable:
-            count = max(1, item.group.size - int(self.sparsity * item.group.size + 0.5))
-            program, kept = merged(program, item, count, self.method)
-            if not bool(kept.all()):
-                keep[item.group.axis] = kept
+            size = item.group.size
+            count = max(item.group.least, size - int(self.sparsity * size + 0.5))
+            if count < size:
+                program, keep[item.group.axis] = merged(program, item, count, self.method)
         context.record["groups"] = {
             item.group.name: f"{item.group.size} -> {int(keep[item.group.axis].sum())}"
             for item in mergeable
             if item.group.axis in keep
         }
+        gone = sum(int((~kept).sum()) for kept in keep.values())
+        context.record["done"] = f"{gone} channels of {len(keep)} groups are merged into others"
         return masked(program, member_masks(found, keep))
 
     def _known(self, program: Program, group: Group) -> Mergeable | str:

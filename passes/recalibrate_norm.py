@@ -52,5 +52,10 @@ class RecalibrateNorm(Pass):
                 name = str(node.args[place].target)  # type: ignore[union-attr]
                 buffers[name] = value.to(buffers[name].dtype)
         after = replace(program, buffers=buffers)
-        context.record.update(norms=len(norms), output_moved=output_gap(program, after, calibration))
+        moved = output_gap(program, after, calibration)
+        context.record.update(
+            norms=len(norms),
+            output_moved=moved,
+            done=f"{len(norms)} norms have new statistics; the output moved by {moved:.3g} (relative)",
+        )
         return after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -72,12 +73,16 @@ class Reconstruct(Pass):
         if self.method in ("thinet", "lasso"):
             choose = greedy if self.method == "thinet" else lasso
             program, context.record["channels_exchanged"] = reselected(program, whole, choose, calibration)
-        found = {layer.parameter: layer for layer in layers(program)}
-        names = [name for name in program.masks if name in found and not matches(name, self.protect)]
+        found = _by_weight(program)
+        fits = {name for name, layer in found.items() if layer.rows is not None and not matches(name, self.protect)}
+        names = [name for name in program.masks if name in fits]
         if self.method == "bias":
             names = [name for name in names if found[name].bias is not None]
         if not names:
-            raise PassError("No masked layer can be refitted so. Behind norms without biases, use recalibrate-norm.")
+            raise PassError(
+                "No masked layer can be refitted so: recurrent layers, protected ones and, with method=bias, layers "
+                "without a bias stay. Behind norms without biases, use recalibrate-norm."
+            )
         done: list[str] = []
         for wave in waves(program, names):
             known = moments(program, whole, wave, calibration)
@@ -91,6 +96,7 @@ class Reconstruct(Pass):
             fitted=len(done),
             left=[name for name in program.masks if name in found and name not in done],
             output_error={"before": before, "after": after},
+            done=f"refitted {len(done)} layers; the output was off by {before:.3g} (relative), now by {after:.3g}",
         )
         return program
 
@@ -114,6 +120,18 @@ class Reconstruct(Pass):
             parts = zip(w0, kept, known.gram, strict=True)
             return torch.stack([surgeon(w, mask, gram, self.damping) for w, mask, gram in parts])
         return fitted(w0, kept, known, self.damping)
+
+
+def _by_weight(program: Program) -> dict[str, Layer]:
+    """Return the layers by weight; biases only where each number belongs to one row of the weight, and to no other."""
+    known = layers(program)
+    uses = Counter(layer.parameter for layer in known)
+    found = {}
+    for layer in known:
+        groups, rows, _ = layer.layout.matrices(program.parameters[layer.parameter]).shape
+        own = layer.bias is not None and program.parameters[layer.bias].numel() == groups * rows
+        found[layer.parameter] = layer if own and uses[layer.parameter] == 1 else replace(layer, bias=None)
+    return found
 
 
 def _with_all_inputs(known: Mapping[str, Moments], whole: Program, calibration: Calibration) -> dict[str, Moments]:

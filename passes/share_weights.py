@@ -61,13 +61,14 @@ class ShareWeights(Pass):
             value, known[name] = self._shared(old.detach(), masks.get(name))
             parameters[name] = nn.Parameter(value, requires_grad=old.requires_grad)
         dense = {name: value.numel() * value.element_size() for name, value in _stored(program).items()}
+        coded = sum(known[name]["estimated_bytes"] if name in known else size for name, size in dense.items())
         context.record.update(
+            done=f"the weights of {len(known)} layers share values; coded they would take about {coded:,} bytes "
+            f"of {sum(dense.values()):,}",
             layers=known,
             skipped=dict(found.skipped),
             dense_file_bytes=sum(dense.values()),
-            estimated_file_bytes=sum(
-                known[name]["estimated_bytes"] if name in known else size for name, size in dense.items()
-            ),
+            estimated_file_bytes=coded,
         )
         return replace(program, parameters=parameters)
 

@@ -141,6 +141,10 @@ class WeightPrune(Pass):
         masks = {name: mask for name, mask in after.masks.items() if name in shaper.layouts}
         self._check_collapse(masks)
         context.record.update(self._record(program, masks, skipped, len(shares)))
+        unfit = [f"{name} ({reason})" for name, reason in skipped.items() if name not in found.skipped]
+        if unfit:
+            more = f" and {len(unfit) - 3} more" if len(unfit) > 3 else ""
+            after = after.noted(f"Not pruned with pattern={self.pattern}: {', '.join(unfit[:3])}{more}.")
         return after
 
     def _shaper(self, program: Program, found: Candidates) -> tuple[Shaper, dict[str, str]]:
@@ -185,6 +189,7 @@ class WeightPrune(Pass):
         gone = {name: int(mask.numel() - mask.count_nonzero()) for name, mask in masks.items()}
         total = sum(mask.numel() for mask in masks.values())
         reached = sum(gone.values()) / max(1, total)
+        more = sum(gone.values()) > rounded((self.sparsity or 1) * total)
         asked: dict[str, Any] = {"pattern": self.pattern} if not self.table else {"table": self.table}
         if self.sparsity is not None:
             asked = {"sparsity": self.sparsity}
@@ -198,5 +203,6 @@ class WeightPrune(Pass):
             "skipped": dict(skipped),
             "rounds": rounds,
             "mask_bytes": sum(-(-mask.numel() // 8) for mask in masks.values()),
-            **({"note": "more was gone already"} if sum(gone.values()) > rounded((self.sparsity or 1) * total) else {}),
+            "done": f"{sum(gone.values()):,} of {total:,} weights in {len(masks)} layers are masked ({reached:.2%})"
+            + (", more than asked for, because they were before" if more else ""),
         }

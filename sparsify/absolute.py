@@ -106,21 +106,24 @@ class _Absolute(fx.Interpreter):
 
     def _call(self, node: fx.Node) -> Call:
         """Bind the arguments of a node to the names of its schema; constants are absolute, biases are gone."""
+        schema = node.target._schema  # type: ignore[union-attr]
+        names = [argument.name for argument in schema.arguments]
         args, kwargs = self.fetch_args_kwargs_from_env(node)
-        schema, values, state = node.target._schema, {}, set()  # type: ignore[union-attr]
-        for index, argument in enumerate(schema.arguments):
-            name, place = argument.name, (args, node.args) if index < len(args) else (kwargs, node.kwargs)
-            key = index if index < len(args) else name
-            if index >= len(args) and name not in kwargs:
-                values[name] = argument.default_value if argument.has_default_value() else None
-                continue
-            value, given = place[0][key], place[1][key]
-            state |= {name} if isinstance(given, fx.Node) and given in self._state else set()
-            constant = not _flow_in(value) and not schema.is_mutable and name != "exponent"
-            values[name] = None if name == "bias" else pytree.tree_map(_size, _double(value)) if constant else value
-        flowing = frozenset(name for name, value in values.items() if _flow_in(value))
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        sources = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+        values = {
+            argument.name: given.get(argument.name, argument.default_value if argument.has_default_value() else None)
+            for argument in schema.arguments
+        }
+        flowing = frozenset(name for name, value in values.items() if _flow_in(value) and name != "bias")
+        state = frozenset(
+            name for name, source in sources.items() if isinstance(source, fx.Node) and source in self._state
+        )
+        if not schema.is_mutable:
+            for name in values.keys() - flowing - {"exponent"}:
+                values[name] = None if name == "bias" else pytree.tree_map(_size, _double(values[name]))
         same = len(node.args) > 1 and node.args[0] is node.args[1]
-        return Call(values, flowing, frozenset(state), lambda changed: _run(node.target, changed), same)
+        return Call(values, flowing, state, lambda changed: _run(node.target, changed), same)
 
 
 def _run(target: Any, values: Mapping[str, Any]) -> Any:

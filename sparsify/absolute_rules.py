@@ -88,7 +88,8 @@ def _shift(call: Call, name: str, beside: str) -> bool:
 def _sum(call: Call) -> Tensor:
     """A sum without its constants and biases; what is subtracted counts like what is added."""
     one, other, alpha = call["self"], call["other"], call["alpha"]
-    shape = torch.broadcast_shapes(*(value.shape for value in (one, other) if isinstance(value, Tensor)))
+    shapes = [value.shape for value in (one, other) if isinstance(value, Tensor)]
+    shape = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
     if _shift(call, "other", "self"):
         return one.expand(shape)  # type: ignore[no-any-return]
     if alpha is not None:
@@ -156,7 +157,7 @@ def _attention(call: Call) -> Tensor:
     query, key, value = call["query"], call["key"], call["value"]
     if query.ndim > 2 and query.shape[-3] != key.shape[-3]:
         key, value = (part.repeat_interleave(query.shape[-3] // part.shape[-3], -3) for part in (key, value))
-    return _share(query @ key.transpose(-1, -2), -1) @ value
+    return torch.matmul(_share(query @ key.transpose(-1, -2), -1), value)
 
 
 def _normalised(x: Tensor, dims: Sequence[int]) -> Tensor:
@@ -235,15 +236,18 @@ def _recurrent(call: Call) -> tuple[Tensor, ...]:
             first, again, *rest = call["params"][(layer * directions + direction) * per :][:per]
             project = rest[-1:] if per in (3, 5) else []
             size = project[0].shape[1] if project else again.shape[1]
-            inner = F.linear(x, first).unflatten(-1, (-1, size)).mean(-2)
+            inner = _mean_gate(F.linear(x, first), size)
             out = F.linear(inner, project[0]) if project else inner
-            back = F.linear(out, again).unflatten(-1, (-1, size)).mean(-2)
-            inner = inner + back
+            inner = inner + _mean_gate(F.linear(out, again), size)
             outs.append(F.linear(inner, project[0]) if project else inner)
             hidden.append(outs[-1].mean(time))
             cell.append(inner.mean(time))
         x = torch.cat(outs, -1)
     return (x, torch.stack(hidden), torch.stack(cell)) if cells else (x, torch.stack(hidden))
+
+
+def _mean_gate(x: Tensor, size: int) -> Tensor:
+    return x.reshape(*x.shape[:-1], -1, size).mean(-2)
 
 
 def _named(rule: Rule, *names: str) -> dict[str, Rule]:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
-from rich.console import Console
-from rich.markup import escape
 
 from sparsify import registry
 from sparsify.atomic import check_writable
+from sparsify.console import err, out, print_json, progress
 from sparsify.errors import InputError, SparsifyError, UsageError
 from sparsify.options import OUTPUT, WORK, AsJson, Device, Factory, Inputs, Model, Task, Trust
 from sparsify.recipe import Recipe, read_recipe
 from sparsify.report import terminal
 from sparsify.report.groups import print_groups
+from sparsify.sensitivity_command import sensitivity
 from sparsify.spec import nearest, parse_spec
 
 if TYPE_CHECKING:
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _BUG = 70  # the exit status of a fault of sparsify itself
-
-out = Console()
-err = Console(stderr=True)
 
 
 def _version() -> str:
@@ -121,7 +116,7 @@ def prune(
         raise InputError(f"{model} cannot be opened: no such file.")
     from sparsify.job import Job
 
-    with _progress() as show:
+    with progress() as show:
         job = Job(
             model=model,
             recipe=chosen,
@@ -138,7 +133,7 @@ def prune(
         )
         result = job.run()
     if as_json:
-        _print_json(result)
+        print_json(result)
         return
     words = ["sparsify", str(model), *Recipe.from_dict(result["recipe"]).options()]
     words += ["--model", factory] if factory else []
@@ -181,7 +176,7 @@ def inspect(
     from sparsify.job import load_program
     from sparsify.task import resolve
 
-    with _progress() as show:
+    with progress() as show:
         show(f"loading {model}")
         program = load_program(
             model, inputs, None if task is None else resolve(task), factory=factory, trust=trust, device=device
@@ -196,13 +191,16 @@ def inspect(
 
             write_page(html, program, found, model.name)
     if as_json:
-        _print_json(found.as_dict())
+        print_json(found.as_dict())
         return
     terminal.print_summary(out, found, str(model))
     terminal.print_block_list(out, found.blocks, found.savings)
     print_groups(out, found.prunable)
     if html is not None:
         out.print(f"wrote {html}", highlight=False, markup=False, soft_wrap=True)
+
+
+app.command(sensitivity)
 
 
 @app.command
@@ -238,7 +236,7 @@ def demo(
     """Train a small residual network on real digits, remove layers, fine-tune, compare and write ONNX."""
     from sparsify.demo import run_demo
 
-    with _progress() as show:
+    with progress() as show:
         result = run_demo(folder, seed, show)
     result.print(out)
 
@@ -246,13 +244,9 @@ def demo(
 def _list(package: str, as_json: bool) -> None:
     found = list(registry.entries(package).values())
     if as_json:
-        _print_json([asdict(entry) for entry in found])
+        print_json([asdict(entry) for entry in found])
         return
     terminal.print_entries(out, found)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 def _observer(print_after: str | None, time_passes: bool, show: Callable[[str], None]) -> Callable[[Event], None]:
@@ -265,16 +259,6 @@ def _observer(print_after: str | None, time_passes: bool, show: Callable[[str], 
             err.print(f"--- after {event.spec}\n{event.program}", highlight=False, markup=False, soft_wrap=True)
 
     return observe
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Show on stderr what is being done: a line that moves in a terminal, nothing elsewhere."""
-    if not err.is_terminal:
-        yield lambda text: None
-        return
-    with err.status("starting") as status:
-        yield lambda text: status.update(escape(text))
 
 
 def main(words: list[str] | None = None) -> None:

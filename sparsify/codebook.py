@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 __all__ = ["codebook"]
 
-_STEPS = 10_000  # they end when no value changes its centre, mostly after some hundreds
+_STEPS = 10_000  # they end when no value changes its cluster; that takes thousands only for hundreds of clusters
 
 
 def codebook(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -31,23 +34,28 @@ def codebook(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     different = ordered.unique_consecutive()
     if len(different) <= count:
         return different, torch.searchsorted(different, values.detach().double())
-    sums = torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
-    centres = ordered[0] + (ordered[-1] - ordered[0]) * torch.linspace(0, 1, count).to(ordered)
-    sizes, borders = _runs(ordered, centres)
-    for _ in range(_STEPS):
-        centres = torch.where(sizes > 0, sums[borders].diff() / sizes.clamp_min(1), centres)
-        before = borders
-        sizes, borders = _runs(ordered, centres)
-        if torch.equal(borders, before):
-            break
-    used = sizes > 0
+    centres, sizes = _lloyd(ordered.cpu().numpy(), count)  # small steps: threads would cost more than they do
     labels = torch.empty_like(order)
-    labels[order] = torch.repeat_interleave(sizes[used])
-    return centres[used], labels.view(values.shape)
+    labels[order] = torch.repeat_interleave(torch.from_numpy(sizes).to(order.device))
+    return torch.from_numpy(centres).to(order.device), labels.view(values.shape)
 
 
-def _runs(ordered: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how many values are nearest to each centre, and where their runs start and end."""
-    inner = torch.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2)
-    borders = torch.cat([inner.new_zeros(1), inner, inner.new_full((1,), len(ordered))])
-    return borders.diff(), borders
+def _lloyd(ordered: Any, count: int) -> tuple[Any, Any]:
+    """Return the centres of sorted values, and how many values each has."""
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    centres = np.linspace(ordered[0], ordered[-1], count)
+    borders = _borders(ordered, centres)
+    for _ in range(_STEPS):
+        sizes = np.diff(borders)
+        centres = np.where(sizes > 0, np.diff(sums[borders]) / np.maximum(sizes, 1), centres)
+        before, borders = borders, _borders(ordered, centres)
+        if np.array_equal(borders, before):
+            break
+    sizes = np.diff(borders)
+    return centres[sizes > 0], sizes[sizes > 0]
+
+
+def _borders(ordered: Any, centres: Any) -> Any:
+    """Return where the runs of values that are nearest to each centre start and end."""
+    inner = np.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2)
+    return np.concatenate([[0], inner, [len(ordered)]])

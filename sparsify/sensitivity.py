@@ -110,7 +110,9 @@ def scan(
     found = Scan(unit, criterion, levels, batches, seed, _digest(program, task), quantity)
     if known is not None:
         if not known.is_of(found):
-            raise PassError("The scan that should go on is of another model, task or setting. Name another file.")
+            raise PassError(
+                "The file holds a scan of another model, task or setting. Remove it, or name another with -o."
+            )
         found = known
     names, rows = (_layers if unit == "weights" else _groups)(program, calibration, found, only)
     for name, size, measure in rows:

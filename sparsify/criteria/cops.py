@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from sparsify.criteria import Criterion, WeightStats
@@ -39,6 +40,5 @@ class Cops(Criterion):
 
     def weight(self, stats: WeightStats) -> Tensor:
         """Return the weighted sum."""
-        gradient, hessian_gradient = stats["balanced-gradients"]
-        weight = stats.weight.detach()
-        return (1 - self.balance) * (gradient * weight).abs() + self.balance * hessian_gradient * weight
+        sensitivity, flow = stats["balanced-gradients"] * stats.weight.detach()
+        return torch.lerp(sensitivity.abs(), flow, self.balance)

@@ -18,8 +18,8 @@ class Kl(Criterion):
 
     For channels and blocks; it asks for no labels. One forward over the calibration batches for each structure. The
     probabilities are taken along the last dimension of the first floating output, the mean over all others, so that a
-    language model counts every position. The paper adds up the divergences of a structure of one layer; here channels
-    and blocks of any program are closed by a gate where they are read.
+    language model counts every position. The paper scores channels, those of the residual stream among them; blocks
+    are scored likewise.
 
     Reference: Luo and Wu, "Neural Network Pruning with Residual-Connections and Limited-Data", 2020.
     """

@@ -17,8 +17,8 @@ class RnnJacobian(Criterion):
     """|θ ∂χ/∂θ| with χ the mean squared singular value of the temporal Jacobian ∂h_{t+1}/∂h_t of a recurrent layer.
 
     For the weights of LSTM, GRU and plain recurrent layers; others have no score, so say with `only=` what is pruned.
-    It asks for no labels. The paper looks at ‖J 1‖ over the last steps and divides by the gradient that a weight of its
-    gate has on average; here χ is exact, over all steps, and scores are compared as they are.
+    It asks for no labels. The paper takes ‖J 1‖ of the last steps and divides a score by the expected size of the
+    gradient; here χ is exact, over all steps, and scores are compared as they are.
 
     Reference: Zhang and Stadie, "One-Shot Pruning of Recurrent Neural Networks by Jacobian Spectrum Evaluation", 2020.
     """

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from sparsify.criteria import ChannelStats, Criterion, Scope
 
@@ -29,5 +30,4 @@ class TaylorActivation(Criterion):
 
     def channel(self, stats: ChannelStats) -> Tensor:
         """Return |∂L/∂α| divided by its L2 norm."""
-        scores = stats["gate-magnitude"].double()
-        return scores / scores.norm().clamp_min(1e-300)
+        return F.normalize(stats["gate-magnitude"].double(), dim=0, eps=1e-300)

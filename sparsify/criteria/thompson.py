@@ -16,9 +16,9 @@ __all__ = ["Thompson"]
 class Thompson(Criterion):
     """Mean rise of the loss when the channel is closed, estimated by a bandit with Thompson sampling.
 
-    For channels. Every channel is an arm; a pull closes it on one calibration batch. There are 4 pulls for each
-    channel, most of them of those that seem to do no harm, so that the lowest scores are the surest. The paper rewards
-    pulls by the accuracy that is left; here it is the loss, or without a task the change of the output.
+    For channels. Every channel is an arm; a pull closes it on one calibration batch and looks at the rise of the loss,
+    or without a task at the change of the output. Thompson sampling spends a fixed budget of 4 pulls for
+    each channel mostly on those that seem to do no harm, so that the lowest scores are the surest.
 
     Reference: Ameen and Vadera, "Pruning Neural Networks Using Multi-Armed Bandits", 2020.
     """

@@ -48,11 +48,18 @@ class Selection:
         widths: counts what sizes cost.
         goal: what should be reached.
         scope: the same fraction of every group, or the lowest scores of all.
+        costs: for each group the cost of each of its steps, rising; the cheapest goes first, whatever the scope.
     """
 
     def __init__(
-        self, floors: Mapping[Axis, Floor], widths: Widths, goal: Goal, scope: Literal["uniform", "global"]
+        self,
+        floors: Mapping[Axis, Floor],
+        widths: Widths,
+        goal: Goal,
+        scope: Literal["uniform", "global"],
+        costs: Mapping[Axis, Tensor] | None = None,
     ) -> None:
+        self._own_costs = costs
         self._floors = floors
         self._goal = goal
         self._scope = scope
@@ -94,6 +101,8 @@ class Selection:
 
     def _steps(self, scores: Mapping[Axis, Tensor]) -> _Steps:
         """Return the sizes that groups take one after the other on the way from dense to the smallest."""
+        if self._own_costs is not None:
+            return _Steps(self._floors, [self._own_costs[axis] for axis in self._floors])
         if self._scope == "global":
             return _Steps(self._floors, [_costs(scores[axis], floor) for axis, floor in self._floors.items()])
         return _Steps(self._floors, list(map(_levels, self._floors.values())))

@@ -13,7 +13,7 @@ import yaml
 
 from sparsify.errors import InputError, PassError
 
-__all__ = ["densities_of", "read_table"]
+__all__ = ["densities_of", "losses_of", "read_table"]
 
 
 def read_table(path: str) -> Mapping[str, Any]:
@@ -65,6 +65,24 @@ def densities_of(table: Mapping[str, Any], sizes: Mapping[str, int], sparsity: f
         densities.update(dict.fromkeys(found, 1 - float(value)))
         rest = [name for name in rest if name not in found]
     return densities
+
+
+def losses_of(table: Mapping[str, Any], name: str, shares: Sequence[float]) -> list[float]:
+    """Return what a scan says that pruning these shares of a layer or group costs, between its levels in proportion.
+
+    Beyond the last level the cost goes on rising as it did before it.
+
+    Raises:
+        PassError: the table is no scan, or does not know the name.
+    """
+    if "layers" not in table or "sparsities" not in table:
+        raise PassError("The table is no scan of `sparsify sensitivity`.")
+    edges = _hull(_points(table, name))
+    found = []
+    for share in shares:
+        start, end = next((edge for edge in edges if share <= edge[1][0]), edges[-1])
+        found.append(start[1] + _slope(start, end) * (share - start[0]))
+    return found
 
 
 def _fits(name: str, pattern: str) -> bool:

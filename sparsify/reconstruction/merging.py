@@ -49,6 +49,10 @@ def why_not(program: Program, group: Group) -> Mergeable | str:
     if len(makers) != 1 or not readers:
         return f"{len(makers)} layers make its channels" if len(makers) != 1 else "no layer reads its channels"
     maker, member = makers[0]
+    if not torch.equal(member.index[0], torch.arange(group.size)):
+        return "they are not one by one the outputs of the layer that makes them"
+    if any(len(set(torch.bincount(m.index[0][m.index[0] >= 0]).tolist())) > 1 for _, m in readers):
+        return "a layer reads some of its channels more often than others"
     norm = next((node for node in batch_norms(program) if node.args[0] is maker.node), None)
     known = {maker.bias, *(_name(norm.args[place]) for place in (1, 2) if norm is not None)}
     others = [m.parameter for m in group.members if m.parameter not in by_weight and m.parameter not in known]
@@ -99,7 +103,7 @@ def _affine(program: Program, found: Mergeable) -> tuple[Tensor, Tensor, Tensor]
     """Return rows `[size, n]` and shifts `[size]`, and the factors by which the norm scales the weight's rows."""
     size, maker = found.group.size, found.maker
     weight = program.parameters[maker.parameter].detach()
-    rows = weight.movedim(found.member.dim, 0)[_order(found.member)].reshape(size, -1).float()
+    rows = weight.movedim(found.member.dim, 0).reshape(size, -1).float()
     bias = program.parameters[maker.bias].detach().float() if maker.bias else rows.new_zeros(size)
     if found.norm is None:
         return rows, bias, rows.new_ones(size)
@@ -118,11 +122,9 @@ def _made(program: Program, found: Mergeable, stands: Tensor, centres: Tensor, f
     weight = program.parameters[maker.parameter].detach()
     scale = factor[stands]
     scale = torch.where(scale.abs() < 1e-8, 1.0, scale)
-    turned = weight.movedim(found.member.dim, 0)[_order(found.member)].clone()
-    rows = turned.reshape(found.group.size, -1)
-    rows[stands] = (centres[:, :-1] / scale[:, None]).to(rows.dtype)
-    back = torch.argsort(_order(found.member))
-    new = {maker.parameter: rows.view_as(turned)[back].movedim(0, found.member.dim)}
+    turned = weight.movedim(found.member.dim, 0).clone()
+    turned[stands] = (centres[:, :-1] / scale[:, None]).view(-1, *turned.shape[1:]).to(turned.dtype)
+    new = {maker.parameter: turned.movedim(0, found.member.dim)}
     shift = None if found.norm is None else _name(found.norm.args[2])
     place = shift or maker.bias
     if place:
@@ -135,16 +137,17 @@ def _made(program: Program, found: Mergeable, stands: Tensor, centres: Tensor, f
 def _read(weight: Tensor, member: Member, stands_for: Tensor, share: Tensor) -> Tensor:
     """Return a reader's weight in which every channel's weights are added to those of the one that stands for it."""
     order = _order(member).to(weight.device)
-    turned = weight.movedim(member.dim, 0)[order]
-    rows = turned.reshape(len(share), -1).float()
+    turned = weight.movedim(member.dim, 0).clone()
+    rows = turned[order].reshape(len(share), -1).float()
     summed = torch.zeros_like(rows).index_add_(0, stands_for, rows * share[:, None])
-    back = torch.argsort(order)
-    return summed.view(turned.shape)[back].movedim(0, member.dim).to(weight.dtype)
+    turned[order] = summed.view(-1, *turned.shape[1:]).to(weight.dtype)
+    return turned.movedim(0, member.dim)
 
 
 def _order(member: Member) -> Tensor:
-    """Return the positions of a dimension channel by channel."""
-    return torch.argsort(member.index[0], stable=True)
+    """Return the positions of a dimension channel by channel; other channels may be between them."""
+    index = member.index[0]
+    return torch.argsort(index, stable=True)[int((index < 0).sum()) :]
 
 
 def _name(value: object) -> str | None:

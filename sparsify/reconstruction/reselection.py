@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from sparsify.axes import Axis, axes
-from sparsify.axes.masks import masks_of
+from sparsify.axes import Axis
 from sparsify.calibration import Calibration
 from sparsify.errors import PassError
-from sparsify.groups import Group, groups_of
+from sparsify.groups import Group
 from sparsify.layers import layers
 from sparsify.masking import masked
 from sparsify.program import Program
+from sparsify.pruning.channel_masks import kept_channels
 from sparsify.pruning.reference import member_masks
 from sparsify.reconstruction.channels import contributions, index_of
 from sparsify.reconstruction.moments import moments
@@ -31,7 +30,7 @@ def reselected(
 
     Args:
         program: with whole channels masked.
-        whole: without masks.
+        whole: the same without masks.
         choose: from contributions `[size, size]` and a number of channels to those that stay.
         calibration: the data.
 
@@ -41,24 +40,21 @@ def reselected(
     Raises:
         PassError: there are masks of single weights, which this would undo.
     """
-    old = axes(program)
-    dead: dict[Axis, Tensor] = {}
-    for mask in masks_of(old).values():
-        for leaf, gone in mask.dead().items():
-            dead[leaf] = dead[leaf] | gone if leaf in dead else gone
-    counts = {group.name: ~dead[group.axis] for group in groups_of(old) if group.axis in dead and group.exact}
-    found = axes(whole)
-    groups = [group for group in groups_of(found) if group.name in counts and not bool(counts[group.name].all())]
-    keep = {group.axis: counts[group.name] for group in groups}
-    _check(program, member_masks(found, keep))
+    found = kept_channels(program)
+    if isinstance(found, str):
+        raise PassError(
+            f"The mask of {found} is not made of whole channels, which this method chooses again. Use it right after "
+            "channel-prune, or take method=least-squares or method=obs."
+        )
+    known, groups = found
     changed, chosen = {}, dict[Axis, Tensor]()
-    for group in groups:
-        products = _products(masked(whole, member_masks(found, chosen)), group, calibration)
-        before = chosen[group.axis] = keep[group.axis]
+    for group, before in groups.items():
+        products = _products(masked(whole, member_masks(known, chosen)), group, calibration)
+        chosen[group.axis] = before
         if products is not None:
             chosen[group.axis] = choose(products, int(before.sum()))
         changed[group.name] = int((chosen[group.axis] & ~before).sum())
-    return masked(whole, member_masks(found, chosen)), changed
+    return masked(whole, member_masks(known, chosen)), changed
 
 
 def _products(program: Program, group: Group, calibration: Calibration) -> Tensor | None:
@@ -80,12 +76,3 @@ def _products(program: Program, group: Group, calibration: Calibration) -> Tenso
             own /= own.diagonal().sum().clamp_min(1e-30)  # layers count the same, however large their outputs are
             total = own if total is None else total + own
     return total
-
-
-def _check(program: Program, masks: dict[str, Tensor]) -> None:
-    for name, mask in program.masks.items():
-        if name not in masks or not torch.equal(masks[name], mask):
-            raise PassError(
-                f"The mask of {name} is not made of whole channels, which this method chooses again. Use it right "
-                "after channel-prune, or take method=least-squares or method=obs."
-            )

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from sparsify.calibration import Calibration
+from sparsify.errors import PassError
 from sparsify.program import Program
 from sparsify.watching import Watched
 
@@ -28,6 +29,9 @@ def batch_statistics(
         program: any program.
         norms: its batch norms.
         calibration: the data.
+
+    Raises:
+        PassError: there is a single value for each channel.
     """
     watched = Watched(program)
     sums = {node: _Sums() for node in norms}
@@ -38,6 +42,10 @@ def batch_statistics(
         for _ in calibration.run(watched.ready(), program):
             pass
     for node, found in sums.items():
+        if found.count < 2:
+            raise PassError(
+                f"The norm {node.name} gets one value for each channel: it has no variance. Give more data."
+            )
         mean = torch.as_tensor(found.total / found.count)
         squares = torch.as_tensor(found.squares / found.count)
         variance = (squares - mean.square()).clamp_min(0) * found.count / max(1, found.count - 1)

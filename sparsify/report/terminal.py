@@ -63,7 +63,9 @@ def print_report(console: Console, report: Mapping[str, Any], command: str, path
 
 
 def _done(step: Mapping[str, Any]) -> str:
-    """Say in a few words what a pass did."""
+    """Say in a few words what a pass did; passes can say it themselves, as `done`."""
+    if "done" in step:
+        return f": {step['done']}"
     if "reached" in step:
         (kind, asked), *_ = step["asked"].items()
         at_once = f", {len(step['removed_at_once'])} of them removed at once" if step.get("removed_at_once") else ""

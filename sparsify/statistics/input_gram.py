@@ -63,6 +63,6 @@ class InputGram(Streamed):
 
 def _gram(rows: Tensor) -> Tensor:
     total = torch.zeros(rows.shape[1], rows.shape[1], device=rows.device)
-    for piece in rows.split(_ROWS):
+    for piece in torch.split(rows, _ROWS):
         total.addmm_(piece.float().T, piece.float())
     return total

@@ -37,7 +37,7 @@ class KroneckerFactors(Statistic):
         """Return U_A, U_S and Λ for matrices of a shape `[G, O, K]`."""
         groups, outputs, inputs = shape
         sizes = [(groups, inputs, inputs), (groups, outputs, outputs), (groups, outputs, inputs)]
-        inner, outer, scale = packed.split([size[0] * size[1] * size[2] for size in sizes])
+        inner, outer, scale = torch.split(packed, [size[0] * size[1] * size[2] for size in sizes])
         return inner.view(sizes[0]), outer.view(sizes[1]), scale.view(sizes[2])
 
     def measure(self, subject: Subject) -> Mapping[str, Tensor]:
@@ -157,7 +157,7 @@ def _outputs(layer: Layer, gradient: Tensor, rows: Sequence[Tensor], shape: Sequ
     if layout.batch and gradient.ndim == 3:
         return list(gradient)
     if layout.batch:
-        return gradient.split([len(part) for part in rows])
+        return torch.split(gradient, [len(part) for part in rows])
     return [gradient.reshape(-1, gradient.shape[-1])]
 
 

@@ -114,9 +114,9 @@ def _way(
             start=stage.last if backward else stage.first,
             size=size,
             ends=_ends(strengths[name], entry, order, size),
-            order=order,
-            unit=entry[order],
-            out=out,
+            order=order.int(),
+            unit=entry[order].int(),
+            out=out.int(),
             onward=onward,
             last=stage.first if backward else stage.last,
         )
@@ -152,10 +152,11 @@ def _walk(way: Sequence[_Step], numbers: Tensor, first: Mapping[str, Tensor], ge
         taken = torch.searchsorted(step.ends, at + chance(len(at)), right=True)
         moved = taken < len(step.ends)
         moved &= step.unit[taken * moved] == at  # a unit whose weights are all zero leads nowhere
-        walkers, weight = walkers[moved], step.order[taken[moved]]
+        walkers, weight = walkers[moved], step.order[taken[moved]].long()
         first[step.parameter].scatter_reduce_(0, weight, walkers, "amin")
-        for other, link_, some in _parted(step, step.out[weight], chance(len(walkers))):
-            coming[other].append((walkers[some], link_.follow(step.out[weight][some], chance(int(some.sum())))))
+        unit = step.out[weight].long()
+        for other, link_, some in _parted(step, unit, chance(len(walkers))):
+            coming[other].append((walkers[some], link_.follow(unit[some], chance(int(some.sum())))))
 
 
 def _parted(step: _Step, unit: Tensor, chance: Tensor) -> Iterator[tuple[int, Link, Tensor]]:

@@ -1,5 +1,6 @@
 import itertools
 
+import pytest
 import torch
 from helpers.stats import measure, weight_stats
 from helpers.zoo import FAMILIES
@@ -7,6 +8,8 @@ from torch import nn
 
 import sparsify as sp
 from sparsify.criteria.phew import Phew
+from sparsify.demo_net import digits_resnet
+from sparsify.errors import PassError
 from sparsify.layers import layers
 
 
@@ -50,3 +53,11 @@ def test_every_layer_of_a_transformer_keeps_something():
     scores = scored(sp.capture(model, args, kwargs))
     least = torch.cat([score.flatten() for score in scores.values()]).quantile(0.9)
     assert all(bool((score > least).any()) for score in scores.values())
+
+
+def test_no_layer_collapses_where_magnitude_would_empty_some():
+    program = sp.capture(digits_resnet(), (torch.randn(2, 1, 8, 8),))
+    pruned = sp.run(program, ["weight-prune:sparsity=0.98,criterion=phew,scope=global"])
+    assert all(bool(mask.any()) for mask in pruned.program.masks.values())
+    with pytest.raises(PassError, match="would lose all weights"):
+        sp.run(program, ["weight-prune:sparsity=0.98,criterion=magnitude,scope=global"])

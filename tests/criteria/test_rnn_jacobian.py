@@ -1,8 +1,10 @@
 import torch
 from helpers.residual import wired
 from helpers.stats import measure, weight_stats
+from helpers.zoo import NETWORKS
 from torch import nn
 
+import sparsify as sp
 from sparsify.criteria.rnn_jacobian import RnnJacobian
 
 
@@ -23,3 +25,11 @@ def test_weights_that_the_memory_hangs_on_score_highest():
     # h stays zero, so that χ is ‖W‖² / 3 and the score 2 θ² / 3
     torch.testing.assert_close(scores, 2 * layer.weight_hh_l0.detach().square() / 3)
     assert not measured.knows("head.weight", RnnJacobian.needs)
+
+
+def test_a_pass_can_be_restricted_to_the_recurrent_weights():
+    model, args, _ = NETWORKS["lstm-classifier"]()
+    passes = ["weight-prune:sparsity=0.5,criterion=rnn-jacobian,only=lstm.weight*"]
+    masks = sp.run(sp.capture(model, args), passes).program.masks
+    assert set(masks) == {name for name in dict(model.named_parameters()) if name.startswith("lstm.weight")}
+    assert sum(int(mask.sum()) for mask in masks.values()) == sum(mask.numel() for mask in masks.values()) // 2

@@ -1,4 +1,4 @@
-"""A network with one hidden group and one block, and gradients of gates on its channels, computed on the module itself."""
+"""Networks with one hidden group or one block, and gradients of gates on their channels, computed on the modules."""
 
 import torch
 from helpers.regression import Regression
@@ -25,6 +25,7 @@ def signals_of(program, *, frozen=False):
 
 def hidden(width=5):
     """Return a network with one hidden layer, its program, and the signal of that layer."""
+    torch.manual_seed(0)
     parts = {"a": nn.Linear(3, width), "b": nn.Linear(width, 2)}
     model, program = wired(lambda s, x: s.b(torch.tanh(s.a(x))), (torch.randn(4, 3),), **parts)
     (signal,) = signals_of(program)

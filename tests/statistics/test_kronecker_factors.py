@@ -7,6 +7,7 @@ from helpers.stats import measure
 from torch import nn
 
 from sparsify.calibration import Calibration
+from sparsify.capture import capture
 from sparsify.layers import layers
 from sparsify.statistics import Subject
 from sparsify.statistics.kronecker_factors import KroneckerFactors
@@ -82,16 +83,23 @@ def test_every_position_counts(name):
         torch.testing.assert_close(basis.mT @ basis, torch.eye(basis.shape[-1]).expand_as(basis), rtol=0, atol=1e-5)
 
 
-def test_experts_in_a_batched_product():
-    _, program = wired(
-        lambda s, x: (x.transpose(0, 1) @ s.a).sum((0, 2))[:, None],
-        (torch.randn(2, 3, 4),),
-        a=nn.Parameter(torch.randn(3, 4, 5)),
-    )
-    inner, outer, scale = parts(program, Regression(inputs=(3, 4), outputs=1), "a")
-    assert inner.shape == (3, 4, 4)
-    assert outer.shape == (3, 5, 5)
-    assert (scale >= 0).all()
+class Experts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.randn(3, 4, 5))
+
+    def forward(self, x):
+        return torch.bmm(x.transpose(0, 1), self.a).square()
+
+
+def test_every_expert_has_matrices_of_its_own():
+    torch.manual_seed(0)
+    program = capture(Experts(), (torch.randn(1, 3, 4),))
+    task = One(inputs=(3, 4), size=1)
+    inner, outer, scale = parts(program, task, "a", batches=1)
+    gradient = measure(program, ["gradient"], task, batches=1).found["gradient"]["a"]
+    assert (inner.shape, outer.shape) == ((3, 4, 4), (3, 5, 5))
+    torch.testing.assert_close(scale.sum((1, 2)), gradient.square().sum((1, 2)), rtol=1e-4, atol=0)  # float32
 
 
 def test_memory_is_known_beforehand():

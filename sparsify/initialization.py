@@ -1,0 +1,67 @@
+"""Initialization: all parameters of a program drawn anew."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from sparsify.layers import layers
+from sparsify.layout import Layout
+from sparsify.norms import batch_norms, norm_scales
+from sparsify.program import Program
+
+__all__ = ["Init", "initial"]
+
+Init: TypeAlias = Literal["torch", "kaiming", "xavier", "shuffle"]
+
+
+def initial(program: Program, seed: int, init: Init = "torch") -> Program:
+    """Return a program whose parameters are drawn anew and whose running statistics start again; masks stay.
+
+    Weights of layers follow `init`: `torch` is what torch's layers do, uniform within 1/√fan-in; `kaiming` is normal
+    with the variance 2/fan-in; `xavier` uniform within √(6/(fan-in + fan-out)). Scales of norms become one, other
+    vectors zero, embeddings normal with the deviation 0.02. `shuffle` instead puts the values of every parameter of
+    two and more dimensions in random places of it, which keeps their distribution. A graph does not say how its model
+    was initialised: where that matters, retrain the model's own initial weights.
+
+    Args:
+        program: is not changed.
+        seed: together with a parameter's name it decides its values.
+        init: how.
+
+    Reference: He et al., "Delving Deep into Rectifiers", 2015; Glorot and Bengio, "Understanding the Difficulty of
+    Training Deep Feedforward Neural Networks", 2010.
+    """
+    layouts = {layer.parameter: layer.layout for layer in layers(program)}
+    scales = norm_scales(program)
+    parameters = {}
+    for name, old in program.parameters.items():
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
+        if old.ndim < 2:
+            drawn = torch.full(old.shape, float(name in scales))
+        elif init == "shuffle":
+            drawn = old.detach().cpu().flatten()[torch.randperm(old.numel(), generator=generator)].view(old.shape)
+        elif name in layouts:
+            drawn = _drawn(old.shape, layouts[name], init, generator)
+        else:
+            drawn = 0.02 * torch.randn(old.shape, generator=generator)
+        parameters[name] = nn.Parameter(drawn.to(old.device, old.dtype), requires_grad=old.requires_grad)
+    buffers = dict(program.buffers)
+    for node in batch_norms(program):
+        for place, value in ((3, 0.0), (4, 1.0)):
+            name = str(node.args[place].target)  # type: ignore[union-attr]
+            buffers[name] = torch.full_like(buffers[name], value)
+    return replace(program, parameters=parameters, buffers=buffers)
+
+
+def _drawn(shape: torch.Size, layout: Layout, init: Init, generator: torch.Generator) -> Tensor:
+    _, fan_out, fan_in = layout.matrices(torch.empty(shape, device="meta")).shape
+    if init == "kaiming":
+        return math.sqrt(2 / fan_in) * torch.randn(shape, generator=generator)
+    bound = math.sqrt(6 / (fan_in + fan_out)) if init == "xavier" else 1 / math.sqrt(fan_in)
+    return bound * (2 * torch.rand(shape, generator=generator) - 1)
