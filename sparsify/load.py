@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -75,11 +75,13 @@ def load(
     from sparsify.capture import capture, from_exported
     from sparsify.inputs import parse
     from sparsify.loading.placement import find_device, move_inputs, move_model, with_inputs
+    from sparsify.masking import masked
 
     place = find_device(device)
     synthetic = inputs is not None and Path(inputs).suffix not in (".npz", ".safetensors")
     given = None if inputs is None else move_inputs(parse(inputs), place)
-    source = move_model(read(path, trust=trust, factory=factory), place)
+    found, masks = _read(path, trust=trust, factory=factory)
+    source = move_model(found, place)
     own = None if isinstance(source, nn.Module) else source.example_inputs
     chosen = given or own or move_inputs(example, place)
     if chosen is None:
@@ -93,7 +95,8 @@ def load(
 
         source = convert(source, args, kwargs, Path(path))
     if isinstance(source, nn.Module):
-        return capture(source, args, kwargs, synthetic=synthetic)
+        program = capture(source, args, kwargs, synthetic=synthetic)
+        return masked(program, masks) if masks else program
     program = from_exported(with_inputs(source, (args, kwargs), Path(path)))
     return program if inputs is None else program.with_example(args, kwargs, synthetic=synthetic)
 
@@ -106,16 +109,24 @@ def read(path: str | Path, *, trust: bool = False, factory: str | None = None) -
         InputError: the file is missing, damaged, of another kind, or does not fit the factory.
         UntrustedError: reading the file could run code, and it is not trusted; the message names what was found.
     """
+    return _read(path, trust=trust, factory=factory)[0]
+
+
+def _read(
+    path: str | Path, *, trust: bool, factory: str | None
+) -> tuple[nn.Module | ExportedProgram, Mapping[str, Tensor]]:
+    """As `read`; return the masks that a state dict of sparsify holds, too."""
     path = Path(path)
     with _opened(path) as file:
         source = _reader(file, path)(file, path, trust)
     if isinstance(source, dict):
-        from sparsify.loading.state_dict import fill
+        from sparsify.loading.state_dict import fill, split_masks
 
-        return fill(source, factory, path)
+        state, masks = split_masks(source, path)
+        return fill(state, factory, path), masks
     if factory is not None:
         raise UsageError(f"{path} holds a whole model, so the factory {factory!r} is not needed: leave --model out.")
-    return source
+    return source, {}
 
 
 @contextlib.contextmanager

@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sparsify.atomic import writing
+from sparsify.bits import BITMASK, packed
 from sparsify.errors import ExportError
+from sparsify.masking import baked
 from sparsify.program import Program
 from sparsify.version import __version__
 
@@ -21,6 +23,9 @@ __all__ = ["save_state"]
 def save_state(program: Program, path: str | Path) -> dict[str, Any]:
     """Write the parameters and persistent buffers by their original names; a tied parameter is written once.
 
+    Masked weights are written as zeros, and their mask beside them as bits, `<name>.bitmask`, so that `sparsify.load`
+    gets them back; a model's own `load_state_dict` takes the file with `strict=False`.
+
     Returns:
         What was checked: `bytes`.
 
@@ -28,11 +33,13 @@ def save_state(program: Program, path: str | Path) -> dict[str, Any]:
         ExportError: what is read back differs.
         InputError: the path cannot be written.
     """
+    plain = baked(program)
     tensors = {
         name: value.detach().contiguous().clone()
-        for name, value in {**program.parameters, **program.buffers}.items()
-        if name not in program.transient
+        for name, value in {**plain.parameters, **plain.buffers}.items()
+        if name not in plain.transient
     }
+    tensors.update({f"{name}{BITMASK}": packed(mask) for name, mask in program.masks.items()})
     # one entry: safetensors writes several in any order, and the same program should give the same bytes
     metadata = {"sparsify": json.dumps({"version": __version__, **program.provenance})}
     with writing(path) as temporary:
@@ -44,8 +51,4 @@ def save_state(program: Program, path: str | Path) -> dict[str, Any]:
 
 
 def _bits(value: Tensor) -> Tensor:
-    return value.reshape(-1).view(torch.uint8)
-
-
-def _bytes(value: torch.Tensor) -> torch.Tensor:
     return value.reshape(-1).view(torch.uint8)

@@ -1,8 +1,8 @@
 """Ranking: exactly the lowest scores of many tensors, without joining or sorting them.
 
-A score's bits, read as an integer, order like the score. Two counts of 16 bits each find the value of the last score
-that goes; a third pass marks what is below it. Of equal scores the later ones go, so the same scores always give
-the same result. The tensors are passed three times in pieces that stay in the processor's cache.
+A score's bits, read as an integer, order like the score. Counting 16 bits at a time finds the value of the last score
+that goes; another pass marks what is below it. Of equal scores the later ones go, so the same scores always give
+the same result. The tensors are read in pieces that stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def lowest(tensors: Sequence[Scored], count: int) -> list[Tensor]:
     count = min(max(count, 0), total)
     if count in (0, total):
         return [torch.full((item.count,), count == 0, dtype=torch.bool) for item in tensors]
-    width = max(_width(item) for item in tensors)
-    last, stay = _last(tensors, count, width)
+    dtype = _common(tensors)
+    last, stay = _last(tensors, count, dtype)
     kept = []
     for item in tensors:
         marks = []
-        for keys in _keys(item, width):
+        for keys in _keys(item, dtype):
             mark = keys > last
             if stay and bool((equal := keys == last).any()):
                 at = equal.nonzero().flatten()[:stay]
@@ -60,17 +60,15 @@ def lowest(tensors: Sequence[Scored], count: int) -> list[Tensor]:
     return kept
 
 
-def _last(tensors: Sequence[Scored], count: int, width: int) -> tuple[int, int]:
+def _last(tensors: Sequence[Scored], count: int, dtype: torch.dtype) -> tuple[int, int]:
     """Return the highest key that goes, and how many of the scores with that key stay."""
+    width = torch.finfo(dtype).bits
     low, below = -(1 << (width - 1)), 0  # the lowest key that may be it, and how many scores are below that
     for shift in range(width - _BITS, -1, -_BITS):
         found = torch.zeros(_BUCKETS, dtype=torch.int64)
         for item in tensors:
-            for keys in _keys(item, width):
-                buckets = (keys >> shift) - (low >> shift)
-                if shift < width - _BITS:
-                    buckets = buckets[(buckets >= 0) & (buckets < _BUCKETS)]
-                found += torch.bincount(buckets, minlength=_BUCKETS).cpu()
+            for keys in _keys(item, dtype):
+                found += _buckets(keys, low, shift, first=shift == width - _BITS)
         reached = below + found.cumsum(0)
         bucket = int(torch.searchsorted(reached, count))
         below = int(reached[bucket]) - int(found[bucket])
@@ -78,15 +76,32 @@ def _last(tensors: Sequence[Scored], count: int, width: int) -> tuple[int, int]:
     return low, int(found[bucket]) - (count - below)
 
 
-def _width(item: Scored) -> int:
-    """Return how many bits a key needs: those of the scores, and at least 32."""
-    first = next(item.pieces(), None)
-    return 64 if first is not None and first.dtype == torch.float64 else 32
+def _buckets(keys: Tensor, low: int, shift: int, *, first: bool) -> Tensor:
+    """Count the keys in each of the buckets that begin at `low` and are 2^shift wide."""
+    buckets = keys >> shift if shift else keys
+    if first:
+        buckets = buckets.int() - (low >> shift)
+    else:
+        buckets = buckets[(keys >> (shift + _BITS)) == (low >> (shift + _BITS))] - (low >> shift)
+    return torch.bincount(buckets, minlength=_BUCKETS).cpu()
 
 
-def _keys(item: Scored, width: int) -> Iterator[Tensor]:
-    """Yield scores as integers of so many bits that order like them; minus zero is zero."""
+def _common(tensors: Sequence[Scored]) -> torch.dtype:
+    """Return the type in which scores are compared: their own if they have one in common, else one that holds all."""
+    firsts = (next(item.pieces(), None) for item in tensors)
+    found = {piece.dtype for piece in firsts if piece is not None}
+    if len(found) == 1:
+        return found.pop()
+    return torch.float64 if torch.float64 in found else torch.float32
+
+
+def _keys(item: Scored, dtype: torch.dtype) -> Iterator[Tensor]:
+    """Yield scores as integers that order like them; minus zero is zero."""
+    integer = {16: torch.int16, 32: torch.int32, 64: torch.int64}[torch.finfo(dtype).bits]
     for piece in item.pieces():
-        scores = piece.to(torch.float64 if width == 64 else torch.float32) + 0.0
-        bits = scores.view(torch.int64 if width == 64 else torch.int32)
-        yield torch.where(bits < 0, bits ^ torch.iinfo(bits.dtype).max, bits) if bool((bits < 0).any()) else bits
+        scores = piece.to(dtype).contiguous()
+        bits = scores.view(integer)
+        if len(bits) and int(bits.min()) < 0:
+            bits = (scores + 0.0).view(integer)
+            bits = torch.where(bits < 0, bits ^ torch.iinfo(integer).max, bits)
+        yield bits

@@ -62,8 +62,9 @@ def weight_scores(
 
 
 def dense_scores(scored: Scored, shape: Sequence[int]) -> Tensor:
-    """Return scores as one tensor of the weight's shape."""
-    return torch.cat(list(scored.pieces())).view(tuple(shape))
+    """Return scores as one tensor of the weight's shape, at least in float32."""
+    scores = torch.cat(list(scored.pieces())).view(tuple(shape))
+    return scores if scores.dtype == torch.float64 else scores.float()
 
 
 def _scored(name: str, stats: WeightStats, criterion: Criterion, gone: Tensor | None) -> Scored:
@@ -74,7 +75,7 @@ def _scored(name: str, stats: WeightStats, criterion: Criterion, gone: Tensor | 
     def pieces() -> Iterator[Tensor]:
         for start, scores in _parts(stats, criterion, whole):
             flat = scores.reshape(-1)
-            flat = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
+            flat = flat if flat.is_floating_point() else flat.float()
             if not bool(torch.isfinite(flat.sum())) and not bool(torch.isfinite(flat).all()):
                 raise PassError(f"The score of {name} is not finite. Check the weights, the data and the loss.")
             if gone is not None:

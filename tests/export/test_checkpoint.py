@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.models import ConvNet, equal_leaves, images, rows, run, train
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import sparsify as sp
@@ -63,3 +63,28 @@ def test_what_reads_back_different_does_not_appear(tmp_path, monkeypatch):
 def test_a_target_that_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         save_state(sp.capture(ConvNet(), (images(),)), tmp_path / "gone" / "m.safetensors")
+
+
+def test_masks_are_written_as_bits_and_come_back(tmp_path):
+    path = tmp_path / "m.safetensors"
+    result = sp.run(
+        sp.capture(nn.Sequential(nn.Linear(4, 9), nn.Linear(9, 2)), (rows(),)), ["weight-prune:sparsity=0.6"]
+    )
+    save_state(result.program, path)
+    written = load_file(path)
+    assert written["0.weight.bitmask"].shape == (5,)
+    assert int((written["0.weight"] == 0).sum()) == int((~result.program.masks["0.weight"]).sum())
+    (tmp_path / "made.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Linear(4, 9), nn.Linear(9, 2))\n"
+    )
+    again = sp.load(path, inputs="3x4", factory=f"{tmp_path / 'made.py'}:make")
+    assert again.masks.keys() == result.program.masks.keys()
+    assert all(torch.equal(mask, again.masks[name]) for name, mask in result.program.masks.items())
+    assert equal_leaves(run(again.module(), [rows()]), run(result.program.module(), [rows()]))
+
+
+def test_a_mask_that_does_not_fit_is_refused(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_file({"weight": torch.ones(4, 4), "weight.bitmask": torch.ones(3, dtype=torch.uint8)}, path)
+    with pytest.raises(InputError, match=r"damaged: the mask of weight does not fit it"):
+        sp.load(path, inputs="3x4", factory="torch.nn:Identity")
