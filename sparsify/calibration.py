@@ -33,7 +33,7 @@ class Calibration:
     batches: int = 8
     seed: int = 0
 
-    def check(self, program: Program, data: Data, criterion: str) -> None:
+    def check(self, program: Program, data: str, criterion: str) -> None:
         """Check that what a criterion needs can be had.
 
         Raises:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from sparsify import registry
 from sparsify.blocks import Block
-from sparsify.calibration import Data
 from sparsify.criteria import BlockStats, ChannelStats, WeightStats
 from sparsify.errors import PassError
 from sparsify.groups import Group, Member
@@ -23,10 +22,9 @@ from sparsify.norms import norm_scales
 from sparsify.program import Program
 from sparsify.statistics import Statistic, Streamed, Subject, stream
 
-__all__ = ["Measured", "collect", "data_of", "portions"]
+__all__ = ["Measured", "collect", "portions"]
 
 _PACKAGE = "sparsify.statistics"
-_ORDER: tuple[Data, ...] = ("nothing", "inputs", "loss", "labels")
 
 
 def _statistic(need: str) -> Statistic:
@@ -34,11 +32,6 @@ def _statistic(need: str) -> Statistic:
     made = getattr(importlib.import_module(entry.module), entry.class_name)()
     assert isinstance(made, Statistic)
     return made
-
-
-def data_of(needs: Iterable[str]) -> Data:
-    """Return what data statistics are measured on, of several the most demanding."""
-    return max((_statistic(need).data for need in needs), key=_ORDER.index, default="nothing")
 
 
 def portions(subject: Subject, needs: Iterable[str], budget: int) -> Iterator[Subject]:

@@ -11,7 +11,7 @@ import builtins
 import importlib
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 from sparsify.errors import UsageError
 from sparsify.spec import build, canonical, nearest, parse_spec
 
-__all__ = ["Entry", "Option", "entries", "find", "make"]
+__all__ = ["Entry", "Option", "data_of", "entries", "find", "make"]
 
 _KINDS = {
     "passes": "pass",
@@ -30,6 +30,7 @@ _KINDS = {
     "tasks": "task",
 }
 _CONSTANTS = ("scores", "needs", "data")
+_DATA = ("nothing", "inputs", "loss", "labels")
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,11 @@ def find(package: str, name: str) -> Entry:
     if name not in known:
         raise UsageError(f"There is no {kind} {name!r}{nearest(name, known)}. There are: {', '.join(known)}.")
     return known[name]
+
+
+def data_of(needs: Iterable[str]) -> str:
+    """Return what statistics are measured on, of several the most demanding: nothing, inputs, loss or labels."""
+    return max((find("sparsify.statistics", need).data for need in needs), key=_DATA.index, default=_DATA[0])
 
 
 def make(package: str, spec: str) -> tuple[Any, str]:

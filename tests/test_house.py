@@ -26,7 +26,14 @@ TESTS_OF_NO_FILE = (
     "tests/helpers/",
 )
 # What stands above the core; the rest of sparsify/ is the core.
-FRONT = ("sparsify.cli", "sparsify.demo", "sparsify.job", "sparsify.recipe", "sparsify.__main__")
+FRONT = (
+    "sparsify.cli",
+    "sparsify.demo",
+    "sparsify.job",
+    "sparsify.recipe",
+    "sparsify.sensitivity_command",
+    "sparsify.__main__",
+)
 PLUGINS = ("sparsify.passes", "sparsify.criteria", "sparsify.methods", "sparsify.kernels")
 LIGHT = ("sparsify", "sparsify.cli", "sparsify.registry", "sparsify.errors")  # what `sparsify --help` imports
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "networkx", "sklearn", "transformers", "triton")

@@ -16,11 +16,12 @@ __all__ = ["Synflow"]
 class Synflow(Criterion):
     """|θ| ∂R/∂|θ| with R = 1ᵀ ∏|W| 1: a weight's share of the flow through the absolute values of all weights.
 
-    It needs no data. Scores are float64, because products over many layers leave the range of float32, and a layer's
-    scores add up to R, so that no layer is ever emptied: as long as weights go in many rounds, because one round at
-    once does empty layers. Batch norms use their running statistics. `sparsify.absolute` says how the flow runs
-    through other operators than the paper's, such as attention; experts that no token is sent to have no flow.
-    Biases have none either, which the paper leaves out of the ranking.
+    It needs no data. Scores are float64, because products over many layers leave the range of float32. The scores of a
+    layer that all paths pass add up to R, so that no such layer is ever emptied, as long as weights go in many rounds:
+    one round at once does empty layers. A branch beside a shortcut has no such protection, since the flow may take
+    the shortcut; at high sparsity whole branches of residual networks go. Batch norms use their running statistics.
+    `sparsify.absolute` says how the flow runs through other operators than the paper's, such as attention; experts
+    that no token is sent to have no flow. Biases have none either, which the paper leaves out of the ranking.
 
     Reference: Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic flow", 2020.
     """

@@ -6,7 +6,6 @@ from sparsify import registry
 from sparsify.calibration import Calibration
 from sparsify.criteria import Criterion, Scope
 from sparsify.errors import PassError
-from sparsify.measuring import data_of
 from sparsify.program import Program
 
 __all__ = ["chosen", "made"]
@@ -39,5 +38,5 @@ def chosen(text: str, scope: Scope, program: Program, calibration: Calibration) 
             f"The criterion {text} scores {' and '.join(criterion.scores)}, not {scope}. "
             f"Those that score {scope}: {', '.join(others)}."
         )
-    calibration.check(program, data_of(criterion.needs), text)
+    calibration.check(program, registry.data_of(criterion.needs), text)
     return criterion

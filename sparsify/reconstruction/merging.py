@@ -51,8 +51,6 @@ def why_not(program: Program, group: Group) -> Mergeable | str:
     maker, member = makers[0]
     if not torch.equal(member.index[0], torch.arange(group.size)):
         return "they are not one by one the outputs of the layer that makes them"
-    if any(len(set(torch.bincount(m.index[0][m.index[0] >= 0]).tolist())) > 1 for _, m in readers):
-        return "a layer reads some of its channels more often than others"
     norm = next((node for node in batch_norms(program) if node.args[0] is maker.node), None)
     known = {maker.bias, *(_name(norm.args[place]) for place in (1, 2) if norm is not None)}
     others = [m.parameter for m in group.members if m.parameter not in by_weight and m.parameter not in known]

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from sparsify.registry import Entry
+from sparsify.registry import Entry, data_of
 from sparsify.report.quantities import batch, change, count, size, speed, time, time_range
 
 if TYPE_CHECKING:
@@ -170,7 +170,10 @@ def print_block_list(console: Console, blocks: Sequence[Block], costs: Mapping[s
 
 
 def print_entries(console: Console, entries: Sequence[Entry]) -> None:
-    """Print passes, criteria or methods with their options and defaults."""
+    """Print passes, criteria or methods with their options and defaults; criteria by what they score."""
+    if any(entry.scores for entry in entries):
+        _print_criteria(console, entries)
+        return
     if not any(entry.options for entry in entries):
         table = Table.grid(padding=(0, 2))
         for entry in entries:
@@ -182,6 +185,24 @@ def print_entries(console: Console, entries: Sequence[Entry]) -> None:
         console.print(Padding(escape(entry.summary), (0, 0, 0, 2)), highlight=False)
         if entry.options:
             console.print(_options(entry))
+
+
+def _print_criteria(console: Console, entries: Sequence[Entry]) -> None:
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
+    for name in ("criterion", "w", "c", "b", "data", ""):
+        table.add_column(name)
+    for entry in entries:
+        marks = ("•" if scope in entry.scores else "" for scope in ("weights", "channels", "blocks"))
+        data = data_of(entry.needs)
+        table.add_row(f"[bold]{entry.name}[/]", *marks, "" if data == "nothing" else data, escape(entry.summary))
+    console.print(table)
+    console.print(
+        "w, c, b: scores weights, channels, blocks; data: what it needs besides the weights. `sparsify explain NAME` "
+        "has formula and paper. Options follow a slash: criterion=filter-norm/p=2.",
+        style="dim",
+        highlight=False,
+        markup=False,
+    )
 
 
 def _options(entry: Entry) -> Padding:

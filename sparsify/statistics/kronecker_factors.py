@@ -140,7 +140,8 @@ class _Scales(_Pairs):
 
 
 def _basis(factors: Tensor) -> Tensor:
-    return torch.linalg.eigh(factors.double()).eigenvectors.float()
+    vectors: Tensor = torch.linalg.eigh(factors.double()).eigenvectors
+    return vectors.float()
 
 
 def _outputs(layer: Layer, gradient: Tensor, rows: Sequence[Tensor], shape: Sequence[int]) -> Sequence[Tensor]:

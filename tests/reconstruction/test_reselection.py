@@ -87,7 +87,7 @@ def test_what_its_readers_can_miss_goes(whole):
     with torch.no_grad():
         model[0].weight[2] *= 100
         model[2].weight[:, 2] *= 1e-4
-    program = sp.run(sp.capture(model, (torch.randn(50, 5),)), ["channel-prune:sparsity=0.25,protect=2*"]).program
+    program = sp.run(sp.capture(model, (torch.randn(50, 5),)), ["channel-prune:sparsity=0.25,protect=4.weight"]).program
     assert program.masks["0.bias"][2]
     found, changed = reselected(program, unmasked(program), greedy, Calibration(None))
     assert not found.masks["0.bias"][2]

@@ -92,7 +92,7 @@ def test_the_program_is_left_as_it_is():
 
 def test_a_single_value_has_no_variance():
     model = settled(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
-    with pytest.raises(PassError, match="one value for each channel.*Give more data"):
+    with pytest.raises(PassError, match=r"one value for each channel.*Give more data"):
         found_in(model, torch.randn(1, 3))
 
 

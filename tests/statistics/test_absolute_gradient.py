@@ -2,7 +2,7 @@ import torch
 from helpers.gates import TASK, hidden
 from helpers.stats import measure
 
-from sparsify.measuring import data_of
+from sparsify.registry import data_of
 
 
 def test_the_product_of_the_absolute_matrices_in_float64_without_data():
