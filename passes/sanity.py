@@ -12,7 +12,7 @@ from sparsify.initialization import Init, initial
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.patterns import parse_pattern
 from sparsify.program import Program
-from sparsify.pruning.choice import chosen, made
+from sparsify.pruning.choice import made
 
 __all__ = ["Sanity"]
 
@@ -71,7 +71,6 @@ class Sanity(Pass):
             return initial(program, context.seed, self.init)
         calibration = Calibration(context.task, self.batches, context.seed)
         if self.control == "invert":
-            criterion = chosen(self.criterion, "weights", program, calibration)
-            return chosen_again(program, criterion, calibration, pattern, lowest=True)
-        shuffled = chosen_again(program, made("random"), calibration, pattern)
+            return chosen_again(program, self.criterion, calibration, pattern, lowest=True)
+        shuffled = chosen_again(program, "random", calibration, pattern)
         return initial(shuffled, context.seed, self.init) if self.control == "random" else shuffled

@@ -31,7 +31,7 @@ def codebook(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Reference: Lloyd, "Least Squares Quantization in PCM", 1982; Han et al., "Deep Compression", 2016 (the start).
     """
     ordered, order = values.detach().double().flatten().sort()
-    different = ordered.unique_consecutive()
+    different: Tensor = torch.unique_consecutive(ordered)
     if len(different) <= count:
         return different, torch.searchsorted(different, values.detach().double())
     centres, sizes = _lloyd(ordered.cpu().numpy(), count)  # small steps: threads would cost more than they do

@@ -21,10 +21,10 @@ from sparsify.groups import groups_of
 from sparsify.layers import layers
 from sparsify.layout import Layout
 from sparsify.masking import masked, unmasked
-from sparsify.patterns import Block, Pattern
+from sparsify.patterns import Block, NofM, Pattern
 from sparsify.program import Program
 from sparsify.pruning.channel_masks import kept_channels
-from sparsify.pruning.choice import made
+from sparsify.pruning.choice import chosen, made
 from sparsify.pruning.floors import floors
 from sparsify.pruning.ranking import Scored
 from sparsify.pruning.reference import member_masks
@@ -38,7 +38,7 @@ __all__ = ["chosen_again", "small_dense"]
 
 
 def chosen_again(
-    program: Program, criterion: Criterion, calibration: Calibration, pattern: Pattern, *, lowest: bool = False
+    program: Program, criterion: str, calibration: Calibration, pattern: Pattern, *, lowest: bool = False
 ) -> Program:
     """Keep as much of every layer as a program's masks keep, but what a criterion scores highest, or lowest.
 
@@ -46,10 +46,13 @@ def chosen_again(
 
     Args:
         program: with masks.
-        criterion: `random` shuffles each layer's mask.
+        criterion: of channels if whole channels are masked, else of weights; `random` shuffles each layer's mask.
         calibration: the data of its statistics.
         pattern: of masks that are not of whole channels.
         lowest: keep what scores lowest.
+
+    Raises:
+        PassError: a mask has another pattern, or the criterion scores something else or lacks data.
 
     Reference: Frankle et al., "Pruning Neural Networks at Initialization: Why Are We Missing the Mark?", 2021
     (layer-wise shuffling and inverted scores).
@@ -57,9 +60,10 @@ def chosen_again(
     found = kept_channels(program)
     whole = unmasked(program)
     if isinstance(found, str):
-        return masked(whole, _weights(program, whole, criterion, calibration, (pattern, lowest)))
+        scoring = chosen(criterion, "weights", whole, calibration)
+        return masked(whole, _weights(program, whole, scoring, calibration, (pattern, lowest)))
     known, groups = found
-    scores = group_scores(known, list(groups), {}, criterion, calibration)
+    scores = group_scores(known, list(groups), {}, chosen(criterion, "channels", whole, calibration), calibration)
     keep = {}
     for group, old in groups.items():
         order = scores[group.axis].argsort(descending=not lowest, stable=True)
@@ -78,10 +82,25 @@ def _weights(
     own = {layer.parameter: layer.layout for layer in layers(program)}
     masks = program.masks
     layouts = {name: own.get(name, Layout((0,), tuple(range(1, mask.ndim)))) for name, mask in masks.items()}
+    for name, mask in masks.items():
+        _check(name, mask, pattern, layouts[name])
     shaper = Shaper(pattern, {name: mask.shape for name, mask in masks.items()}, layouts)
     counts = {name: _gone(mask, pattern, layouts[name]) for name, mask in masks.items()}
     scored = weight_scores(whole, list(masks), criterion, calibration, {})
     return shaper.apart((_negated(item) if lowest else item for item in scored), counts)
+
+
+def _check(name: str, mask: Tensor, pattern: Pattern, layout: Layout) -> None:
+    made = mask
+    if isinstance(pattern, Block):
+        made = pattern.mask(pattern.scores(mask.float(), layout) > 0, mask.shape, layout)
+    elif isinstance(pattern, NofM):
+        made = ~mask if pattern.reason(mask.shape, layout) else pattern.mask(mask.float(), layout)
+    if not torch.equal(made, mask):
+        raise PassError(
+            f"The mask of {name} does not have the pattern that is given, so that a control would not keep as much. "
+            "Give the pattern= of the pruning."
+        )
 
 
 def _gone(mask: Tensor, pattern: Pattern, layout: Layout) -> int:

@@ -98,12 +98,14 @@ def scan(
         on_row: called with the scan so far and the number of all rows, whenever one is done.
 
     Raises:
-        UsageError: a sparsity is out of range.
-        PassError: there is nothing to scan, or the criterion lacks data.
+        UsageError: a sparsity or the number of batches is out of range.
+        PassError: there is nothing to scan, the criterion lacks data, or `known` is another scan.
     """
     levels = tuple(float(level) for level in sparsities)
     if not levels or any(not 0 < level < 1 for level in levels) or sorted(set(levels)) != list(levels):
-        raise UsageError(f"The sparsities of a scan rise between 0 and 1; got {', '.join(map(str, sparsities))}.")
+        raise UsageError(f"The sparsities of a scan rise between 0 and 1; got {', '.join(map(str, levels)) or 'none'}.")
+    if batches < 1:
+        raise UsageError(f"A scan needs at least one batch, not {batches}.")
     calibration = Calibration(task, batches, seed)
     calibration.check(program, "inputs", criterion)
     quantity = "relative change of the output" if task is None else "rise of the loss"
@@ -207,7 +209,11 @@ def _groups(
 def _digest(program: Program, task: Task | None) -> str:
     """Return a digest of everything that a measurement depends on besides its settings."""
     digest = hashlib.sha256(str(program).encode())
-    for name, value in {**program.parameters, **program.buffers}.items():
+    tensors = {**program.parameters, **program.buffers}
+    if task is None:  # then the example is the data
+        leaves = enumerate(program.example.leaves())
+        tensors.update({f"input {place}": leaf for place, leaf in leaves if isinstance(leaf, Tensor)})
+    for name, value in tensors.items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     digest.update((task.name if task is not None else "").encode())

@@ -20,7 +20,8 @@ __all__ = ["kept_channels"]
 def kept_channels(program: Program) -> tuple[Axes, Mapping[Group, Tensor]] | str:
     """Return the axes of the program without masks, and for each of its pruned groups what it keeps.
 
-    Where the masks are not those of whole channels, returns the name of a parameter whose mask is not.
+    Where the masks are not those of whole channels, returns the name of a parameter whose mask, or the lack of one, is
+    not.
     """
     found = axes(program)
     dead: dict[Axis, Tensor] = {}
@@ -35,7 +36,7 @@ def kept_channels(program: Program) -> tuple[Axes, Mapping[Group, Tensor]] | str
     whole = axes(unmasked(program))
     groups = {group: kept[group.name] for group in groups_of(whole) if group.name in kept}
     expected = member_masks(whole, {group.axis: keep for group, keep in groups.items()})
-    for name, mask in program.masks.items():
-        if name not in expected or not torch.equal(expected[name], mask):
+    for name in {**program.masks, **expected}:
+        if name not in expected or name not in program.masks or not torch.equal(expected[name], program.masks[name]):
             return name
     return whole, groups

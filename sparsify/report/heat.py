@@ -60,9 +60,9 @@ def print_heat(console: Console, found: Scan) -> None:
     end = ".weight" if all(name.endswith(".weight") for name in names) else ""
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     table.add_column("layer" if found.unit == "weights" else "group", overflow="fold")
-    table.add_column(found.unit, justify="right")
+    table.add_column(found.unit, justify="right", no_wrap=True)
     for level in found.sparsities:
-        table.add_column(f"{level:g}", justify="right")
+        table.add_column(f"{level:g}", justify="right", no_wrap=True)
     for name, values in found.layers.items():
         cells = [
             Text(cell(value), style=f"black on {_STEPS[min(len(_STEPS) - 1, int(part * len(_STEPS)))]}")

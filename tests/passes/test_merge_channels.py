@@ -24,13 +24,13 @@ BEFORE = """
 return [%linear_1]
 """
 AFTER = """
-%where_scalar_other_2: float32[2, 4] = where.ScalarOther(2.weight_mask, 2.weight, 0.0)
-%where_scalar_other_1: float32[4] = where.ScalarOther(0.bias_mask, 0.bias, 0.0)
-%where_scalar_other: float32[4, 3] = where.ScalarOther(0.weight_mask, 0.weight, 0.0)
+%where_scalar_other_2: float32[4, 3] = where.ScalarOther(0.weight_mask, 0.weight, 0.0)
+%where_scalar_other_1: float32[2, 4] = where.ScalarOther(2.weight_mask, 2.weight, 0.0)
+%where_scalar_other: float32[4] = where.ScalarOther(0.bias_mask, 0.bias, 0.0)
 %input_1: float32[batch, 3] = input
-%linear: float32[batch, 4] = linear(%input_1, %where_scalar_other, %where_scalar_other_1)
+%linear: float32[batch, 4] = linear(%input_1, %where_scalar_other_2, %where_scalar_other)
 %relu: float32[batch, 4] = relu(%linear)
-%linear_1: float32[batch, 2] = linear(%relu, %where_scalar_other_2, 2.bias)
+%linear_1: float32[batch, 2] = linear(%relu, %where_scalar_other_1, 2.bias)
 return [%linear_1]
 """
 TASK = Digits()

@@ -19,6 +19,7 @@ from sparsify.train import TrainOptions, train
 GOLDEN = """
 %input_1: float32[batch, 3] = input
 %linear: float32[batch, 4] = linear(%input_1, 0.weight, 0.bias)
+%add_: int64[] = add_.Tensor(1.num_batches_tracked, 1)
 %batch_norm: float32[batch, 4] = batch_norm(%linear, 1.weight, 1.bias, 1.running_mean, 1.running_var, True, 0.1, 1e-05, False)
 %linear_1: float32[batch, 2] = linear(%batch_norm, 2.weight, 2.bias)
 return [%linear_1]

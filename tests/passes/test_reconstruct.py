@@ -11,7 +11,7 @@ from sparsify import verify
 from sparsify.demo_net import digits_resnet
 from sparsify.errors import PassError, UsageError
 from sparsify.layers import layers
-from sparsify.masking import baked
+from sparsify.masking import baked, masked
 from sparsify.tasks.digits import Digits
 from sparsify.train import TrainOptions, train
 
@@ -163,6 +163,21 @@ def test_biases_stay_if_they_should(method):
     with_biases, (other,) = done(before, f"reconstruct:method={method}")
     assert unlike(before, with_biases) == {"0.weight", "2.weight", "0.bias", "2.bias"}
     assert other["output_error"]["after"] < record["output_error"]["after"]
+
+
+@pytest.mark.parametrize("method", ["least-squares", "obs"])
+def test_what_a_channel_gave_moves_to_its_copy(method):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)).eval()
+    with torch.no_grad():
+        model[0].weight[3], model[0].bias[3] = model[0].weight[0], model[0].bias[0]
+    whole = sp.capture(model, (torch.randn(200, 5),))
+    gone = torch.tensor([False, True, True, True])
+    masks = {"0.weight": gone[:, None].expand(4, 5), "0.bias": gone, "2.weight": gone.expand(3, 4)}
+    program, (record,) = done(masked(whole, masks), f"reconstruct:method={method},damping=1e-5")
+    both = whole.parameters["2.weight"][:, 0] + whole.parameters["2.weight"][:, 3]
+    torch.testing.assert_close(program.parameters["2.weight"][:, 3], both, rtol=1e-2, atol=1e-3)  # damped
+    assert record["output_error"]["after"] < 0.01 * record["output_error"]["before"]
 
 
 def test_a_bias_takes_the_mean_and_weights_stay():

@@ -94,6 +94,13 @@ def test_channels_that_cancel_go_together():
     assert lost(found, greedy(found, 1)) == 0
 
 
+def test_a_channel_costs_more_when_a_like_one_is_gone():
+    """Without 0, losing 1 costs 1.1 + 2 · 0.2 = 1.5, and losing 2 costs 1.4."""
+    found = torch.tensor([[1.0, 0.2, 0.0], [0.2, 1.1, 0.0], [0.0, 0.0, 1.4]], dtype=torch.float64)
+    assert greedy(found, 2).tolist() == [False, True, True]
+    assert greedy(found, 1).tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("count", [2, 4, 6])
 def test_greedy_is_close_to_the_best_of_all_choices(seed, count):

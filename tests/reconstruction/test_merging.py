@@ -89,6 +89,25 @@ def test_multiples_behind_relu_are_merged_exactly(kind, norm, bias, factors, met
 
 
 @pytest.mark.parametrize("method", ["mean", "cluster"])
+def test_a_norm_without_scale_and_shift(method):
+    """The mean of two channels has a shift between theirs, which the layer's bias must make."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(4, affine=False)
+    model = nn.Sequential(nn.Linear(3, 4), norm, nn.ReLU(), nn.Linear(4, 2)).eval()
+    with torch.no_grad():
+        norm.running_var.copy_(torch.tensor([4.0, 0.25, 9.0, 1.0]))
+        norm.running_mean.normal_()
+        scale = (norm.running_var + norm.eps).sqrt()
+        model[0].weight[1] = 3 * model[0].weight[0] / scale[0] * scale[1]
+        shift = (model[0].bias[0] - norm.running_mean[0]) / scale[0]
+        model[0].bias[1] = 3 * shift * scale[1] + norm.running_mean[1]
+    program = sp.capture(model, (torch.randn(5, 3),))
+    after, kept = merged(program, why_not(program, channels(program)[1]), 3, method)
+    assert kept.tolist() == [False, True, True, True]
+    assert same(program, after)
+
+
+@pytest.mark.parametrize("method", ["mean", "cluster"])
 def test_without_an_activation_multiples_are_exact_too(method):
     program = network("conv", True, True, (2.0, 0.5), act=False)
     after, _ = merged(program, why_not(program, channels(program)[1]), 4, method)
