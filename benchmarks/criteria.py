@@ -21,6 +21,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,7 @@ def ranking() -> dict[str, float]:
     weights = [torch.randn(SIDE, SIDE) for _ in range(COUNT)]
     whole = torch.cat([w.flatten() for w in weights])
     count = round(0.9 * len(whole))
-    scored = [
-        Scored(str(i), w.numel(), lambda w=w: (p.flatten().abs() for p in w.split(500))) for i, w in enumerate(weights)
-    ]
+    scored = [Scored(str(index), w.numel(), partial(magnitudes, w)) for index, w in enumerate(weights)]
 
     def select() -> list[Tensor]:
         return lowest(scored, count)
@@ -129,6 +128,11 @@ def ranking() -> dict[str, float]:
         "mask_bytes": sum(math.ceil(w.numel() / 8) for w in weights),
         "weight_bytes": sum(w.nbytes for w in weights),
     }
+
+
+def magnitudes(weight: Tensor) -> Iterator[Tensor]:
+    """Yield magnitudes a million at a time."""
+    return (part.flatten().abs() for part in torch.split(weight, 500))
 
 
 def best(work: Callable[[], object], repeats: int = 3) -> float:
