@@ -37,8 +37,9 @@ class Reconstruct(Pass):
 
     Options:
         method: least-squares refits all that is left of a layer; obs goes through its inputs once and moves what is
-            lost into the inputs behind (much faster for wide layers); thinet and lasso first choose again which
-            channels stay, as many as are masked, and then refit; bias only corrects the mean.
+            lost into the inputs behind, which is much faster for wide layers (recalibrate-norm should follow where
+            there are batch norms); thinet and lasso first choose again which channels stay, as many as are masked,
+            and then refit; bias only corrects the mean.
         damping: added to the second moments of the inputs, as a share of their mean: more stays nearer to the weights.
         bias: whether biases are fitted as well.
         protect: names or patterns of modules and parameters that keep their values.

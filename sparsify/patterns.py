@@ -116,7 +116,7 @@ def parse_pattern(text: str) -> Pattern:
     if match := re.fullmatch(r"(\d+):(\d+)", text):
         n, m = int(match[1]), int(match[2])
         if not 0 < n < m:
-            raise UsageError(f"pattern={text}: of every {m} weights between 1 and {m - 1} can be kept, not {n}.")
+            raise UsageError(f"pattern={text} is impossible: it keeps N of every M weights, with 0 < N < M.")
         return NofM(n, m)
     if match := re.fullmatch(r"block(\d+)(?:x(\d+))?", text):
         rows, columns = int(match[1]), int(match[2] or match[1])

@@ -16,7 +16,7 @@ from torch.func import functional_call
 from sparsify.atomic import writing
 from sparsify.axes import axes
 from sparsify.calibration import Calibration
-from sparsify.errors import InputError, PassError, UsageError
+from sparsify.errors import InputError, PassError, UsageError, first_line
 from sparsify.groups import groups_of
 from sparsify.patterns import Unstructured
 from sparsify.program import Program
@@ -230,7 +230,8 @@ def read_scan(path: str | Path) -> Scan:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         return Scan(**{**found, "sparsities": tuple(found["sparsities"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is no scan: {type(error).__name__}: {error}.") from error
+        why = first_line(error)
+        raise InputError(f"{path} is no scan of `sparsify sensitivity` ({why}); name another file.") from error
 
 
 def write_scan(path: str | Path, found: Scan) -> None:

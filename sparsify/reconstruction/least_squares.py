@@ -39,11 +39,10 @@ def fitted(before: Tensor, kept: Tensor, moments: Moments, damping: float) -> Te
         delta = damping * gram.diagonal().mean().clamp_min(1e-12)
         system = gram + delta * torch.eye(len(gram), device=gram.device)
         target = w0 @ cross + delta * w0
-        same = bool((mask == mask[:1]).all())
-        left = mask[0].nonzero().flatten() if same else mask.any(0).nonzero().flatten()
-        if same and len(left) <= _DIRECT:
+        rows, left = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
+        if len(left) <= _DIRECT and bool(mask[rows][:, left].all()):  # every row that is left has the same weights
             solved = torch.zeros_like(w0)
-            solved[:, left] = _direct(system[left][:, left], target[:, left])
+            solved[rows[:, None], left] = _direct(system[left][:, left], target[rows][:, left])
         else:
             solved = _conjugate_gradients(system, target, mask, torch.where(mask, w0, 0.0))
         found.append(solved)

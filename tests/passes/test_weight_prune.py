@@ -314,7 +314,7 @@ sparsity=nan -> sparsity=nan is not in
 sparsity=0.5,rounds=0 -> rounds=0 is less than 1
 sparsity=0.5,batches=0 -> batches=0 is less than 1
 sparsity=0.5,rate=0 -> rate=0\.0 is not between 0 and 1
-sparsity=0.5,pattern=4:4 -> between 1 and 3 can be kept, not 4
+sparsity=0.5,pattern=4:4 -> pattern=4:4 is impossible
 sparsity=0.5,pattern=blocks -> There is no pattern 'blocks'
 sparsity=0.5,criterion=magnitud -> no criterion 'magnitud'.*did you mean 'magnitude'
 sparsity=0.5,criterion=snip/p=3 -> snip has no option 'p'|snip takes no options
