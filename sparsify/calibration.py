@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
@@ -27,11 +27,13 @@ class Calibration:
         task: gives batches and a loss; without it only the program's example is there, and no loss.
         batches: how many training batches are used.
         seed: of their order.
+        known: statistics that were measured on this data, of one program at a time, so that none is measured twice.
     """
 
     task: Task | None
     batches: int = 8
     seed: int = 0
+    known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def check(self, program: Program, data: str, criterion: str) -> None:
         """Check that what a criterion needs can be had.

@@ -60,7 +60,7 @@ def initial(program: Program, seed: int, init: Init = "torch") -> Program:
 
 
 def _drawn(shape: torch.Size, layout: Layout, init: Init, generator: torch.Generator) -> Tensor:
-    _, fan_out, fan_in = layout.matrices(torch.empty(shape, device="meta")).shape
+    _, fan_out, fan_in = layout.sizes(shape)
     if init == "kaiming":
         return math.sqrt(2 / fan_in) * torch.randn(shape, generator=generator)
     bound = math.sqrt(6 / (fan_in + fan_out)) if init == "xavier" else 1 / math.sqrt(fan_in)

@@ -73,6 +73,13 @@ class Layout:
         order = [*rest, *self.inputs]
         return value.reshape([shape[dim] for dim in order]).permute([order.index(dim) for dim in range(len(shape))])
 
+    def sizes(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """Return G, O and K of the matrices of a weight of a shape."""
+        batch, outputs, inputs = self._sizes(shape)
+        if self.grouped_inputs:
+            return self.groups, outputs, inputs // self.groups
+        return batch * self.groups, outputs // self.groups, inputs
+
     def input_size(self, shape: Sequence[int]) -> int:
         """Return how many features or channels one output reads."""
         size = math.prod(shape[dim] for dim in self.inputs)

@@ -7,12 +7,14 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, fx, nn
 
+from sparsify.layers import Layer
 from sparsify.program import Program
 
-__all__ = ["Watched"]
+__all__ = ["Rows", "Watched"]
 
 Look: TypeAlias = Callable[..., None]
 Change: TypeAlias = Callable[..., Tensor]
+Rows: TypeAlias = Tensor | list[Tensor]
 
 
 class Watched:
@@ -36,6 +38,11 @@ class Watched:
         if (found := self._nodes.get(node.name)) is not None:
             with self._graph.inserting_before(found):
                 self._call(look, found.args)
+
+    def rows(self, layer: Layer, look: Callable[[Rows], None]) -> None:
+        """Have a function called with the rows that the matrices of a layer multiply; not for hidden states."""
+        if (rows := layer.rows) is not None:
+            self.look(layer.node, lambda *args: look(rows(args)))
 
     def look_at(self, values: Sequence[fx.Node], look: Look) -> None:
         """Have a function called with some values, as soon as the last of them is there."""

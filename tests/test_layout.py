@@ -98,3 +98,17 @@ def test_a_grouped_transposed_convolution_reads_the_channels_of_one_group():
     layout, shape = CASES["grouped transposed"]
     assert layout.input_size(shape) == 2
     assert CASES["conv"][0].input_size(CASES["conv"][1]) == 4
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape"),
+    [
+        (Layout((0,), (1,)), (3, 5)),
+        (Layout((1,), (0,)), (5, 3)),
+        (Layout((0,), (1,), (2, 3), groups=2), (4, 3, 2, 2)),
+        (Layout((1, 2), (0,), groups=2, grouped_inputs=True), (6, 3, 2)),
+        (Layout((2,), (1,), batch=(0,)), (4, 5, 3)),
+    ],
+)
+def test_sizes_are_those_of_the_matrices(layout, shape):
+    assert layout.sizes(shape) == layout.matrices(torch.empty(shape)).shape

@@ -10,7 +10,10 @@ from helpers.stats import measure
 from torch import nn
 
 from sparsify.blocks import blocks
+from sparsify.calibration import Calibration
 from sparsify.errors import PassError
+from sparsify.measuring import collect
+from sparsify.statistics import Subject
 
 EVERYTHING = ("gradient", "hessian-gradient", "influence", "damage")
 
@@ -141,3 +144,26 @@ def test_block_statistics_hold_the_matrices_of_the_block():
     stats = found.of_block(blocks(program)[0])
     assert [tuple(item.weight.shape) for item in stats.weights] == [(6, 4), (4, 6)]
     assert stats.found == {}
+
+
+def test_what_was_measured_is_not_measured_again():
+    _, program = mlp()
+    task = Regression(count=3)
+    calibration = Calibration(task, batches=3)
+    subject = Subject(program, calibration, list(program.parameters))
+    first = collect(subject, ["gradient"])
+    asked = task.asked
+    both = collect(subject, ["gradient", "input-norm"])
+    assert task.asked == 2 * asked
+    assert both.found["gradient"] is first.found["gradient"]
+    assert "input-norm" not in first.found
+    other = collect(subject.only(["head.weight"]), ["gradient"])
+    assert other.found["gradient"].keys() == {"head.weight"}
+    assert task.asked == 3 * asked
+
+
+def test_needs_of_several_criteria_take_one_run():
+    _, program = mlp()
+    task = Regression(count=3)
+    collect(Subject(program, Calibration(task, batches=3), list(program.parameters)), ["gradient", "input-norm"])
+    assert task.asked == 3

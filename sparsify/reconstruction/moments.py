@@ -14,7 +14,7 @@ from sparsify.calibration import Calibration
 from sparsify.errors import PassError
 from sparsify.layers import Layer, layers
 from sparsify.program import Program
-from sparsify.watching import Watched
+from sparsify.watching import Rows, Watched
 
 __all__ = ["InTurn", "Moments", "moments", "waves"]
 
@@ -65,8 +65,8 @@ def moments(
         if program is not None:
             watched = Watched(program)
             for layer in layers(program):
-                if layer.parameter in names and layer.rows is not None:
-                    watched.look(layer.node, partial(see, layer))
+                if layer.parameter in names:
+                    watched.rows(layer, partial(see, layer))
             models.append(watched.ready())
     with torch.no_grad():
         for _ in calibration.run(InTurn(*models), pruned):
@@ -106,17 +106,14 @@ class InTurn(nn.Module):
 
 class _Gatherer:
     def __init__(self) -> None:
-        self.stored: dict[str, Tensor | list[Tensor]] = {}
+        self.stored: dict[str, Rows] = {}
         self._sums: dict[str, Moments] = {}
         self._counts: dict[str, Tensor] = {}
 
-    def before(self, layer: Layer, *args: Any) -> None:
-        assert layer.rows is not None
-        self.stored[layer.node.name] = layer.rows(args)
+    def before(self, layer: Layer, rows: Rows) -> None:
+        self.stored[layer.node.name] = rows
 
-    def after(self, layer: Layer, *args: Any) -> None:
-        assert layer.rows is not None
-        found = layer.rows(args)
+    def after(self, layer: Layer, found: Rows) -> None:
         old = self.stored.pop(layer.node.name, found)
         if isinstance(found, list) or isinstance(old, list):
             parts = [_moments(part[None], part[None]) for part in found]

@@ -52,6 +52,12 @@ class Subject:
         return [layer for layer in layers(self.program) if layer.parameter in wanted]
 
     @property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the parameters, signals and blocks."""
+        keys = tuple(signal.key for signal in self.signals)
+        return tuple(self.parameters), keys, tuple(block.name for block in self.blocks)
+
+    @property
     def trainable(self) -> dict[str, Tensor]:
         """Those of the parameters that have a gradient."""
         found = self.program.parameters

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparsify.layers import Layer
 from sparsify.statistics import Streamed, Subject
-from sparsify.watching import Watched
+from sparsify.watching import Rows, Watched
 
 __all__ = ["InputGram"]
 
@@ -31,13 +30,10 @@ class InputGram(Streamed):
         self._grams: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
         for layer in subject.layers:
-            if layer.rows is not None:
-                watched.look(layer.node, partial(self._see, layer))
+            watched.rows(layer, partial(self._see, layer))
         return []
 
-    def _see(self, layer: Layer, *args: Any) -> None:
-        assert layer.rows is not None
-        rows = layer.rows(args)
+    def _see(self, layer: Layer, rows: Rows) -> None:
         parts = [part.detach() for part in rows]  # for each matrix [N, K]
         gram = torch.stack([_gram(part) for part in parts])
         count = torch.tensor([len(part) for part in parts], dtype=torch.float64)
@@ -57,7 +53,7 @@ class InputGram(Streamed):
         layer = next((layer for layer in subject.layers if layer.parameter == parameter), None)
         if layer is None or layer.rows is None:
             return 0
-        groups, _, inputs = layer.layout.matrices(subject.program.parameters[parameter].detach()).shape
+        groups, _, inputs = layer.layout.sizes(subject.program.parameters[parameter].shape)
         return 4 * groups * inputs * inputs
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparsify.layers import Layer
 from sparsify.statistics import Streamed, Subject
-from sparsify.watching import Watched
+from sparsify.watching import Rows, Watched
 
 __all__ = ["InputNorm"]
 
@@ -29,13 +28,10 @@ class InputNorm(Streamed):
         self._layers = {layer.parameter: layer for layer in subject.layers}
         self._shapes = {name: subject.program.parameters[name].shape for name in self._layers}
         for layer in subject.layers:
-            if layer.rows is not None:
-                watched.look(layer.node, partial(self._see, layer))
+            watched.rows(layer, partial(self._see, layer))
         return []
 
-    def _see(self, layer: Layer, *args: Any) -> None:
-        assert layer.rows is not None
-        rows = layer.rows(args)
+    def _see(self, layer: Layer, rows: Rows) -> None:
         if isinstance(rows, Tensor):
             squares = torch.linalg.vector_norm(rows.detach(), dim=1, dtype=torch.float32).square()
         else:

@@ -57,7 +57,7 @@ class KroneckerFactors(Statistic):
         layer = next((layer for layer in subject.layers if layer.parameter == parameter), None)
         if layer is None or layer.rows is None:
             return 0
-        groups, outputs, inputs = layer.layout.matrices(subject.program.parameters[parameter].detach()).shape
+        groups, outputs, inputs = layer.layout.sizes(subject.program.parameters[parameter].shape)
         return 4 * groups * (2 * inputs**2 + 2 * outputs**2 + outputs * inputs)
 
 
