@@ -32,10 +32,10 @@ from torch import Tensor, nn
 import sparsify as sp
 from sparsify.axes import axes
 from sparsify.blocks import blocks
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError
 from sparsify.groups import groups_of
 from sparsify.layers import layers
+from sparsify.observation.calibration import Calibration
 from sparsify.program import Program
 from sparsify.pruning.choice import made
 from sparsify.pruning.ranking import Scored, lowest

@@ -14,10 +14,10 @@ from torch import Tensor
 from sparsify import verify
 from sparsify.axes import Axes, Axis, axes
 from sparsify.axes.resize import Keep, Resizing, resized
-from sparsify.calibration import Calibration
 from sparsify.errors import ContractError, PassError, UsageError
 from sparsify.groups import UNITS, Group, groups_of
 from sparsify.masking import masked
+from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
 from sparsify.pruning.choice import chosen, made

@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
 from sparsify.blocks import Block, blocks
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError, UsageError
+from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
 from sparsify.pruning.choice import chosen, made

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError, UsageError
 from sparsify.norms import batch_norms
+from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
 from sparsify.reconstruction.outputs import output_gap

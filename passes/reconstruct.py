@@ -10,10 +10,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError, UsageError
 from sparsify.layers import Layer, layers
 from sparsify.masking import unmasked
+from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
 from sparsify.pruning.candidates import matches

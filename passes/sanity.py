@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from sparsify.calibration import Calibration
 from sparsify.controls import chosen_again, small_dense
 from sparsify.errors import PassError, UsageError
 from sparsify.initialization import Init, initial
+from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.patterns import parse_pattern
 from sparsify.program import Program

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sparsify.codebook import codebook
+from sparsify.coding.codebook import codebook
+from sparsify.coding.huffman import coded_bits, entropy
 from sparsify.errors import PassError, UsageError
-from sparsify.huffman import coded_bits, entropy
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
 from sparsify.pruning.candidates import candidates

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from sparsify.calibration import Calibration
 from sparsify.criteria import Criterion
 from sparsify.errors import PassError, UsageError
 from sparsify.masking import masked
+from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.patterns import NofM, parse_pattern
 from sparsify.program import Program

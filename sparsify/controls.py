@@ -14,13 +14,13 @@ from torch import Tensor
 
 from sparsify.axes import axes
 from sparsify.axes.resize import resized
-from sparsify.calibration import Calibration
 from sparsify.criteria import Criterion
 from sparsify.errors import PassError
 from sparsify.groups import groups_of
 from sparsify.layers import layers
 from sparsify.layout import Layout
 from sparsify.masking import masked, unmasked
+from sparsify.observation.calibration import Calibration
 from sparsify.patterns import Block, NofM, Pattern
 from sparsify.program import Program
 from sparsify.pruning.channel_masks import kept_channels

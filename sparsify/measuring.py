@@ -19,8 +19,9 @@ from sparsify.groups import Group, Member
 from sparsify.layers import Layer, layers
 from sparsify.layout import Layout
 from sparsify.norms import norm_scales
+from sparsify.observation.subject import Subject
 from sparsify.program import Program
-from sparsify.statistics import Statistic, Streamed, Subject, stream
+from sparsify.statistics import Statistic, Streamed, stream
 
 __all__ = ["Measured", "collect", "portions"]
 

@@ -15,9 +15,12 @@ from torch.func import functional_call
 
 from sparsify.atomic import writing
 from sparsify.axes import axes
-from sparsify.calibration import Calibration
 from sparsify.errors import InputError, PassError, UsageError, first_line
 from sparsify.groups import groups_of
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.signals import group_signals
+from sparsify.observation.subject import Subject
+from sparsify.observation.trials import Trials
 from sparsify.patterns import Unstructured
 from sparsify.program import Program
 from sparsify.pruning.amounts import rounded
@@ -28,10 +31,7 @@ from sparsify.pruning.scoring import group_scores
 from sparsify.pruning.weight_masks import Shaper
 from sparsify.pruning.weight_scores import weight_scores
 from sparsify.reconstruction.outputs import output_gap
-from sparsify.signals import group_signals
-from sparsify.statistics import Subject
 from sparsify.task import Task
-from sparsify.trials import Trials
 
 __all__ = ["LEVELS", "Scan", "Unit", "read_scan", "scan", "write_scan"]
 

@@ -9,9 +9,9 @@ from helpers.zoo import FAMILIES
 from torch import nn
 
 import sparsify as sp
-from sparsify.calibration import Calibration
 from sparsify.controls import chosen_again, small_dense
 from sparsify.errors import PassError
+from sparsify.observation.calibration import Calibration
 from sparsify.patterns import parse_pattern
 from sparsify.pruning.channel_masks import kept_channels
 

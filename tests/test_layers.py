@@ -11,7 +11,7 @@ import sparsify as sp
 from sparsify.axes.op import key_of
 from sparsify.layers import layers
 from sparsify.masking import masked
-from sparsify.watching import Watched
+from sparsify.observation.watching import Watched
 
 
 class With(nn.Module):

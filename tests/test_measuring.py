@@ -10,10 +10,10 @@ from helpers.stats import measure
 from torch import nn
 
 from sparsify.blocks import blocks
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError
 from sparsify.measuring import collect
-from sparsify.statistics import Subject
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.subject import Subject
 
 EVERYTHING = ("gradient", "hessian-gradient", "influence", "damage")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from sparsify.criteria import ChannelStats, Criterion, Scope
 from sparsify.criteria._filters import filters
 from sparsify.errors import UsageError
-from sparsify.frequent_directions import frequent_directions
+from sparsify.observation.frequent_directions import frequent_directions
 
 __all__ = ["FilterSketch"]
 

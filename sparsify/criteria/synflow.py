@@ -20,8 +20,8 @@ class Synflow(Criterion):
     layer that all paths pass add up to R, so that no such layer is ever emptied, as long as weights go in many rounds:
     one round at once does empty layers. A branch beside a shortcut has no such protection, since the flow may take
     the shortcut; at high sparsity whole branches of residual networks go. Batch norms use their running statistics.
-    `sparsify.absolute` says how the flow runs through other operators than the paper's, such as attention; experts
-    that no token is sent to have no flow. Biases have none either, which the paper leaves out of the ranking.
+    `sparsify.observation.absolute` says how the flow runs through other operators than the paper's, such as
+    attention; experts that no token is sent to have no flow. Biases have none either, which the paper leaves out of the ranking.
 
     Reference: Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic flow", 2020.
     """

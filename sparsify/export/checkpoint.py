@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sparsify.atomic import writing
-from sparsify.bits import BITMASK, packed
+from sparsify.coding.bits import BITMASK, packed
 from sparsify.errors import ExportError
 from sparsify.masking import baked
 from sparsify.program import Program

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sparsify.bits import BITMASK, unpacked
+from sparsify.coding.bits import BITMASK, unpacked
 from sparsify.errors import InputError
 from sparsify.user_code import load_object, make
 

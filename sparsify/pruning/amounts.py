@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from sparsify.allocation import counts, erdos_renyi, smart_ratios, uniform
-from sparsify.calibration import Calibration
+from sparsify.observation.calibration import Calibration
 from sparsify.program import Program
 from sparsify.pruning.candidates import Candidates
 from sparsify.pruning.choice import chosen

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sparsify import registry
-from sparsify.calibration import Calibration
 from sparsify.criteria import Criterion, Scope
 from sparsify.errors import PassError
+from sparsify.observation.calibration import Calibration
 from sparsify.program import Program
 
 __all__ = ["chosen", "made"]

@@ -13,14 +13,14 @@ from sparsify.axes.axis import leaves
 from sparsify.axes.positions import by_leaf
 from sparsify.axes.resize import Keep, Resizing, resized
 from sparsify.blocks import Block
-from sparsify.calibration import Calibration
 from sparsify.criteria import Criterion, WeightStats
 from sparsify.errors import PassError
 from sparsify.groups import Group, groups_of
 from sparsify.measuring import collect
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.signals import block_signals, group_signals
+from sparsify.observation.subject import Subject
 from sparsify.program import Program
-from sparsify.signals import block_signals, group_signals
-from sparsify.statistics import Subject
 
 __all__ = ["block_scores", "group_scores"]
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sparsify.calibration import Calibration
 from sparsify.criteria import Criterion, WeightStats
 from sparsify.errors import PassError
 from sparsify.masking import baked
 from sparsify.measuring import collect, portions
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.subject import Subject
 from sparsify.program import Program
 from sparsify.pruning.ranking import Scored
-from sparsify.statistics import Subject
 
 __all__ = ["BUDGET", "dense_scores", "weight_scores"]
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError
 from sparsify.layers import Layer, layers
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.watching import Rows, Watched
 from sparsify.program import Program
-from sparsify.watching import Rows, Watched
 
 __all__ = ["InTurn", "Moments", "moments", "waves"]
 

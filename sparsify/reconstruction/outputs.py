@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from sparsify.calibration import Calibration
+from sparsify.observation.calibration import Calibration
 from sparsify.program import Program
 
 __all__ = ["output_gap"]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from torch import Tensor
 
 from sparsify.axes import Axis
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError
 from sparsify.groups import Group
 from sparsify.layers import layers
 from sparsify.masking import masked
+from sparsify.observation.calibration import Calibration
 from sparsify.program import Program
 from sparsify.pruning.channel_masks import kept_channels
 from sparsify.pruning.reference import member_masks

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.watching import Watched
 from sparsify.program import Program
-from sparsify.watching import Watched
 
 __all__ = ["batch_statistics"]
 

@@ -7,65 +7,19 @@ taken together in one run over the calibration data; what they hold does not gro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from sparsify.blocks import Block
-from sparsify.calibration import Calibration, Data
-from sparsify.layers import Layer, layers
-from sparsify.program import Program
-from sparsify.signals import Signal
-from sparsify.watching import Watched
+from sparsify.observation.calibration import Data
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
 
-__all__ = ["Gradients", "Statistic", "Streamed", "Subject", "stream"]
+__all__ = ["Gradients", "Statistic", "Streamed", "stream"]
 
 Gradients = Callable[[Tensor], Tensor]
 """Gives for a tensor the gradient of the batch's mean loss, zeros where the loss does not depend on it."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What statistics are taken of.
-
-    Attributes:
-        program: is run, never changed.
-        calibration: the data.
-        parameters: names of the parameters whose statistics are wanted.
-        signals: groups and blocks whose channels are wanted.
-        blocks: blocks that are wanted as a whole.
-    """
-
-    program: Program
-    calibration: Calibration
-    parameters: Sequence[str] = ()
-    signals: Sequence[Signal] = ()
-    blocks: Sequence[Block] = ()
-
-    @cached_property
-    def layers(self) -> list[Layer]:
-        """The layers that read one of the parameters."""
-        wanted = set(self.parameters)
-        return [layer for layer in layers(self.program) if layer.parameter in wanted]
-
-    @property
-    def names(self) -> tuple[tuple[str, ...], ...]:
-        """The names of the parameters, signals and blocks."""
-        keys = tuple(signal.key for signal in self.signals)
-        return tuple(self.parameters), keys, tuple(block.name for block in self.blocks)
-
-    @property
-    def trainable(self) -> dict[str, Tensor]:
-        """Those of the parameters that have a gradient."""
-        found = self.program.parameters
-        return {name: found[name] for name in self.parameters if found[name].requires_grad}
-
-    def only(self, parameters: Sequence[str]) -> Subject:
-        """Return the same with fewer parameters."""
-        return replace(self, parameters=parameters)
 
 
 class Statistic:

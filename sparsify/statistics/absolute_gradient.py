@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from sparsify.absolute import absolute_gradients
-from sparsify.calibration import Data
-from sparsify.statistics import Statistic, Subject
+from sparsify.observation.absolute import absolute_gradients
+from sparsify.observation.calibration import Data
+from sparsify.observation.subject import Subject
+from sparsify.statistics import Statistic
 
 __all__ = ["AbsoluteGradient"]
 
@@ -17,7 +18,7 @@ __all__ = ["AbsoluteGradient"]
 class AbsoluteGradient(Statistic):
     """∂R/∂|θ| of the synaptic flow R through the absolute values of all weights, in float64; the weight's shape.
 
-    It needs no data: inputs are ones. `sparsify.absolute` says what R is for any operator.
+    It needs no data: inputs are ones. `sparsify.observation.absolute` says what R is for any operator.
     """
 
     data: ClassVar[Data] = "nothing"

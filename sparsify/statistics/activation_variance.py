@@ -8,9 +8,10 @@ from functools import partial
 
 from torch import Tensor
 
-from sparsify.statistics import Streamed, Subject
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
+from sparsify.statistics import Streamed
 from sparsify.statistics._moments import Moments
-from sparsify.watching import Watched
 
 __all__ = ["ActivationVariance"]
 

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sparsify.calibration import Data
-from sparsify.statistics import Statistic, Subject
+from sparsify.observation.calibration import Data
+from sparsify.observation.subject import Subject
+from sparsify.statistics import Statistic
 from sparsify.statistics.gradient import Gradient
 from sparsify.statistics.hessian_gradient import HessianGradient
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from sparsify.statistics import Statistic, Subject
-from sparsify.trials import Trials
+from sparsify.observation.subject import Subject
+from sparsify.observation.trials import Trials
+from sparsify.statistics import Statistic
 
 __all__ = ["ChannelDamage"]
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from sparsify import verify
+from sparsify.observation.subject import Subject
 from sparsify.program import Program
 from sparsify.removal import remove
-from sparsify.statistics import Statistic, Subject
+from sparsify.statistics import Statistic
 
 __all__ = ["Damage"]
 

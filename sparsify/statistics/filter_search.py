@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from sparsify.bandits import source
-from sparsify.signals import GroupSignal
-from sparsify.statistics import Statistic, Subject
-from sparsify.watching import Watched
+from sparsify.observation.bandits import source
+from sparsify.observation.signals import GroupSignal
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
+from sparsify.statistics import Statistic
 
 __all__ = ["FilterSearch"]
 

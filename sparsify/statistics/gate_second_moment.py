@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsify.statistics import Gradients, Subject
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
+from sparsify.statistics import Gradients
 from sparsify.statistics.gate_gradient import GateGradient
-from sparsify.watching import Watched
 
 __all__ = ["GateSecondMoment"]
 

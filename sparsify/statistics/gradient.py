@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sparsify.calibration import Data
-from sparsify.statistics import Gradients, Streamed, Subject
-from sparsify.watching import Watched
+from sparsify.observation.calibration import Data
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
+from sparsify.statistics import Gradients, Streamed
 
 __all__ = ["Gradient"]
 

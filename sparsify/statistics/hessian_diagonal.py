@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sparsify.calibration import Data
-from sparsify.statistics import Statistic, Subject
+from sparsify.observation.calibration import Data
+from sparsify.observation.subject import Subject
+from sparsify.statistics import Statistic
 
 __all__ = ["HessianDiagonal"]
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from sparsify.calibration import Data
-from sparsify.statistics import Statistic, Subject
+from sparsify.observation.calibration import Data
+from sparsify.observation.subject import Subject
+from sparsify.statistics import Statistic
 
 __all__ = ["HessianGradient"]
 

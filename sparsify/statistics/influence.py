@@ -8,8 +8,9 @@ from functools import partial
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparsify.statistics import Streamed, Subject
-from sparsify.watching import Watched
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
+from sparsify.statistics import Streamed
 
 __all__ = ["Influence"]
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from sparsify.layers import Layer
-from sparsify.statistics import Streamed, Subject
-from sparsify.watching import Rows, Watched
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Rows, Watched
+from sparsify.statistics import Streamed
 
 __all__ = ["InputGram"]
 

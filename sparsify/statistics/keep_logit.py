@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from sparsify.bandits import source
-from sparsify.statistics import Statistic, Subject
-from sparsify.trials import Run, Trials
+from sparsify.observation.bandits import source
+from sparsify.observation.subject import Subject
+from sparsify.observation.trials import Run, Trials
+from sparsify.statistics import Statistic
 
 __all__ = ["KeepLogit"]
 

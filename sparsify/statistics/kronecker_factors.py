@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sparsify.calibration import Data
 from sparsify.layers import Layer
+from sparsify.observation.calibration import Data
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
 from sparsify.patches import Window, patches
-from sparsify.statistics import Gradients, Statistic, Streamed, Subject, stream
-from sparsify.watching import Watched
+from sparsify.statistics import Gradients, Statistic, Streamed, stream
 
 __all__ = ["KroneckerFactors"]
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparsify.calibration import Data
 from sparsify.errors import PassError
-from sparsify.statistics import Statistic, Subject
-from sparsify.watching import Watched
+from sparsify.observation.calibration import Data
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
+from sparsify.statistics import Statistic
 
 __all__ = ["COMPONENTS", "LabelProjection"]
 

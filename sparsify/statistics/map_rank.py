@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from sparsify.errors import PassError
-from sparsify.statistics import Streamed, Subject
-from sparsify.watching import Watched
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
+from sparsify.statistics import Streamed
 
 __all__ = ["MapRank"]
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sparsify.calibration import Data
-from sparsify.statistics import Statistic, Subject
+from sparsify.observation.calibration import Data
+from sparsify.observation.subject import Subject
+from sparsify.statistics import Statistic
 from sparsify.train import checked_loss
 
 __all__ = ["MetaGradient"]

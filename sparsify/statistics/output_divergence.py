@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparsify.errors import PassError
-from sparsify.statistics import Statistic, Subject
-from sparsify.trials import Closed, Trials
+from sparsify.observation.subject import Subject
+from sparsify.observation.trials import Closed, Trials
+from sparsify.statistics import Statistic
 
 __all__ = ["OutputDivergence"]
 

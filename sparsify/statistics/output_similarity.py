@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from sparsify.errors import PassError
-from sparsify.statistics import Statistic, Subject
-from sparsify.trials import Closed, Trials
+from sparsify.observation.subject import Subject
+from sparsify.observation.trials import Closed, Trials
+from sparsify.statistics import Statistic
 
 __all__ = ["OutputSimilarity"]
 

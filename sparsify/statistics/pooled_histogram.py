@@ -8,8 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sparsify.statistics import Streamed, Subject
-from sparsify.watching import Watched
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
+from sparsify.statistics import Streamed
 
 __all__ = ["PooledHistogram"]
 

@@ -9,11 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sparsify.absolute import absolute_gradients
-from sparsify.calibration import Data
-from sparsify.signals import GroupSignal
-from sparsify.statistics import Statistic, Subject
-from sparsify.watching import Watched
+from sparsify.observation.absolute import absolute_gradients
+from sparsify.observation.calibration import Data
+from sparsify.observation.signals import GroupSignal
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
+from sparsify.statistics import Statistic
 
 __all__ = ["ResponseImportance"]
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from sparsify.layers import Layer
-from sparsify.statistics import Streamed, Subject
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
+from sparsify.statistics import Streamed
 from sparsify.statistics._moments import Moments
-from sparsify.watching import Watched
 
 __all__ = ["ResponseVariance"]
 

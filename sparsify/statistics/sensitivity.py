@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from sparsify.calibration import Data
-from sparsify.statistics import Gradients, Streamed, Subject
+from sparsify.observation.calibration import Data
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
+from sparsify.statistics import Gradients, Streamed
 from sparsify.statistics.gate_gradient import GateGradient
 from sparsify.statistics.gradient import Gradient
-from sparsify.watching import Watched
 
 __all__ = ["Sensitivity"]
 

@@ -12,9 +12,10 @@ from torch import Tensor, fx
 from sparsify import recurrent
 from sparsify.axes.op import key_of
 from sparsify.layers import layers
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
 from sparsify.program import Program
-from sparsify.statistics import Streamed, Subject
-from sparsify.watching import Watched
+from sparsify.statistics import Streamed
 
 __all__ = ["TemporalJacobian"]
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from sparsify.bandits import Arms, play
-from sparsify.statistics import Statistic, Subject
+from sparsify.observation.bandits import Arms, play
+from sparsify.observation.subject import Subject
+from sparsify.statistics import Statistic
 
 __all__ = ["ThompsonDamage"]
 

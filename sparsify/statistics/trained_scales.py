@@ -8,10 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sparsify.calibration import Data
-from sparsify.signals import BlockSignal
-from sparsify.statistics import Statistic, Subject
-from sparsify.watching import Watched
+from sparsify.observation.calibration import Data
+from sparsify.observation.signals import BlockSignal
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
+from sparsify.statistics import Statistic
 
 __all__ = ["TrainedScales"]
 

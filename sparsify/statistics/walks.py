@@ -11,9 +11,10 @@ from torch import Tensor
 
 from sparsify.axes import Axis, axes
 from sparsify.axes.axis import find
-from sparsify.calibration import Data
-from sparsify.statistics import Statistic, Subject
-from sparsify.wiring import Link, Stage, link, stages, units
+from sparsify.observation.calibration import Data
+from sparsify.observation.subject import Subject
+from sparsify.observation.wiring import Link, Stage, link, stages, units
+from sparsify.statistics import Statistic
 
 __all__ = ["Walks"]
 

@@ -8,7 +8,7 @@ from torch import nn
 from sparsify.axes import axes
 from sparsify.blocks import blocks
 from sparsify.groups import groups_of
-from sparsify.signals import block_signals, group_signals
+from sparsify.observation.signals import block_signals, group_signals
 
 TASK = Regression(inputs=(3,), outputs=2, count=3)
 

@@ -6,7 +6,7 @@ import torch
 
 from sparsify.axes import axes
 from sparsify.groups import groups_of
-from sparsify.signals import group_signals
+from sparsify.observation.signals import group_signals
 from sparsify.task import Score
 
 

@@ -2,12 +2,12 @@
 
 import torch
 
-from sparsify.calibration import Calibration
 from sparsify.criteria import BlockStats, ChannelStats, WeightStats
 from sparsify.layout import Layout
 from sparsify.measuring import collect
-from sparsify.signals import block_signals
-from sparsify.statistics import Subject
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.signals import block_signals
+from sparsify.observation.subject import Subject
 
 
 def known(tensors):

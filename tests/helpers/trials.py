@@ -7,7 +7,7 @@ from torch import nn
 import sparsify as sp
 from sparsify.axes import axes
 from sparsify.groups import groups_of
-from sparsify.signals import group_signals
+from sparsify.observation.signals import group_signals
 from sparsify.task import Score
 
 USES = (0.0, 0.3, 1.0, 3.0, 0.1)

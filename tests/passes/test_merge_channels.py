@@ -8,10 +8,10 @@ from torch import nn
 
 import sparsify as sp
 from sparsify import verify
-from sparsify.calibration import Calibration
 from sparsify.demo_net import digits_resnet
 from sparsify.errors import PassError, UsageError
 from sparsify.masking import masked
+from sparsify.observation.calibration import Calibration
 from sparsify.reconstruction.outputs import output_gap
 from sparsify.tasks.digits import Digits
 from sparsify.train import TrainOptions, train

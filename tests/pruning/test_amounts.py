@@ -8,8 +8,8 @@ from helpers.regression import Regression
 from torch import nn
 
 import sparsify as sp
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError
+from sparsify.observation.calibration import Calibration
 from sparsify.patterns import parse_pattern
 from sparsify.pruning.amounts import Amounts, rounded
 from sparsify.pruning.candidates import candidates

@@ -6,11 +6,11 @@ from torch import nn
 
 import sparsify as sp
 from sparsify import registry
-from sparsify.calibration import Calibration
 from sparsify.criteria import Criterion
 from sparsify.criteria.magnitude import Magnitude
 from sparsify.criteria.snip import Snip
 from sparsify.errors import PassError, UsageError
+from sparsify.observation.calibration import Calibration
 from sparsify.pruning.choice import chosen, made
 
 

@@ -10,11 +10,11 @@ from torch import nn
 import sparsify as sp
 from sparsify import registry
 from sparsify.axes import axes
-from sparsify.calibration import Calibration
 from sparsify.criteria import Criterion
 from sparsify.criteria.magnitude import Magnitude
 from sparsify.errors import PassError
 from sparsify.groups import groups_of
+from sparsify.observation.calibration import Calibration
 from sparsify.pruning import scoring
 from sparsify.pruning.choice import made
 from sparsify.pruning.scoring import group_scores

@@ -9,10 +9,10 @@ from helpers.regression import Regression
 from torch import nn
 
 import sparsify as sp
-from sparsify.calibration import Calibration
 from sparsify.criteria import Criterion
 from sparsify.errors import PassError
 from sparsify.masking import masked
+from sparsify.observation.calibration import Calibration
 from sparsify.pruning import weight_scores as module
 from sparsify.pruning.choice import made
 from sparsify.pruning.weight_scores import dense_scores, weight_scores

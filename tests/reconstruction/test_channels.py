@@ -8,9 +8,9 @@ from helpers.models import Net
 from torch import nn
 
 import sparsify as sp
-from sparsify.calibration import Calibration
 from sparsify.groups import groups
 from sparsify.layers import layers
+from sparsify.observation.calibration import Calibration
 from sparsify.reconstruction.channels import contributions, greedy, index_of, lasso
 from sparsify.reconstruction.moments import moments
 

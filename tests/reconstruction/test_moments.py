@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import sparsify as sp
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError
 from sparsify.masking import baked, masked
+from sparsify.observation.calibration import Calibration
 from sparsify.reconstruction.moments import InTurn, moments, waves
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # sums of some hundred float32 products in another order

@@ -10,7 +10,7 @@ from helpers.regression import Regression
 from torch import nn
 
 import sparsify as sp
-from sparsify.calibration import Calibration
+from sparsify.observation.calibration import Calibration
 from sparsify.reconstruction.outputs import output_gap
 
 

@@ -6,11 +6,11 @@ from torch import nn
 
 import sparsify as sp
 from sparsify.axes import axes
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError
 from sparsify.groups import groups_of
 from sparsify.layers import layers
 from sparsify.masking import masked, unmasked
+from sparsify.observation.calibration import Calibration
 from sparsify.pruning.reference import member_masks
 from sparsify.reconstruction.channels import contributions, greedy, index_of
 from sparsify.reconstruction.moments import moments

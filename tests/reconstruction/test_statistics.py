@@ -10,9 +10,9 @@ from helpers.residual import settled
 from torch import nn
 
 import sparsify as sp
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError
 from sparsify.norms import batch_norms
+from sparsify.observation.calibration import Calibration
 from sparsify.reconstruction.statistics import batch_statistics
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # float32 running means against float64 sums

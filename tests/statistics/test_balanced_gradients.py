@@ -2,8 +2,8 @@ import torch
 from helpers.gates import TASK, hidden
 from helpers.stats import measure
 
-from sparsify.calibration import Calibration
-from sparsify.statistics import Subject
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.subject import Subject
 from sparsify.statistics.balanced_gradients import BalancedGradients
 
 

@@ -5,8 +5,8 @@ from helpers.stats import measure
 from torch import nn
 from torch.nn import functional as F
 
-from sparsify.calibration import Calibration
-from sparsify.statistics import Subject
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.subject import Subject
 from sparsify.statistics.input_gram import InputGram
 
 

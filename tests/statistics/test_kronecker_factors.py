@@ -6,10 +6,10 @@ from helpers.residual import wired
 from helpers.stats import measure
 from torch import nn
 
-from sparsify.calibration import Calibration
 from sparsify.capture import capture
 from sparsify.layers import layers
-from sparsify.statistics import Subject
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.subject import Subject
 from sparsify.statistics.kronecker_factors import KroneckerFactors
 
 

@@ -6,8 +6,8 @@ from helpers.gates import TASK, batches, hidden
 from helpers.regression import Regression
 from helpers.stats import measure
 
-from sparsify.calibration import Calibration
-from sparsify.statistics import Subject
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.subject import Subject
 from sparsify.statistics.meta_gradient import MetaGradient
 
 

@@ -7,9 +7,9 @@ from helpers.stats import measure
 from torch import nn
 
 from sparsify.blocks import blocks
-from sparsify.calibration import Calibration
-from sparsify.signals import block_signals
-from sparsify.statistics import Subject
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.signals import block_signals
+from sparsify.observation.subject import Subject
 from sparsify.statistics.trained_scales import TrainedScales
 
 

@@ -1,7 +1,7 @@
 import torch
 from helpers.trials import ORDER, Imitation, known_uses, of_channels, of_groups
 
-from sparsify.bandits import Arms, source
+from sparsify.observation.bandits import Arms, source
 from sparsify.statistics.ucb1_damage import _choose
 
 

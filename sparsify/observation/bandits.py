@@ -10,8 +10,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from sparsify.statistics import Subject
-from sparsify.trials import Trials
+from sparsify.observation.subject import Subject
+from sparsify.observation.trials import Trials
 
 __all__ = ["PULLS", "Arms", "Choose", "play", "source"]
 

@@ -8,7 +8,7 @@ import sparsify as sp
 from sparsify.axes import Axis, axes
 from sparsify.axes.axis import product, total
 from sparsify.layout import Layout
-from sparsify.wiring import link, stages, units
+from sparsify.observation.wiring import link, stages, units
 
 
 def by_name(program):

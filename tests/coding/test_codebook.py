@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from sparsify.codebook import codebook
+from sparsify.coding.codebook import codebook
 
 
 def random_values(count, seed=0):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparsify.recurrent import CELLS, run
+from sparsify.observation.recurrent import CELLS, run
 
 CASES = {
     "rnn_tanh": (lambda **k: nn.RNN(4, 5, **k), 1),

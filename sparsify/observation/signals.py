@@ -15,8 +15,8 @@ from sparsify.axes.positions import positions
 from sparsify.blocks import Block
 from sparsify.graph import state_only
 from sparsify.groups import Group
+from sparsify.observation.watching import Watched
 from sparsify.program import Program
-from sparsify.watching import Watched
 
 __all__ = ["BlockSignal", "GroupSignal", "Signal", "block_signals", "group_signals"]
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from sparsify.axes.op import key_of
 from sparsify.layers import layers
-from sparsify.watching import Watched
+from sparsify.observation.watching import Watched
 
 
 def chain():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sparsify.frequent_directions import frequent_directions
+from sparsify.observation.frequent_directions import frequent_directions
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])

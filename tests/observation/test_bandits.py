@@ -4,11 +4,11 @@ from helpers.regression import Regression
 from helpers.residual import mlp
 
 from sparsify.axes import axes
-from sparsify.bandits import PULLS, Arms, play, source
-from sparsify.calibration import Calibration
 from sparsify.groups import groups_of
-from sparsify.signals import group_signals
-from sparsify.statistics import Subject
+from sparsify.observation.bandits import PULLS, Arms, play, source
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.signals import group_signals
+from sparsify.observation.subject import Subject
 
 
 def subject_of(program, task, **options):

@@ -2,8 +2,8 @@ import pytest
 from helpers.regression import Regression
 from helpers.residual import mlp
 
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError
+from sparsify.observation.calibration import Calibration
 
 
 def test_a_loss_needs_a_task():

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from sparsify.absolute_rules import POSITIVE, Call
 from sparsify.graph import state_only
+from sparsify.observation.absolute_rules import POSITIVE, Call
+from sparsify.observation.signals import Signal
+from sparsify.observation.watching import Watched
 from sparsify.program import Program
-from sparsify.signals import Signal
-from sparsify.watching import Watched
 
 __all__ = ["absolute_gradients"]
 

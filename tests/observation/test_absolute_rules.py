@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sparsify.absolute import absolute_gradients
 from sparsify.capture import capture
+from sparsify.observation.absolute import absolute_gradients
 
 
 class Scaled(nn.Module):

@@ -6,12 +6,12 @@ from helpers.residual import mlp, resnet, wired
 from helpers.stats import measure
 from torch import nn
 
-from sparsify.absolute import absolute_gradients
 from sparsify.blocks import blocks
 from sparsify.capture import capture
 from sparsify.layers import layers
 from sparsify.masking import masked
-from sparsify.signals import block_signals
+from sparsify.observation.absolute import absolute_gradients
+from sparsify.observation.signals import block_signals
 
 
 def flows(program, names=None):

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsify.bits import packed, unpacked
+from sparsify.coding.bits import packed, unpacked
 
 
 @given(st.lists(st.booleans(), max_size=40))

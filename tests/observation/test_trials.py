@@ -8,12 +8,12 @@ from torch import nn
 
 from sparsify.axes import axes
 from sparsify.blocks import blocks
-from sparsify.calibration import Calibration
 from sparsify.errors import PassError
 from sparsify.groups import groups_of
-from sparsify.signals import GroupSignal, block_signals, group_signals
-from sparsify.statistics import Subject
-from sparsify.trials import Trials
+from sparsify.observation.calibration import Calibration
+from sparsify.observation.signals import GroupSignal, block_signals, group_signals
+from sparsify.observation.subject import Subject
+from sparsify.observation.trials import Trials
 
 
 def trials_of(program, task=None, whole=(), batches=8):

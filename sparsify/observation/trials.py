@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from sparsify.errors import PassError
-from sparsify.signals import GroupSignal
-from sparsify.statistics import Subject
+from sparsify.observation.signals import GroupSignal
+from sparsify.observation.subject import Subject
+from sparsify.observation.watching import Watched
 from sparsify.train import checked_loss
-from sparsify.watching import Watched
 
 __all__ = ["Closed", "Run", "Trials"]
 

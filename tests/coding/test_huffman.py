@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from sparsify.huffman import code_lengths, coded_bits, entropy
+from sparsify.coding.huffman import code_lengths, coded_bits, entropy
 
 
 def random_counts(seed):

@@ -12,9 +12,9 @@ from sparsify.axes import axes
 from sparsify.blocks import blocks
 from sparsify.groups import groups_of
 from sparsify.masking import masked
+from sparsify.observation.signals import block_signals, group_signals
+from sparsify.observation.watching import Watched
 from sparsify.pruning.reference import member_masks
-from sparsify.signals import block_signals, group_signals
-from sparsify.watching import Watched
 
 
 def signals_of(program):

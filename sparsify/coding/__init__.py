@@ -1,0 +1,1 @@
+"""Coding: what weights and masks take in bits."""
