@@ -21,7 +21,8 @@ class Synflow(Criterion):
     one round at once does empty layers. A branch beside a shortcut has no such protection, since the flow may take
     the shortcut; at high sparsity whole branches of residual networks go. Batch norms use their running statistics.
     `sparsify.observation.absolute` says how the flow runs through other operators than the paper's, such as
-    attention; experts that no token is sent to have no flow. Biases have none either, which the paper leaves out of the ranking.
+    attention; experts that no token is sent to have no flow. Biases have none either, which the paper leaves out of
+    the ranking.
 
     Reference: Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic flow", 2020.
     """
