@@ -145,7 +145,8 @@ def _layers(
 
             def measure(level: float, scored: Scored = scored, size: int = size) -> float:
                 mask = shaper.apart([scored], {scored.name: rounded(level * size)})[scored.name]
-                weight = torch.where(mask, program.parameters[scored.name].detach(), 0.0)
+                whole = program.parameters[scored.name].detach()
+                weight = torch.where(mask.to(whole.device), whole, 0.0)
                 if base is None:
                     other = replace(program, parameters={**program.parameters, scored.name: weight})
                     return output_gap(program, other, calibration)

@@ -53,7 +53,7 @@ def test_specs_are_made_canonical_before_anything_runs():
         ("layer-prune:cuont=2", r"no option 'cuont' \(did you mean 'count'\?\)"),
         ("layer-prune:count=1,sparsity=0.5", "one of count, sparsity and blocks, not count and sparsity"),
         ("layer-prune:granularity=channel", "is not one of layer, sublayer"),
-        ("layer-prune:criterion=magnitde", r"no criterion 'magnitde' \(did you mean 'magnitude'\?\)"),
+        ("layer-prune:criterion=magnitde", r"no criterion 'magnitde' \(did you mean 'magnitude'"),
         ("layer-prune:count=1,count=2", "'count' is given twice"),
         ("layerprune", r"no pass 'layerprune' \(did you mean 'layer-prune'"),
     ],

@@ -57,7 +57,8 @@ def weight_scores(
             stats = measured.of_weight(name)
             if criterion.regrow:
                 weight = program.parameters[name].detach()
-                stats = replace(stats, weight=weight if name not in gone else torch.where(gone[name], weight, 0.0))
+                left = gone.get(name, torch.ones((), dtype=torch.bool)).to(weight.device)
+                stats = replace(stats, weight=torch.where(left, weight, 0.0))
             yield _scored(name, stats, criterion, gone.get(name))
 
 
@@ -79,7 +80,8 @@ def _scored(name: str, stats: WeightStats, criterion: Criterion, gone: Tensor | 
             if not bool(torch.isfinite(flat.sum())) and not bool(torch.isfinite(flat).all()):
                 raise PassError(f"The score of {name} is not finite. Check the weights, the data and the loss.")
             if gone is not None:
-                flat = flat.masked_fill(~gone.reshape(-1)[start : start + len(flat)], -torch.inf)
+                left = gone.reshape(-1)[start : start + len(flat)].to(flat.device)
+                flat = flat.masked_fill(~left, -torch.inf)
             yield flat
 
     return Scored(name, stats.weight.numel(), pieces)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from sparsify import recurrent
 from sparsify.axes.op import key_of
 from sparsify.layers import layers
+from sparsify.observation import recurrent
 from sparsify.observation.subject import Subject
 from sparsify.observation.watching import Watched
 from sparsify.program import Program
