@@ -140,7 +140,7 @@ class WeightPrune(Pass):
         after = masked(program, masks)
         masks = {name: mask for name, mask in after.masks.items() if name in shaper.layouts}
         self._check_collapse(masks)
-        context.record.update(self._record(program, masks, skipped, len(shares)))
+        context.record.update(self._record(program, masks, before, skipped, len(shares)))
         unfit = [f"{name} ({reason})" for name, reason in skipped.items() if name not in found.skipped]
         if unfit:
             more = f" and {len(unfit) - 3} more" if len(unfit) > 3 else ""
@@ -179,17 +179,24 @@ class WeightPrune(Pass):
         if lost and not self.allow_collapse:
             names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
             raise PassError(
-                f"{names} would lose all weights: the layer would collapse, and nothing would pass it. Use another "
-                "allocation (erk, lamp), protect the layer, ask for less, or say allow_collapse=yes."
+                f"{names} would lose all weights: the layer would collapse, and nothing would pass it. Rank each "
+                "layer's weights by themselves (scope=layer), use another allocation (erk, lamp), protect the layer, ask "
+                "for less, or say allow_collapse=yes."
             )
 
     def _record(
-        self, program: Program, masks: Mapping[str, Tensor], skipped: Mapping[str, str], rounds: int
+        self,
+        program: Program,
+        masks: Mapping[str, Tensor],
+        before: Mapping[str, Tensor],
+        skipped: Mapping[str, str],
+        rounds: int,
     ) -> dict[str, Any]:
         gone = {name: int(mask.numel() - mask.count_nonzero()) for name, mask in masks.items()}
         total = sum(mask.numel() for mask in masks.values())
         reached = sum(gone.values()) / max(1, total)
-        more = sum(gone.values()) > rounded((self.sparsity or 1) * total)
+        old = sum(int(mask.numel() - mask.count_nonzero()) for mask in before.values())
+        more = old > rounded((self.sparsity or 1) * total)
         asked: dict[str, Any] = {"pattern": self.pattern} if not self.table else {"table": self.table}
         if self.sparsity is not None:
             asked = {"sparsity": self.sparsity}

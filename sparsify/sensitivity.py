@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -119,6 +120,8 @@ def scan(
     names, rows = (_layers if unit == "weights" else _groups)(program, calibration, found, only)
     for name, size, measure in rows:
         values = [measure(level) for level in levels]
+        if not all(math.isfinite(value) for value in values):
+            raise PassError(f"The loss is not finite with {name} pruned. Check the data, the loss and the model.")
         found = replace(found, layers={**found.layers, name: values}, sizes={**found.sizes, name: size})
         on_row(found, len(names))
     return found

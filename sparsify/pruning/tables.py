@@ -110,9 +110,12 @@ def _from_scan(table: Mapping[str, Any], sizes: Mapping[str, int], sparsity: flo
 
 def _points(table: Mapping[str, Any], name: str) -> list[tuple[float, float]]:
     """Return the losses of a layer at its sparsities, in order; sparsities at which it has no finite loss are out."""
+    if not isinstance(table["layers"], Mapping) or not isinstance(table["sparsities"], (list, tuple)):
+        raise PassError("The table is a damaged scan: its layers or sparsities are no lists. Scan again.")
     losses = table["layers"].get(name)
     if losses is None:
-        raise PassError(f"The scan does not know {name}. Scan this model, or protect that layer.")
+        unit = f" It is a scan of {table['unit']}." if "unit" in table else ""
+        raise PassError(f"The scan does not know {name}.{unit} Scan this model, or protect that layer.")
     try:
         found = {float(level): float(loss) for level, loss in zip(table["sparsities"], losses, strict=True)}
     except (TypeError, ValueError) as error:

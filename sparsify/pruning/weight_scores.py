@@ -51,6 +51,8 @@ def weight_scores(
         measured = collect(part, criterion.needs)
         for name in part.parameters:
             if not measured.knows(name, criterion.needs):
+                if not program.parameters[name].requires_grad:
+                    raise PassError(f"{name} is frozen (it requires no gradient), so it has no score. Protect it.")
                 raise PassError(
                     f"The criterion has no score for {name}: what it needs is not there. Leave it out: protect={name}."
                 )
