@@ -180,8 +180,8 @@ class WeightPrune(Pass):
             names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
             raise PassError(
                 f"{names} would lose all weights: the layer would collapse, and nothing would pass it. Rank each "
-                "layer's weights by themselves (scope=layer), use another allocation (erk, lamp), protect the layer, ask "
-                "for less, or say allow_collapse=yes."
+                "layer by itself (scope=layer), use another allocation (erk, lamp), protect the layer, ask for less, or "
+                "say allow_collapse=yes."
             )
 
     def _record(
