@@ -180,7 +180,7 @@ class WeightPrune(Pass):
             names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
             raise PassError(
                 f"{names} would lose all weights: the layer would collapse, and nothing would pass it. Rank each "
-                "layer by itself (scope=layer), use another allocation (erk, lamp), protect the layer, ask for less, or "
+                "layer by itself (scope=layer), use another allocation (erk, lamp), protect it, ask for less, or "
                 "say allow_collapse=yes."
             )
 
