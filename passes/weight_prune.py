@@ -28,7 +28,7 @@ __all__ = ["WeightPrune"]
 
 @dataclass(frozen=True)
 class WeightPrune(Pass):
-    """Mask single weights, N of every M, or tiles; exactly as many as asked for, ties go to the later weight.
+    """Mask single weights, N of every M, or tiles: exactly as many as asked for, with tiles to the nearest tile.
 
     Weights of linear layers, convolutions and recurrent layers are pruned; norms, biases and embeddings stay unless
     they are included. The sparsity is that of all weights that may be pruned: what is protected does not count.
@@ -172,7 +172,7 @@ class WeightPrune(Pass):
             return shaper.apart(scored, {})
         if self.scope == "layer" or self.allocation is not None:
             return shaper.apart(scored, amounts.of(share))
-        return shaper.together(scored, rounded((share or 0.0) * sum(map(shaper.units, shaper.layouts))))
+        return shaper.together(scored, rounded((share or 0.0) * sum(map(shaper.size, shaper.layouts))))
 
     def _check_collapse(self, masks: Mapping[str, Tensor]) -> None:
         lost = [name for name, mask in masks.items() if not bool(mask.any())]

@@ -85,7 +85,7 @@ def _weights(
     for name, mask in masks.items():
         _check(name, mask, pattern, layouts[name])
     shaper = Shaper(pattern, {name: mask.shape for name, mask in masks.items()}, layouts)
-    counts = {name: _gone(mask, pattern, layouts[name]) for name, mask in masks.items()}
+    counts = {name: int((~mask).sum()) for name, mask in masks.items()}
     scored = weight_scores(whole, list(masks), criterion, calibration, {})
     return shaper.apart((_negated(item) if lowest else item for item in scored), counts)
 
@@ -101,13 +101,6 @@ def _check(name: str, mask: Tensor, pattern: Pattern, layout: Layout) -> None:
             f"The mask of {name} does not have the pattern that is given, so that a control would not keep as much. "
             "Give the pattern= of the pruning."
         )
-
-
-def _gone(mask: Tensor, pattern: Pattern, layout: Layout) -> int:
-    """Return how many units of a weight are masked; a tile is if all of it is."""
-    if isinstance(pattern, Block):
-        return int((pattern.scores(mask.float(), layout) == 0).sum())
-    return int((~mask).sum())
 
 
 def _negated(item: Scored) -> Scored:

@@ -90,6 +90,11 @@ class Block(Pattern):
         sizes = self._sums(torch.ones_like(planes[:1]))
         return torch.where(left > 0, sums / sizes, -torch.inf).flatten()
 
+    def sizes(self, shape: Sequence[int], layout: Layout) -> Tensor:
+        """Return how many weights each tile of a weight of a shape has, flat."""
+        planes = _planes(torch.empty(tuple(shape), device="meta"), layout).shape
+        return self._sums(torch.ones(1, *planes[1:])).expand(planes[0], -1, -1).flatten().long()
+
     def mask(self, kept: Tensor, shape: Sequence[int], layout: Layout) -> Tensor:
         """Return which weights of a tensor of a shape are in the tiles that are kept."""
         planes = _planes(torch.empty(tuple(shape), device="meta"), layout)

@@ -144,7 +144,7 @@ def _layers(
 
     def rows() -> Iterator[_Row]:
         for scored in weight_scores(program, left, criterion, calibration, masks):
-            size = shaper.units(scored.name)
+            size = shaper.size(scored.name)
 
             def measure(level: float, scored: Scored = scored, size: int = size) -> float:
                 mask = shaper.apart([scored], {scored.name: rounded(level * size)})[scored.name]

@@ -1,4 +1,4 @@
-"""Amounts: how many units of each weight go, for every way of allocation."""
+"""Amounts: how much of each weight goes, for every way of allocation."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _RANKED = {"global": "magnitude", "lamp": "lamp", "snip-ratios": "snip"}
 
 @dataclass(frozen=True)
 class Amounts:
-    """Says how many units of each weight go.
+    """Says how much of each weight goes.
 
     Attributes:
         program: before anything goes.
-        shaper: divides the weights into units.
+        shaper: knows their sizes, and makes masks.
         found: the weights.
         calibration: for allocations that follow a ranking.
         allocation: the way.
@@ -46,13 +46,13 @@ class Amounts:
     table: str = ""
 
     def of(self, sparsity: float | None) -> dict[str, int]:
-        """Return for each weight how many units go when `sparsity` of all should.
+        """Return for each weight how much of it goes when `sparsity` of all should.
 
         Raises:
             PassError: the table does not fit.
         """
         names = list(self.shaper.layouts)
-        sizes = {name: self.shaper.units(name) for name in names}
+        sizes = {name: self.shaper.size(name) for name in names}
         if self.allocation == "table":
             densities = densities_of(read_table(self.table), sizes, sparsity)
             total = rounded(sum(sizes[name] * (1 - densities[name]) for name in names))

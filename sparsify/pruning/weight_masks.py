@@ -31,45 +31,43 @@ class Shaper:
     shapes: Mapping[str, torch.Size]
     layouts: Mapping[str, Layout]
 
-    def units(self, name: str) -> int:
-        """Return into how many units the pattern divides a weight."""
-        if not isinstance(self.pattern, Block):
-            return math.prod(self.shapes[name])
-        scores = self.pattern.scores(torch.empty(self.shapes[name], device="meta"), self.layouts[name])
-        return scores.numel()
+    def size(self, name: str) -> int:
+        """Return how many weights a tensor has."""
+        return math.prod(self.shapes[name])
 
     def together(self, scored: Iterable[Scored], count: int) -> dict[str, Tensor]:
-        """Prune the `count` lowest units of all weights."""
-        found = [self._united(item) for item in scored]
-        kept = lowest(found, count)
-        return {item.name: self._mask(item.name, mask) for item, mask in zip(found, kept, strict=True)}
+        """Prune the `count` lowest weights of all, or the lowest tiles that make up as nearly as many."""
+        items = list(scored)
+        kept = self._tiles(items, count) if isinstance(self.pattern, Block) else lowest(items, count)
+        return {item.name: mask.view(self.shapes[item.name]) for item, mask in zip(items, kept, strict=True)}
 
     def shares(self, scored: Iterable[Scored], count: int) -> dict[str, int]:
-        """Return how many units of each weight are among the `count` lowest of all."""
-        found = [self._united(item) for item in scored]
-        kept = lowest(found, count)
-        return {item.name: int((~mask).sum()) for item, mask in zip(found, kept, strict=True)}
+        """Return how many weights of each tensor are among the `count` lowest of all."""
+        return {name: int((~mask).sum()) for name, mask in self.together(scored, count).items()}
 
     def apart(self, scored: Iterable[Scored], counts: Mapping[str, int]) -> dict[str, Tensor]:
-        """Prune the lowest units of each weight, as many as it says; or keep N of M."""
+        """Prune as many of each tensor as it says, its lowest; or keep N of M."""
         masks = {}
         for item in scored:
             if isinstance(self.pattern, NofM):
                 scores = dense_scores(item, self.shapes[item.name])
                 masks[item.name] = self.pattern.mask(scores, self.layouts[item.name])
             else:
-                united = self._united(item)
-                masks[item.name] = self._mask(item.name, lowest([united], counts[item.name])[0])
+                masks |= self.together([item], counts[item.name])
         return masks
 
-    def _united(self, item: Scored) -> Scored:
-        if not isinstance(self.pattern, Block):
-            return item
-        scores = dense_scores(item, self.shapes[item.name])
-        tiles = self.pattern.scores(scores, self.layouts[item.name])
-        return Scored(item.name, len(tiles), lambda: iter([tiles]))
-
-    def _mask(self, name: str, kept: Tensor) -> Tensor:
-        if isinstance(self.pattern, Block):
-            return self.pattern.mask(kept, self.shapes[name], self.layouts[name])
-        return kept.view(self.shapes[name])
+    def _tiles(self, items: list[Scored], count: int) -> list[Tensor]:
+        """Return masks without the lowest tiles; of equal tiles the later ones go."""
+        assert isinstance(self.pattern, Block)
+        where = [(self.shapes[item.name], self.layouts[item.name]) for item in items]
+        scores = [
+            self.pattern.scores(dense_scores(item, shape), layout).cpu()
+            for item, (shape, layout) in zip(items, where, strict=True)
+        ]
+        sizes = torch.cat([self.pattern.sizes(shape, layout) for shape, layout in where])
+        order = len(sizes) - 1 - torch.cat(scores).flip(0).argsort(stable=True)
+        gone = torch.cat([sizes.new_zeros(1), sizes[order].cumsum(0)])
+        kept = torch.ones(len(sizes), dtype=torch.bool)
+        kept[order[: int((gone - count).abs().argmin())]] = False
+        parts = torch.split(kept, [len(values) for values in scores])
+        return [self.pattern.mask(part, *place) for part, place in zip(parts, where, strict=True)]

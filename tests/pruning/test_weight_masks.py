@@ -1,7 +1,5 @@
 """Masks of weights: units that a pattern makes, taken from all weights together or from each apart."""
 
-import math
-
 import pytest
 import torch
 
@@ -26,14 +24,6 @@ def scored(**weights):
         Scored(name, value.numel(), lambda value=value: iter(value.reshape(-1).split(3)))
         for name, value in weights.items()
     ]
-
-
-def test_units_are_weights_or_tiles():
-    weights = {"a": torch.zeros(5, 7), "b": torch.zeros(4, 6, 3, 2)}
-    assert [shaper(Unstructured(), **weights).units(name) for name in weights] == [35, 144]
-    assert [shaper(NofM(2, 4), **weights).units(name) for name in weights] == [35, 144]
-    found = [shaper(Block(2, 4), **weights).units(name) for name in weights]
-    assert found == [math.ceil(5 / 2) * math.ceil(7 / 4), 2 * 2 * 6]
 
 
 def test_together_the_lowest_of_all_go():
@@ -64,20 +54,29 @@ def test_apart_with_n_of_m_needs_no_counts():
 def test_tiles_go_as_a_whole():
     # tiles of a: 3.5 and 5.5, of b: 5.125
     made = shaper(Block(2, 2), a=A, b=B)
-    masks = made.together(scored(a=A, b=B), 2)
+    masks = made.together(scored(a=A, b=B), 8)
     assert masks["a"].int().tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
     assert not masks["b"].any()
-    assert made.shares(scored(a=A, b=B), 2) == {"a": 1, "b": 1}
-    masks = made.apart(scored(a=A, b=B), {"a": 1, "b": 0})
+    assert made.shares(scored(a=A, b=B), 8) == {"a": 4, "b": 4}
+    masks = made.apart(scored(a=A, b=B), {"a": 4, "b": 0})
     assert masks["a"].int().tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
     assert masks["b"].all()
 
 
-def test_all_tiles_have_one_vote_whatever_their_size():
-    narrow, wide = torch.full((4, 5), 1.0), torch.full((4, 4), 2.0)
-    masks = shaper(Block(4, 4), n=narrow, w=wide).together(scored(n=narrow, w=wide), 2)
-    assert not masks["n"].any()
-    assert masks["w"].all()
+@pytest.mark.parametrize("count", range(26))
+def test_tiles_of_any_size_make_up_the_weights_as_nearly_as_they_can(count):
+    # a 5x5 matrix in tiles of 2x2: 4, 4, 2 weights in two rows of tiles, 2, 2, 1 in the last
+    values = torch.arange(9.0).view(3, 3)
+    scores = values.repeat_interleave(2, 0).repeat_interleave(2, 1)[:5, :5]
+    mask = shaper(Block(2, 2), a=scores).together(scored(a=scores), count)["a"]
+    reachable = [0, 4, 8, 10, 14, 18, 20, 22, 24, 25]
+    assert int((~mask).sum()) == min(reachable, key=lambda value: (abs(value - count), value))
+
+
+def test_of_equal_tiles_the_later_ones_go():
+    same = torch.ones(2, 6)
+    mask = shaper(Block(2, 2), a=same).together(scored(a=same), 4)["a"]
+    assert mask.int().tolist() == [[1, 1, 1, 1, 0, 0]] * 2
 
 
 def test_what_is_gone_goes_first():
@@ -91,7 +90,7 @@ def test_what_is_gone_goes_first():
 def test_masks_have_the_shape_of_their_weight(pattern):
     weights = {"a": torch.randn(6, 8), "b": torch.randn(4, 8, 3, 3)}
     made = shaper(pattern, **weights)
-    masks = made.apart(scored(**weights), {name: made.units(name) // 2 for name in weights})
+    masks = made.apart(scored(**weights), {name: made.size(name) // 2 for name in weights})
     for name, mask in masks.items():
         assert mask.shape == weights[name].shape
         assert mask.dtype == torch.bool
