@@ -151,6 +151,8 @@ class WeightPrune(Pass):
         pattern = parse_pattern(self.pattern)
         shapes = {name: program.parameters[name].shape for name in found.layouts}
         reasons = {name: pattern.reason(shapes[name], layout) for name, layout in found.layouts.items()}
+        if isinstance(pattern, NofM):
+            reasons |= dict.fromkeys(found.several, "layers read it in two directions")
         layouts = {name: layout for name, layout in found.layouts.items() if not reasons[name]}
         skipped = {**found.skipped, **{name: reason for name, reason in reasons.items() if reason}}
         if not layouts:

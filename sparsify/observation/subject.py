@@ -37,9 +37,10 @@ class Subject:
 
     @cached_property
     def layers(self) -> list[Layer]:
-        """The layers that read one of the parameters."""
-        wanted = set(self.parameters)
-        return [layer for layer in layers(self.program) if layer.parameter in wanted]
+        """The layers that read one of the parameters; of those that read it in two directions, the first one's."""
+        wanted, found = set(self.parameters), dict[str, Layer]()
+        read = [layer for layer in layers(self.program) if layer.parameter in wanted]
+        return [layer for layer in read if found.setdefault(layer.parameter, layer).layout == layer.layout]
 
     @property
     def names(self) -> tuple[tuple[str, ...], ...]:

@@ -28,11 +28,13 @@ class Candidates:
     Attributes:
         layouts: by parameter name how its layer reads it.
         last: names of those whose results no other layer reads.
+        several: names of those that are read in two directions, as by an encoder and its transposed decoder.
         skipped: names of other parameters of two and more dimensions, each with the reason why it stays.
     """
 
     layouts: Mapping[str, Layout]
     last: frozenset[str]
+    several: frozenset[str]
     skipped: Mapping[str, str]
 
 
@@ -62,7 +64,11 @@ def candidates(
     """
     for option, patterns in (("protect", protect), ("only", only), ("include", include)):
         _check(option, patterns, program)
-    found = {layer.parameter: layer for layer in layers(program)}
+    found: dict[str, Layer] = {}
+    several: set[str] = set()
+    for layer in layers(program):
+        if found.setdefault(layer.parameter, layer).layout != layer.layout:
+            several.add(layer.parameter)
     looked_up = _looked_up(program)
     ends = _ends(program, list(found.values()), looked_up)
     layouts: dict[str, Layout] = {}
@@ -85,7 +91,7 @@ def candidates(
     if not layouts:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:3])
         raise PassError(f"The model has no weight to prune{f' ({why})' if why else ''}.")
-    return Candidates(layouts, frozenset(ends[1] & layouts.keys()), skipped)
+    return Candidates(layouts, frozenset(ends[1] & layouts.keys()), frozenset(several & layouts.keys()), skipped)
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

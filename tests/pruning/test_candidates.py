@@ -227,3 +227,20 @@ def test_nothing_to_prune_is_refused_with_the_reasons():
                                         r"it is protected\)"):  # fmt: skip
         candidates(program_of(Text), protect=["layer"])
     assert names(sp.capture(norm, (torch.randn(2, 4),)), include=["norm.weight"]) == {"norm.weight"}
+
+
+class Autoencoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.e = nn.Linear(8, 12)
+
+    def forward(self, x):
+        return self.e(x).relu() @ self.e.weight
+
+
+def test_a_weight_that_is_read_in_two_directions():
+    program = sp.capture(Autoencoder(), (torch.randn(4, 8),))
+    assert candidates(program).several == {"e.weight"}
+    assert sp.run(program, ["weight-prune:sparsity=0.5,criterion=wanda"]).report["passes"][0]["pruned"] == 48
+    with pytest.raises(PassError, match=r"of e\.weight, layers read it in two directions"):
+        sp.run(program, ["weight-prune:pattern=2:4"])
