@@ -8,15 +8,14 @@ from sparsify.axes.op import key_of
 from sparsify.graph import is_mask
 from sparsify.program import Program
 
-__all__ = ["NORMS", "batch_norms", "norm_scales"]
+__all__ = ["batch_norms", "norm_scales"]
 
-# Where each operator has its scale and its shift.
-NORMS = {
-    "aten::batch_norm": (1, 2),
-    "aten::instance_norm": (1, 2),
-    "aten::layer_norm": (2, 3),
-    "aten::rms_norm": (2, None),
-    "aten::group_norm": (2, 3),
+_SCALE = {  # where each operator has its scale
+    "aten::batch_norm": 1,
+    "aten::instance_norm": 1,
+    "aten::layer_norm": 2,
+    "aten::rms_norm": 2,
+    "aten::group_norm": 2,
 }
 
 
@@ -31,9 +30,8 @@ def norm_scales(program: Program) -> frozenset[str]:
         if node.op != "call_function":
             continue
         name = key_of(node)
-        if name in NORMS:
-            place, _ = NORMS[name]
-            found.update(_parameter(node.args[place], program) if len(node.args) > place else ())
+        if name in _SCALE:
+            found.update(name for value in node.args[_SCALE[name] :][:1] for name in _parameter(value, program))
         elif name == "aten::mul":
             found.update(name for value in node.args[:2] for name in _parameter(value, program))
     return frozenset(name for name in found if program.parameters[name].ndim == 1)

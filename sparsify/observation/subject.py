@@ -54,6 +54,13 @@ class Subject:
         found = self.program.parameters
         return {name: found[name] for name in self.parameters if found[name].requires_grad}
 
+    def matrices(self, parameter: str) -> tuple[int, int, int]:
+        """Return groups, outputs and inputs of the matrices of a weight whose layer's input can be seen, else zeros."""
+        for layer in self.layers:
+            if layer.parameter == parameter and layer.rows is not None:
+                return layer.layout.sizes(self.program.parameters[parameter].shape)
+        return 0, 0, 0
+
     def only(self, parameters: Sequence[str]) -> Subject:
         """Return the same with fewer parameters."""
         return replace(self, parameters=parameters)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -62,6 +63,7 @@ def weight_scores(
                 left = gone.get(name, torch.ones((), dtype=torch.bool)).to(weight.device)
                 stats = replace(stats, weight=torch.where(left, weight, 0.0))
             yield _scored(name, stats, criterion, gone.get(name))
+        del measured, stats  # before the next run collects its own
 
 
 def dense_scores(scored: Scored, shape: Sequence[int]) -> Tensor:
@@ -71,32 +73,32 @@ def dense_scores(scored: Scored, shape: Sequence[int]) -> Tensor:
 
 
 def _scored(name: str, stats: WeightStats, criterion: Criterion, gone: Tensor | None) -> Scored:
-    whole: list[Tensor] = []
-    if not criterion.elementwise or not stats.weight.ndim:
-        whole.append(criterion.weight(stats).detach())
+    if criterion.elementwise and stats.weight.ndim:
+        parts: Callable[[], Iterator[Tensor]] = partial(_in_pieces, stats, criterion)
+    else:  # scored at once, so that the statistics can go before those of the next run come
+        parts = partial(iter, (criterion.weight(stats).detach(),))
+    finite = False
 
     def pieces() -> Iterator[Tensor]:
-        for start, scores in _parts(stats, criterion, whole):
+        nonlocal finite
+        start = 0
+        for scores in parts():
             flat = scores.reshape(-1)
             flat = flat if flat.is_floating_point() else flat.float()
-            if not bool(torch.isfinite(flat.sum())) and not bool(torch.isfinite(flat).all()):
+            if not finite and not bool(torch.isfinite(flat.sum())) and not bool(torch.isfinite(flat).all()):
                 raise PassError(f"The score of {name} is not finite. Check the weights, the data and the loss.")
             if gone is not None:
                 left = gone.reshape(-1)[start : start + len(flat)].to(flat.device)
                 flat = flat.masked_fill(~left, -torch.inf)
+            start += len(flat)
             yield flat
+        finite = True  # all of them have been seen; they are the same the next time
 
     return Scored(name, stats.weight.numel(), pieces)
 
 
-def _parts(stats: WeightStats, criterion: Criterion, whole: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
-    """Yield scores in pieces, each with the number of weights before it."""
-    if whole:
-        yield 0, whole[0]
-        return
+def _in_pieces(stats: WeightStats, criterion: Criterion) -> Iterator[Tensor]:
+    """Yield the scores of so many rows at a time that they stay in the cache."""
     weight = stats.weight
-    start = 0
     for piece in stats.rows(max(1, _PIECE * len(weight) // max(1, weight.numel()))):
-        scores = criterion.weight(piece).detach()
-        yield start, scores
-        start += scores.numel()
+        yield criterion.weight(piece).detach()

@@ -6,6 +6,7 @@ taken together in one run over the calibration data; what they hold does not gro
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ Gradients = Callable[[Tensor], Tensor]
 """Gives for a tensor the gradient of the batch's mean loss, zeros where the loss does not depend on it."""
 
 
-class Statistic:
+class Statistic(ABC):
     """Base of all statistics.
 
     Attributes:
@@ -31,13 +32,13 @@ class Statistic:
 
     data: ClassVar[Data] = "inputs"
 
+    @abstractmethod
     def measure(self, subject: Subject) -> Mapping[str, Tensor]:
         """Measure it.
 
         Returns:
             A tensor for each parameter, signal or block of the subject that has this statistic.
         """
-        raise NotImplementedError
 
     def bytes(self, subject: Subject, parameter: str) -> int:
         """Return how much memory it takes for a parameter, so that a large model can be done part by part."""
@@ -47,20 +48,20 @@ class Statistic:
 class Streamed(Statistic):
     """A statistic that is gathered batch by batch while the program runs."""
 
+    @abstractmethod
     def attach(self, subject: Subject, watched: Watched) -> Sequence[Tensor]:
         """Prepare a run: say what should be looked at and scaled.
 
         Returns:
             The tensors whose gradients `batch` will ask for.
         """
-        raise NotImplementedError
 
     def batch(self, batch: Any, gradient: Gradients) -> None:
         """Take note of a batch after the program ran on it."""
 
+    @abstractmethod
     def result(self) -> Mapping[str, Tensor]:
         """Return what was gathered."""
-        raise NotImplementedError
 
     def measure(self, subject: Subject) -> Mapping[str, Tensor]:
         """Measure it in a run of its own."""

@@ -51,10 +51,7 @@ class InputGram(Streamed):
 
     def bytes(self, subject: Subject, parameter: str) -> int:
         """Return the size of the matrices."""
-        layer = next((layer for layer in subject.layers if layer.parameter == parameter), None)
-        if layer is None or layer.rows is None:
-            return 0
-        groups, _, inputs = layer.layout.sizes(subject.program.parameters[parameter].shape)
+        groups, _, inputs = subject.matrices(parameter)
         return 4 * groups * inputs * inputs
 
 

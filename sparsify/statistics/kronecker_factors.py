@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -55,10 +56,7 @@ class KroneckerFactors(Statistic):
 
     def bytes(self, subject: Subject, parameter: str) -> int:
         """Return the size of factors, eigenvectors and Λ."""
-        layer = next((layer for layer in subject.layers if layer.parameter == parameter), None)
-        if layer is None or layer.rows is None:
-            return 0
-        groups, outputs, inputs = layer.layout.sizes(subject.program.parameters[parameter].shape)
+        groups, outputs, inputs = subject.matrices(parameter)
         return 4 * groups * (2 * inputs**2 + 2 * outputs**2 + outputs * inputs)
 
 
@@ -84,9 +82,9 @@ class _Pairs(Streamed):
         """Count the batches."""
         self.batches += 1
 
+    @abstractmethod
     def take(self, name: str, inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Take note of rows `[N, K]` and gradients `[N, O]` for each matrix."""
-        raise NotImplementedError
 
     def _probe(
         self, layer: Layer, zero: Tensor, kept: list[Sequence[Any]], shape: Sequence[int]

@@ -29,3 +29,9 @@ def test_only_keeps_the_rest():
     part = whole.only(["head.weight"])
     assert part.program is whole.program
     assert part.names == (("head.weight",), (), ())
+
+
+def test_matrices_of_a_weight():
+    found = subject()
+    assert found.matrices("conv.weight") == (1, 4, 27)
+    assert found.matrices("norm.weight") == (0, 0, 0)

@@ -1,5 +1,6 @@
 """Scores of weights: in pieces as in one, layer by layer, without what is gone."""
 
+import weakref
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -185,3 +186,21 @@ def test_a_parameter_without_dimensions_has_a_score():
 
     program = sp.capture(Scaled(), (torch.randn(4, 3),))
     assert scores(program, names=["scale", "line.weight"])["scale"].tolist() == 2.0
+
+
+def test_statistics_are_let_go_before_those_of_the_next_run_come(monkeypatch):
+    refs, alive = [], []
+
+    def collect(subject, needs):
+        subject.calibration.known.clear()
+        alive.append([ref() is not None for ref in refs])
+        found = module_collect(subject, needs)
+        refs.extend(weakref.ref(value) for value in found.found["input-gram"].values())
+        return found
+
+    module_collect = module.collect
+    monkeypatch.setattr(module, "collect", collect)
+    monkeypatch.setattr(module, "BUDGET", 1)
+    kept = list(weight_scores(program_of(), NAMES, made("obs"), Calibration(None), {}))
+    assert alive == [[], [False]]
+    assert [item.count for item in kept] == [18, 12]
