@@ -62,6 +62,8 @@ class Reconstruct(Pass):
             raise UsageError(f"reconstruct: damping={self.damping} is not positive.")
         if self.batches < 1:
             raise UsageError(f"reconstruct: batches={self.batches} is less than 1.")
+        if self.method == "bias" and not self.bias:
+            raise UsageError("reconstruct: method=bias fits nothing but biases, and bias=no leaves them.")
 
     def run(self, program: Program, context: Context) -> Program:
         """Refit the layers in the order of the graph."""
@@ -86,7 +88,8 @@ class Reconstruct(Pass):
             )
         done: list[str] = []
         for wave in waves(program, names):
-            known = moments(program, whole, wave, calibration)
+            centred = [name for name in wave if self._uses_bias(found[name]) and self.method != "obs"]
+            known = moments(program, whole, wave, calibration, centred)
             if self.method == "obs":
                 known = _with_all_inputs(known, whole, calibration)
             for name in known:
@@ -106,13 +109,15 @@ class Reconstruct(Pass):
         old = whole.parameters[name].detach()
         mask = program.masks[name].to(old.device)
         w0, kept = layout.matrices(old), layout.matrices(mask)
-        uses_bias = self.bias and layer.bias is not None
-        w = self._values(w0, kept, known.centred() if uses_bias and self.method != "obs" else known)
+        w = self._values(w0, kept, known)
         new = {name: layout.restore(w, old.shape)}
-        if uses_bias and layer.bias is not None:
+        if layer.bias is not None and self._uses_bias(layer):
             shift = (w0.float() @ known.before[..., None] - w @ known.mean[..., None]).flatten()
             new[layer.bias] = whole.parameters[layer.bias].detach() + shift
         return _with(program, new)
+
+    def _uses_bias(self, layer: Layer) -> bool:
+        return self.bias and layer.bias is not None
 
     def _values(self, w0: Tensor, kept: Tensor, known: Moments) -> Tensor:
         if self.method == "bias":

@@ -29,7 +29,8 @@ def fitted(before: Tensor, kept: Tensor, moments: Moments, damping: float) -> Te
         damping: δ as a share of the mean diagonal of the Gram matrix.
 
     Returns:
-        The new weights, zero where none is left; float32 `[G, O, K]`.
+        The new weights, zero where none is left; float32 `[G, O, K]`. A row whose fit is no better than its old
+        weights (the rounding of an ill-conditioned system) keeps them.
 
     Reference: Luo et al., "ThiNet", 2017 and He et al., "Channel Pruning for Accelerating Very Deep Neural Networks",
     2017 (refitting what is left, for whole channels).
@@ -39,14 +40,22 @@ def fitted(before: Tensor, kept: Tensor, moments: Moments, damping: float) -> Te
         delta = damping * gram.diagonal().mean().clamp_min(1e-12)
         system = gram + delta * torch.eye(len(gram), device=gram.device)
         target = w0 @ cross + delta * w0
+        start = torch.where(mask, w0, 0.0)
         rows, left = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
         if len(left) <= _DIRECT and bool(mask[rows][:, left].all()):  # every row that is left has the same weights
             solved = torch.zeros_like(w0)
             solved[rows[:, None], left] = _direct(system[left][:, left], target[rows][:, left])
         else:
-            solved = _conjugate_gradients(system, target, mask, torch.where(mask, w0, 0.0))
-        found.append(solved)
+            solved = _conjugate_gradients(system, target, mask, start)
+        found.append(torch.where(_better(solved, start, system, target)[:, None], solved, start))
     return torch.stack(found)
+
+
+def _better(solved: Tensor, start: Tensor, system: Tensor, target: Tensor) -> Tensor:
+    """Tell for each row whether w A w - 2 t w is smaller, from the difference alone, which does not cancel."""
+    change = (solved - start).double()
+    slope = (solved + start).double() @ system.double() - 2 * target.double()
+    return (change * slope).sum(1) < 0
 
 
 def _direct(system: Tensor, target: Tensor) -> Tensor:
@@ -68,10 +77,12 @@ def _conjugate_gradients(system: Tensor, target: Tensor, mask: Tensor, start: Te
     direction = scaled = residual * inverse
     product = (residual * scaled).sum(1)
     for _ in range(min(_STEPS, 2 * mask.shape[1])):
-        if bool((residual.square().sum(1) <= goal).all()):
-            break
         image = torch.where(mask, direction @ system, 0.0)
-        step = product / (direction * image).sum(1).clamp_min(1e-30)
+        curvature = (direction * image).sum(1)
+        going = (residual.square().sum(1) > goal) & (curvature > 0)  # rounding may leave a direction without any
+        if not bool(going.any()):
+            break
+        step = torch.where(going, product / curvature, 0.0)
         w += step[:, None] * direction
         residual = residual - step[:, None] * image
         scaled = residual * inverse

@@ -36,28 +36,30 @@ class Moments:
     mean: Tensor
     before: Tensor
 
-    def centred(self) -> Moments:
-        """Return the moments around the means: what is left to fit where a bias takes care of the means."""
-        mean, before = self.mean[:, None], self.before[..., None]
-        return Moments(self.gram - mean.mT @ mean, self.cross - before @ mean, mean[:, 0], before[..., 0])
-
 
 def moments(
-    pruned: Program, whole: Program | None, names: Collection[str], calibration: Calibration
+    pruned: Program,
+    whole: Program | None,
+    names: Collection[str],
+    calibration: Calibration,
+    centred: Collection[str] = (),
 ) -> dict[str, Moments]:
     """Run both programs on the calibration data and gather the moments of the layers that read some weights.
 
     A weight that several layers read gets the moments of all. Memory does not grow with the number of batches: a layer
-    takes 8 K² bytes for each group, and one batch of inputs.
+    takes 8 K² bytes for each group, and one batch of inputs. Sums are taken around the mean of the first batch, so
+    that nothing is lost where means are far above the spread.
 
     Args:
         pruned: gives the inputs x.
         whole: gives the inputs z; without it they are x.
         names: of the weights.
         calibration: the data.
+        centred: weights whose gram and cross are taken around the means, as covariances: what is left to fit where a
+            bias takes care of the means.
 
     Raises:
-        PassError: the inputs of a layer are not finite.
+        PassError: the inputs of a layer are not finite, or too large to square in float32.
     """
     gatherer = _Gatherer()
     models = []
@@ -71,7 +73,7 @@ def moments(
     with torch.no_grad():
         for _ in calibration.run(InTurn(*models), pruned):
             gatherer.stored.clear()
-    return gatherer.means()
+    return {name: gatherer.found(name, name in centred) for name in gatherer.sums}
 
 
 def waves(program: Program, names: Collection[str]) -> Iterator[list[str]]:
@@ -107,44 +109,64 @@ class InTurn(nn.Module):
 class _Gatherer:
     def __init__(self) -> None:
         self.stored: dict[str, Rows] = {}
-        self._sums: dict[str, Moments] = {}
-        self._counts: dict[str, Tensor] = {}
+        self.sums: dict[str, _Sums] = {}
 
     def before(self, layer: Layer, rows: Rows) -> None:
         self.stored[layer.node.name] = rows
 
     def after(self, layer: Layer, found: Rows) -> None:
         old = self.stored.pop(layer.node.name, found)
-        if isinstance(found, list) or isinstance(old, list):
-            parts = [_moments(part[None], part[None]) for part in found]
-            sums = Moments(*(torch.cat([getattr(m, name) for m, _ in parts]) for name in vars(parts[0][0])))
-            count = torch.cat([count for _, count in parts])
-        else:
-            sums, count = _moments(found, old)
-        self._add(layer.parameter, sums, count)
+        if isinstance(found, list) or isinstance(old, list):  # each matrix has rows of its own, without partners
+            old = found
+        rows = [part.float() for part in found]
+        partners = rows if old is found else [part.float() for part in old]
+        pairs = list(zip(rows, partners, strict=True))
+        if layer.parameter not in self.sums:
+            self.sums[layer.parameter] = _Sums(pairs)
+        self.sums[layer.parameter].add(pairs)
 
-    def _add(self, name: str, sums: Moments, count: Tensor) -> None:
-        if name not in self._sums:
-            self._sums[name], self._counts[name] = sums, count
-            return
-        for part, value in vars(sums).items():
-            getattr(self._sums[name], part).add_(value)
-        self._counts[name] += count
-
-    def means(self) -> dict[str, Moments]:
-        for name, sums in self._sums.items():
-            count = self._counts[name].clamp_min(1)
-            for part in vars(sums).values():
-                part.div_(count.view(-1, *[1] * (part.ndim - 1)))
-            if not bool(torch.isfinite(sums.gram).all()):
-                raise PassError(f"The inputs of {name} are not finite. Check the data and the model.")
-        return self._sums
+    def found(self, name: str, centred: bool) -> Moments:
+        moments = self.sums[name].moments(centred)
+        if not bool(torch.isfinite(moments.gram).all() & torch.isfinite(moments.cross).all()):
+            raise PassError(
+                f"The inputs of {name} are not finite, or too large to square in float32. Check the data and the model."
+            )
+        return moments
 
 
-def _moments(after: Tensor, before: Tensor) -> tuple[Moments, Tensor]:
-    """Return sums over rows `[G, N, K]`, and how many rows each group has."""
-    x, z = after.float(), before.float()
-    count = torch.full((len(x),), x.shape[1], dtype=torch.float32, device=x.device)
-    gram = x.transpose(1, 2) @ x
-    cross = gram.clone() if before is after else z.transpose(1, 2) @ x
-    return Moments(gram, cross, x.sum(1), z.sum(1)), count
+class _Sums:
+    """Sums over pairs of rows x and z `[N, K]`, one pair for each matrix, of their distances from an origin."""
+
+    def __init__(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        x, z = (torch.stack([rows.sum(0) / max(1, len(rows)) for rows in side]) for side in zip(*pairs, strict=True))
+        self._x, self._z = x, z  # the origins, [G, K]
+        square = x.new_zeros(*x.shape, x.shape[1])
+        self._sums = Moments(square, square.clone(), torch.zeros_like(x), torch.zeros_like(z))
+        self._count = x.new_zeros(len(x))
+
+    def add(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        sums = self._sums
+        for group, (rows, partners) in enumerate(pairs):
+            x = rows - self._x[group]
+            z = x if partners is rows else partners - self._z[group]
+            sums.gram[group].addmm_(x.T, x)
+            sums.cross[group].addmm_(z.T, x)
+            sums.mean[group] += x.sum(0)
+            sums.before[group] += z.sum(0)
+            self._count[group] += len(rows)
+
+    def moments(self, centred: bool) -> Moments:
+        """Return the moments, in place of the sums."""
+        sums = self._sums
+        for total in vars(sums).values():
+            total.div_(self._count.clamp_min(1).view(-1, *[1] * (total.ndim - 1)))
+        x, z = sums.mean[:, None], sums.before[..., None]
+        sums.gram.sub_(x.mT @ x)
+        sums.cross.sub_(z @ x)
+        sums.mean += self._x
+        sums.before += self._z
+        if not centred:
+            x, z = sums.mean[:, None], sums.before[..., None]
+            sums.gram.add_(x.mT @ x)
+            sums.cross.add_(z @ x)
+        return sums

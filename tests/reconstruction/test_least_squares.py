@@ -129,3 +129,24 @@ def test_copies_of_an_input_share_what_is_lost():
     found = fitted(w0, kept, moments, 1e-6)
     torch.testing.assert_close(found[..., 0], w0[..., 0] + w0[..., 1], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(found[..., 2:], w0[..., 2:], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kind", ["shared", "unstructured"])
+def test_a_gram_that_rounding_made_indefinite_gives_no_worse_weights(seed, kind):
+    _, _, w0, moments = data(seed)
+    values, vectors = torch.linalg.eigh(moments.gram[0])
+    values[:4] = -values[-1]
+    bad = Moments((vectors * values @ vectors.T)[None], moments.cross, moments.mean, moments.before)
+    kept = mask(kind)
+    found = fitted(w0, kept, bad, 0.01)
+    assert bool(torch.isfinite(found).all())
+    system, target = bad.gram[0].double(), (w0[0] @ bad.cross[0]).double()
+    delta = 0.01 * bad.gram[0].diagonal().mean().clamp_min(1e-12).double()
+    for row, start, left in zip(found[0].double(), w0[0].double(), kept[0], strict=True):
+        worth = [
+            float(w @ system @ w - 2 * target_row @ w + delta * (w - start).square().sum())
+            for w, target_row in ((row, target[0]), (torch.where(left, start, 0.0), target[0]))
+        ]
+        assert worth[0] <= worth[1] + 1e-6 * abs(worth[1])
+        target = target[1:]

@@ -78,15 +78,20 @@ def test_without_a_partner_the_inputs_are_compared_with_themselves():
     torch.testing.assert_close(found["0.weight"].gram[0], x.T @ x / 6, **CLOSE)
 
 
-def test_centred_moments_are_covariances():
-    x = torch.randn(40, 5) + 2
+@pytest.mark.parametrize("mean", [2.0, 1000.0])
+@pytest.mark.parametrize("count", [1, 4])
+def test_centred_moments_are_covariances(mean, count):
+    x = torch.randn(40, 5, generator=torch.Generator().manual_seed(1)) + mean
     whole = program_of(mlp(), x)
     pruned = without(whole, "0.weight")
-    found = moments(pruned, whole, ["2.weight"], Calibration(None))["2.weight"].centred()
-    z, now = inputs_of(whole, x), inputs_of(pruned, x)
-    together = torch.cov(torch.cat([z, now], 1).T, correction=0)
-    torch.testing.assert_close(found.gram[0], together[7:, 7:], **CLOSE)
-    torch.testing.assert_close(found.cross[0], together[:7, 7:], **CLOSE)
+    task = Calibration(parts(x, count=count)[0])
+    found = moments(pruned, whole, ["2.weight"], task, centred=["2.weight"])["2.weight"]
+    z, now = inputs_of(whole, x).double(), inputs_of(pruned, x).double()
+    together = torch.cov(torch.cat([z, now], 1).T, correction=0).float()
+    torch.testing.assert_close(found.gram[0], together[7:, 7:], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.cross[0], together[:7, 7:], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.mean[0], now.mean(0).float(), **CLOSE)
+    torch.testing.assert_close(found.before[0], z.mean(0).float(), **CLOSE)
 
 
 def test_a_weight_that_is_read_twice_has_the_moments_of_both_inputs():
