@@ -1,9 +1,10 @@
 """Claim: at 80% sparsity, refitting what is left (`reconstruct`) raises the accuracy of nearly every criterion.
 
 A multilayer perceptron and a small convolutional network are trained on the digits, pruned once by every criterion at
-50 to 98% sparsity, single weights (ranked over all layers) and whole channels (the same share of every group), and
-measured on the 450 validation images: as they are, and after `reconstruct` with method least-squares, which looks at
-the training images but at no labels. Nothing is retrained. Three seeds of the training and of the criteria.
+50 to 98% sparsity, single weights (ranked as each criterion does by default) and whole channels (the same share of
+every group), and measured on the 450 validation images: as they are, and after `reconstruct` with method least-
+squares, which looks at the training images but at no labels. Nothing is retrained. Three seeds of the training and of
+the criteria.
 
 Reading: `results/quality.csv` has every run, `results/quality.png` the means. A criterion made for pruning before
 training (SynFlow, GraSP, ProsPr, PHEW) or for choosing what to train (Fisher) is used after training here, which is not

@@ -37,7 +37,8 @@ class WeightPrune(Pass):
         sparsity: which fraction of the weights goes (N:M says it itself).
         pattern: unstructured, N:M (2:4 keeps 2 of every 4 along the inputs), or blockBxB (block32x32).
         criterion: what scores the weights; `sparsify criteria` lists them.
-        scope: global (unless allocation is given) ranks the weights of all layers together, layer those of each.
+        scope: global ranks the weights of all layers together, layer those of each. By default global, but layer where
+            allocation is given or scores of different layers do not compare (wanda, obs, inbound).
         allocation: how much of each layer goes: uniform; global, lamp and snip-ratios, as much as a ranking of all
             weights by magnitude, lamp or snip takes; er and erk, by fan-in and fan-out; smart, falling with depth;
             table, from a file. Within a layer the criterion chooses.
@@ -94,10 +95,15 @@ class WeightPrune(Pass):
             raise UsageError("weight-prune needs sparsity=, the fraction of the weights that goes.")
         if self.scope == "global" and self.allocation is not None:
             raise UsageError("weight-prune: with scope=global the scores allocate; leave out allocation= or scope=.")
-        uniform = self.allocation == "uniform" or (self.scope == "layer" and self.allocation is None)
-        if self.last == "half" and not uniform:
+        if self.last == "half" and not (self.allocation == "uniform" or (self.allocation is None and self._apart())):
             raise UsageError("weight-prune: last=half needs allocation=uniform.")
         self._check_rounds()
+
+    def _apart(self) -> bool:
+        """Tell whether each layer is ranked by itself."""
+        if self.scope is None:
+            return self.allocation is not None or made(self.criterion).per_layer
+        return self.scope == "layer"
 
     def _check_rounds(self) -> None:
         if self.schedule in ("one-shot", "iterative") and self.rounds is not None:
@@ -172,7 +178,7 @@ class WeightPrune(Pass):
         shaper = amounts.shaper
         if isinstance(shaper.pattern, NofM):
             return shaper.apart(scored, {})
-        if self.scope == "layer" or self.allocation is not None:
+        if self._apart():
             return shaper.apart(scored, amounts.of(share))
         return shaper.together(scored, rounded((share or 0.0) * sum(map(shaper.size, shaper.layouts))))
 
@@ -210,6 +216,7 @@ class WeightPrune(Pass):
             "of_all_parameters": total / max(1, sum(value.numel() for value in program.parameters.values())),
             "layers": {name: round(count / masks[name].numel(), 6) for name, count in gone.items()},
             "skipped": dict(skipped),
+            "scope": "layer" if self._apart() or isinstance(parse_pattern(self.pattern), NofM) else "global",
             "rounds": rounds,
             "mask_bytes": sum(-(-mask.numel() // 8) for mask in masks.values()),
             "done": f"{sum(gone.values()):,} of {total:,} weights in {len(masks)} layers are masked ({reached:.2%})"

@@ -93,6 +93,8 @@ class Criterion:
         needs: the statistics that it uses, by name.
         additive: a score is an estimated change of the loss, so that sums of scores compare across layers as they
             are. Other scores are compared within a group, or relative to its mean.
+        per_layer: scores of weights of different layers do not compare, so that by default each layer is ranked by
+            itself.
         elementwise: the score of a weight depends on the statistics at its own place alone, so that a large tensor
             may be scored in pieces that fit the processor's cache.
         rounds: in how many rounds weights should be pruned by it; it is asked again after each.
@@ -103,6 +105,7 @@ class Criterion:
     scores: ClassVar[tuple[Scope, ...]] = ("weights", "channels", "blocks")
     needs: ClassVar[tuple[str, ...]] = ()
     additive: ClassVar[bool] = False
+    per_layer: ClassVar[bool] = False
     elementwise: ClassVar[bool] = False
     rounds: ClassVar[int] = 1
     regrow: ClassVar[bool] = False

@@ -19,13 +19,13 @@ class Inbound(Criterion):
     An input to which an output always responds as strongly says little to it. Every weight of the kernel slice W_ji
     has the score of the slice, zeros have none, so that a masked weight stays the lowest. In a linear layer a slice
     is a single weight, and the norm runs over the tokens of an example. The paper removes slices layer by layer;
-    responses of different layers do not compare, so rank weights with `scope=layer`. Channels get the sum over their
-    weights, blocks the mean.
+    responses of different layers do not compare. Channels get the sum over their weights, blocks the mean.
 
     Reference: Polyak and Wolf, "Channel-Level Acceleration of Deep Face Representations", 2015.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("response-variance",)
+    per_layer: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True
 
     def weight(self, stats: WeightStats) -> Tensor:

@@ -20,15 +20,17 @@ class Obs(Criterion):
     """θ² / (2 [H⁻¹]_kk) with H = E[x xᵀ]: half the error of a layer without a weight, if the others make up for it.
 
     The paper's Hessian is that of the loss and of all weights at once; here it is that of half the squared error of
-    each layer's output, as in SparseGPT, so that scores compare within a layer. H is damped by 1% of the mean of its
-    diagonal. Weights whose input is always zero are worth nothing. Channels get the sum over their weights, blocks
-    the mean. The other weights make up for nothing yet; that is left to a reconstruction.
+    each layer's output, as in SparseGPT, so that scores compare within a layer, and each layer is ranked by itself. H
+    is damped by 1% of the mean of its diagonal. Weights whose input is always zero are worth nothing. Channels get
+    the sum over their weights, blocks the mean. The other weights make up for nothing yet; that is left to a
+    reconstruction.
 
     Reference: Hassibi and Stork, "Second Order Derivatives for Network Pruning: Optimal Brain Surgeon", 1993;
     Frantar and Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot", 2023.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("input-gram",)
+    per_layer: ClassVar[bool] = True
 
     def weight(self, stats: WeightStats) -> Tensor:
         """Return θ² / (2 [H⁻¹]_kk)."""

@@ -16,14 +16,15 @@ __all__ = ["Wanda"]
 class Wanda(Criterion):
     """|θ| times the L2 norm of the input that the weight multiplies.
 
-    The paper compares the weights of one output with each other; use a pattern or `scope=layer` for rankings that do
-    not cross layers. For convolutions an input is a channel at a position of the kernel. Channels get the sum of
+    The paper compares the weights of one output with each other; here each layer is ranked by itself, and a pattern
+    stays within an output. For convolutions an input is a channel at a position of the kernel. Channels get the sum of
     their weights, blocks the mean.
 
     Reference: Sun et al., "A Simple and Effective Pruning Approach for Large Language Models", 2023.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("input-norm",)
+    per_layer: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True
 
     def weight(self, stats: WeightStats) -> Tensor:
