@@ -10,7 +10,6 @@ from sparsify.errors import PassError, UsageError
 from sparsify.initialization import Init, initial
 from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
-from sparsify.patterns import parse_pattern
 from sparsify.program import Program
 from sparsify.pruning.choice import made
 
@@ -22,14 +21,13 @@ class Sanity(Pass):
     """Make a control of a pruned model: retrained alike, it should do worse, or the pruning deserves no credit.
 
     Comes after the pass that masks and before `shrink`. Every control keeps as many weights (channels, tiles) of every
-    layer as the pruned model, but small-dense, which has as many parameters in all.
+    layer as the pruned model, and the pattern of its mask, but small-dense, which has as many parameters in all.
 
     Options:
         control: shuffle keeps random weights of every layer, with their own values; invert keeps those that the
             criterion scores lowest; reinit keeps the mask and draws all weights anew; random does both, shuffle and
             reinit; small-dense is a thinner dense model, drawn anew.
         criterion: whose scores invert turns round: that of the pruning.
-        pattern: of the masks, if they are not unstructured; masks of whole channels are recognised.
         init: how weights are drawn anew: torch (as its layers do), kaiming, xavier, or shuffle (their own values in
             random places).
         batches: how many training batches a criterion that needs data looks at.
@@ -43,13 +41,11 @@ class Sanity(Pass):
 
     control: Literal["shuffle", "reinit", "invert", "random", "small-dense"]
     criterion: str = "magnitude"
-    pattern: str = "unstructured"
     init: Init = "torch"
     batches: int = 8
 
     def __post_init__(self) -> None:
         made(self.criterion)
-        parse_pattern(self.pattern)
         if self.batches < 1:
             raise UsageError(f"sanity: batches={self.batches} is less than 1.")
 
@@ -64,13 +60,12 @@ class Sanity(Pass):
         return after
 
     def _control(self, program: Program, context: Context) -> Program:
-        pattern = parse_pattern(self.pattern)
         if self.control == "small-dense":
             return initial(small_dense(program, context.seed), context.seed, self.init)
         if self.control == "reinit":
             return initial(program, context.seed, self.init)
         calibration = Calibration(context.task, self.batches, context.seed)
         if self.control == "invert":
-            return chosen_again(program, self.criterion, calibration, pattern, lowest=True)
-        shuffled = chosen_again(program, "random", calibration, pattern)
+            return chosen_again(program, self.criterion, calibration, lowest=True)
+        shuffled = chosen_again(program, "random", calibration)
         return initial(shuffled, context.seed, self.init) if self.control == "random" else shuffled

@@ -21,7 +21,7 @@ from sparsify.layers import layers
 from sparsify.layout import Layout
 from sparsify.masking import masked, unmasked
 from sparsify.observation.calibration import Calibration
-from sparsify.patterns import Block, NofM, Pattern
+from sparsify.patterns import pattern_of
 from sparsify.program import Program
 from sparsify.pruning.channel_masks import kept_channels
 from sparsify.pruning.choice import chosen, made
@@ -37,22 +37,20 @@ from sparsify.pruning.widths import Widths
 __all__ = ["chosen_again", "small_dense"]
 
 
-def chosen_again(
-    program: Program, criterion: str, calibration: Calibration, pattern: Pattern, *, lowest: bool = False
-) -> Program:
+def chosen_again(program: Program, criterion: str, calibration: Calibration, *, lowest: bool = False) -> Program:
     """Keep as much of every layer as a program's masks keep, but what a criterion scores highest, or lowest.
 
-    Masks of whole channels become masks of other channels of the same groups; other masks keep the pattern.
+    Masks of whole channels become masks of other channels of the same groups; other masks keep the pattern that they
+    have, N:M, tiles or none.
 
     Args:
         program: with masks.
         criterion: of channels if whole channels are masked, else of weights; `random` shuffles each layer's mask.
         calibration: the data of its statistics.
-        pattern: of masks that are not of whole channels.
         lowest: keep what scores lowest.
 
     Raises:
-        PassError: a mask has another pattern, or the criterion scores something else or lacks data.
+        PassError: the criterion scores something else or lacks data.
 
     Reference: Frankle et al., "Pruning Neural Networks at Initialization: Why Are We Missing the Mark?", 2021
     (layer-wise shuffling and inverted scores).
@@ -61,7 +59,7 @@ def chosen_again(
     whole = unmasked(program)
     if isinstance(found, str):
         scoring = chosen(criterion, "weights", whole, calibration)
-        return masked(whole, _weights(program, whole, scoring, calibration, (pattern, lowest)))
+        return masked(whole, _weights(program, whole, scoring, calibration, lowest))
     known, groups = found
     scores = group_scores(known, list(groups), {}, chosen(criterion, "channels", whole, calibration), calibration)
     keep = {}
@@ -76,31 +74,21 @@ def _weights(
     whole: Program,
     criterion: Criterion,
     calibration: Calibration,
-    how: tuple[Pattern, bool],
+    lowest: bool,
 ) -> dict[str, Tensor]:
-    pattern, lowest = how
+    found = _layouts(program)
+    masks: dict[str, Tensor] = {}
+    for item in weight_scores(whole, list(found), criterion, calibration, {}):
+        mask, layout = program.masks[item.name], found[item.name]
+        shaper = Shaper(pattern_of(mask, layout), {item.name: mask.shape}, {item.name: layout})
+        masks |= shaper.apart([_negated(item) if lowest else item], {item.name: int((~mask).sum())})
+    return masks
+
+
+def _layouts(program: Program) -> dict[str, Layout]:
+    """Return how the masked weights are read; those that no layer reads, such as scales of norms, by rows."""
     own = {layer.parameter: layer.layout for layer in layers(program)}
-    masks = program.masks
-    layouts = {name: own.get(name, Layout((0,), tuple(range(1, mask.ndim)))) for name, mask in masks.items()}
-    for name, mask in masks.items():
-        _check(name, mask, pattern, layouts[name])
-    shaper = Shaper(pattern, {name: mask.shape for name, mask in masks.items()}, layouts)
-    counts = {name: int((~mask).sum()) for name, mask in masks.items()}
-    scored = weight_scores(whole, list(masks), criterion, calibration, {})
-    return shaper.apart((_negated(item) if lowest else item for item in scored), counts)
-
-
-def _check(name: str, mask: Tensor, pattern: Pattern, layout: Layout) -> None:
-    made = mask
-    if isinstance(pattern, Block):
-        made = pattern.mask(pattern.scores(mask.float(), layout) > 0, mask.shape, layout)
-    elif isinstance(pattern, NofM):
-        made = ~mask if pattern.reason(mask.shape, layout) else pattern.mask(mask.float(), layout)
-    if not torch.equal(made, mask):
-        raise PassError(
-            f"The mask of {name} does not have the pattern that is given, so that a control would not keep as much. "
-            "Give the pattern= of the pruning."
-        )
+    return {name: own.get(name, Layout((0,), tuple(range(1, mask.ndim)))) for name, mask in program.masks.items()}
 
 
 def _negated(item: Scored) -> Scored:

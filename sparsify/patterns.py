@@ -18,9 +18,10 @@ from torch.nn import functional as F
 from sparsify.errors import UsageError
 from sparsify.layout import Layout
 
-__all__ = ["Block", "NofM", "Pattern", "Unstructured", "parse_pattern"]
+__all__ = ["Block", "NofM", "Pattern", "Unstructured", "parse_pattern", "pattern_of"]
 
 _PIECE = 1 << 20
+_GROUPS = (2, 4, 8, 16, 32)  # the M of N:M that are looked for in a mask
 _FEW = 8  # up to so many scores are ranked by comparing all pairs, which is faster than sorting them
 
 
@@ -36,6 +37,9 @@ class Pattern:
 class Unstructured(Pattern):
     """Every weight by itself."""
 
+    def __str__(self) -> str:
+        return "unstructured"
+
 
 @dataclass(frozen=True)
 class NofM(Pattern):
@@ -46,6 +50,9 @@ class NofM(Pattern):
 
     n: int
     m: int
+
+    def __str__(self) -> str:
+        return f"{self.n}:{self.m}"
 
     def reason(self, shape: Sequence[int], layout: Layout) -> str:
         """Return why a weight cannot have the pattern: groups of m must fill its inputs."""
@@ -77,6 +84,9 @@ class Block(Pattern):
 
     rows: int
     columns: int
+
+    def __str__(self) -> str:
+        return f"block{self.rows}x{self.columns}"
 
     def reason(self, shape: Sequence[int], layout: Layout) -> str:
         """Return why a weight cannot have the pattern: a single number has no rows."""
@@ -129,6 +139,31 @@ def parse_pattern(text: str) -> Pattern:
             raise UsageError(f"pattern={text}: a tile has at least one row and one column.")
         return Block(rows, columns)
     raise UsageError(f"There is no pattern {text!r}. There are unstructured, N:M (2:4) and blockBxB (block32x32).")
+
+
+def pattern_of(mask: Tensor, layout: Layout) -> Pattern:
+    """Recognise the pattern of a mask: N of every M, the largest tiles that it is made of, or single weights.
+
+    A mask of single weights has another pattern by chance only if it is tiny.
+    """
+    if mask.ndim < 2:
+        return Unstructured()
+    along = layout.along_inputs(mask)
+    for m in _GROUPS:
+        if along.shape[-1] % m == 0:
+            counts = along.reshape(-1, m).sum(1)
+            if 0 < int(counts[0]) < m and bool((counts == counts[0]).all()):
+                return NofM(int(counts[0]), m)
+    planes = _planes(mask, layout)
+    rows, columns = (_step(planes, dim) for dim in (1, 2))
+    return Block(rows, columns) if rows * columns > 1 else Unstructured()
+
+
+def _step(planes: Tensor, dim: int) -> int:
+    """Return the largest number of which all places are multiples where planes change along a dimension."""
+    size = planes.shape[dim]
+    changed = planes.narrow(dim, 1, size - 1) != planes.narrow(dim, 0, size - 1)
+    return math.gcd(*(1 + changed.transpose(0, dim).flatten(1).any(1).nonzero().flatten()).tolist()) or size
 
 
 def _planes(value: Tensor, layout: Layout) -> Tensor:

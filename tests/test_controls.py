@@ -12,7 +12,6 @@ import sparsify as sp
 from sparsify.controls import chosen_again, small_dense
 from sparsify.errors import PassError
 from sparsify.observation.calibration import Calibration
-from sparsify.patterns import parse_pattern
 from sparsify.pruning.channel_masks import kept_channels
 
 NETWORKS = ("conv", "gpt2", "llama")
@@ -40,8 +39,8 @@ def narrowed(name):
     return sp.run(program_of(name), ["channel-prune:sparsity=0.4,scope=global"]).program
 
 
-def again(program, criterion="random", pattern="unstructured", seed=0, lowest=False):
-    return chosen_again(program, criterion, Calibration(None, seed=seed), parse_pattern(pattern), lowest=lowest)
+def again(program, criterion="random", seed=0, lowest=False):
+    return chosen_again(program, criterion, Calibration(None, seed=seed), lowest=lowest)
 
 
 def counts(program):
@@ -75,7 +74,7 @@ def same_masks(one, other):
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_of_every_layer_as_many_weights_stay_and_others(name, pattern):
     program = pruned(name, pattern)
-    control = again(program, pattern=pattern)
+    control = again(program)
     if pattern.startswith("block"):  # tiles at the edges are smaller
         assert all(tiles(masks) >= 0 for _, masks in planes(control, name == "gpt2"))
         found = counts(control)
@@ -90,7 +89,7 @@ def test_of_every_layer_as_many_weights_stay_and_others(name, pattern):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_n_of_m_stays_n_of_m(name):
     dim = 0 if name == "gpt2" else 1
-    control = again(pruned(name, "2:4"), pattern="2:4")
+    control = again(pruned(name, "2:4"))
     for mask in control.masks.values():
         assert (mask.movedim(dim, -1).reshape(-1, 4).sum(1) == 2).all()
 
@@ -123,14 +122,14 @@ def test_the_lowest_stay():
 
 def test_the_two_lowest_of_four_stay():
     program = pruned("llama", "2:4")
-    control = again(program, "magnitude", "2:4", lowest=True)
+    control = again(program, "magnitude", lowest=True)
     for name, mask in control.masks.items():  # the two highest stayed before
         assert torch.equal(mask, ~program.masks[name])
 
 
 def test_the_lowest_tiles_stay():
     program = pruned("llama", "block2x4")
-    control = again(program, "magnitude", "block2x4", lowest=True)
+    control = again(program, "magnitude", lowest=True)
     whole = [(name, mask) for name, mask in control.masks.items() if not any(n % 4 for n in mask.shape)]
     assert len(whole) > 10
     for name, mask in whole:
@@ -160,13 +159,19 @@ def test_the_seed_decides(kind):
     assert not same_masks(again(program, seed=1), again(program, seed=2))
 
 
-@pytest.mark.parametrize(
-    ("made_with", "said"), [("unstructured", "2:4"), ("unstructured", "block2x4"), ("2:4", "block2x4"), ("2:4", "1:4")]
-)
-def test_a_pattern_that_the_masks_do_not_have_is_refused(made_with, said):
-    """Otherwise the control would keep another number of weights, which is no control."""
-    with pytest.raises(PassError, match=r"The mask of \S+ does not have the pattern that is given"):
-        again(pruned("llama", made_with), pattern=said)
+def test_each_mask_keeps_its_own_pattern():
+    passes = ["weight-prune:pattern=2:4,only=*q_proj*", "weight-prune:pattern=block4x4,sparsity=0.5,only=*up_proj*",
+              "weight-prune:sparsity=0.6,only=*down_proj*"]  # fmt: skip
+    program = sp.run(program_of("llama"), passes).program
+    control = again(program)
+    assert counts(control) == counts(program)
+    for name, mask in control.masks.items():
+        if "q_proj" in name:
+            assert (mask.reshape(-1, 4).sum(1) == 2).all()
+        if "up_proj" in name:
+            rows, columns = mask.shape
+            sums = mask.view(rows // 4, 4, columns // 4, 4).sum((1, 3))
+            assert ((sums == 0) | (sums == 16)).all()
 
 
 def test_norms_and_embeddings_that_were_included_have_controls_too():

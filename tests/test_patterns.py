@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sparsify.errors import UsageError
 from sparsify.layout import Layout
-from sparsify.patterns import Block, NofM, Unstructured, parse_pattern
+from sparsify.patterns import Block, NofM, Unstructured, parse_pattern, pattern_of
 
 LINEAR = Layout((0,), (1,))
 CONV1D = Layout((1,), (0,))  # GPT-2's weights are [in, out]
@@ -196,3 +196,39 @@ def test_a_mask_of_tiles_scores_back_to_the_tiles(kind, rows, columns, seed):
     kept = torch.rand(count, generator=torch.Generator().manual_seed(seed)) > 0.5
     back = block.scores(block.mask(kept, shape, layout).float(), layout)
     torch.testing.assert_close(back, kept.float(), rtol=1e-6, atol=0)  # a mean of ones, divided by their number
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("text", ["2:4", "1:4", "1:2", "4:8", "3:8"])
+def test_n_of_m_is_recognised(kind, text):
+    layout, shape = SHAPES[kind]
+    pattern = parse_pattern(text)
+    shape = (4, 24, 3, 3) if kind == "grouped" else shape
+    mask = pattern.mask(random(shape), layout)
+    assert pattern_of(mask, layout) == pattern
+    assert str(pattern) == text
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 8), (2, 5), (3, 1), (2, 2)])
+def test_tiles_are_recognised(kind, rows, columns):
+    layout, shape = SHAPES[kind]
+    pattern = Block(rows, columns)
+    kept = random(pattern.sizes(shape, layout).shape, seed=1) > 0
+    mask = pattern.mask(kept, shape, layout)
+    found = pattern_of(mask, layout)
+    assert isinstance(found, Block)
+    assert (found.rows % rows, found.columns % columns) == (0, 0) or mask.all()  # larger where the chance made it so
+    assert torch.equal(found.mask(found.scores(mask.float(), layout) > 0, shape, layout), mask)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_single_weights_have_no_pattern(kind):
+    layout, shape = SHAPES[kind]
+    assert pattern_of(random(shape) > 0.3, layout) == Unstructured()
+    assert pattern_of(torch.tensor([True, False, True]), Layout((0,), ())) == Unstructured()
+    assert str(Unstructured()) == "unstructured"
+
+
+def test_a_mask_that_keeps_everything_is_one_tile():
+    assert pattern_of(torch.ones(6, 24, dtype=torch.bool), LINEAR) == Block(6, 24)
