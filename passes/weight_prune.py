@@ -11,6 +11,7 @@ from torch import Tensor
 from sparsify.criteria import Criterion
 from sparsify.errors import PassError, UsageError
 from sparsify.masking import masked
+from sparsify.naming import first_names
 from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.patterns import NofM, parse_pattern
@@ -149,8 +150,7 @@ class WeightPrune(Pass):
         context.record.update(self._record(program, masks, before, skipped, len(shares)))
         unfit = [f"{name} ({reason})" for name, reason in skipped.items() if name not in found.skipped]
         if unfit:
-            more = f" and {len(unfit) - 3} more" if len(unfit) > 3 else ""
-            after = after.noted(f"Not pruned with pattern={self.pattern}: {', '.join(unfit[:3])}{more}.")
+            after = after.noted(f"Not pruned with pattern={self.pattern}: {first_names(unfit)}.")
         return after
 
     def _shaper(self, program: Program, found: Candidates) -> tuple[Shaper, dict[str, str]]:
@@ -185,11 +185,10 @@ class WeightPrune(Pass):
     def _check_collapse(self, masks: Mapping[str, Tensor]) -> None:
         lost = [name for name, mask in masks.items() if not bool(mask.any())]
         if lost and not self.allow_collapse:
-            names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
             raise PassError(
-                f"{names} would lose all weights: the layer would collapse, and nothing would pass it. Rank each "
-                "layer by itself (scope=layer), use another allocation (erk, lamp), protect it, ask for less, or "
-                "say allow_collapse=yes."
+                f"{first_names(lost)} would lose all weights: the layer would collapse, and nothing would pass it. "
+                "Rank each layer by itself (scope=layer), use another allocation (erk, lamp), protect it, ask for "
+                "less, or say allow_collapse=yes."
             )
 
     def _record(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["common_module", "distinct_names", "layer_keys", "repeated_module"]
+__all__ = ["common_module", "distinct_names", "first_names", "layer_keys", "repeated_module"]
 
 
 def common_module(parameters: Sequence[str]) -> str:
@@ -17,6 +17,12 @@ def common_module(parameters: Sequence[str]) -> str:
             break
         common.append(parts[0])
     return ".".join(common)
+
+
+def first_names(names: Sequence[str], limit: int = 3) -> str:
+    """Write the first of some names and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def repeated_module(parameters: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils import _pytree as pytree
 
 from sparsify.atomic import writing
 from sparsify.axes import axes
@@ -110,7 +111,7 @@ def scan(
     calibration = Calibration(task, batches, seed)
     calibration.check(program, "inputs", criterion)
     quantity = "relative change of the output" if task is None else "rise of the loss"
-    found = Scan(unit, criterion, levels, batches, seed, _digest(program, task), quantity)
+    found = Scan(unit, criterion, levels, batches, seed, _digest(program, calibration), quantity)
     if known is not None:
         if not known.is_of(found):
             raise PassError(
@@ -210,13 +211,13 @@ def _groups(
     return [group.name for group in groups], rows()
 
 
-def _digest(program: Program, task: Task | None) -> str:
-    """Return a digest of everything that a measurement depends on besides its settings."""
+def _digest(program: Program, calibration: Calibration) -> str:
+    """Return a digest of everything that a measurement depends on besides its settings; of a task, its first batch."""
+    task = calibration.task
     digest = hashlib.sha256(str(program).encode())
-    tensors = {**program.parameters, **program.buffers}
-    if task is None:  # then the example is the data
-        leaves = enumerate(program.example.leaves())
-        tensors.update({f"input {place}": leaf for place, leaf in leaves if isinstance(leaf, Tensor)})
+    data = program.example.leaves() if task is None else pytree.tree_leaves(next(calibration.draw(program), None))
+    tensors = {f"input {place}": leaf for place, leaf in enumerate(data) if isinstance(leaf, Tensor)}
+    tensors.update({**program.parameters, **program.buffers})
     for name, value in tensors.items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

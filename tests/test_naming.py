@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsify.naming import common_module, distinct_names, repeated_module
+from sparsify.naming import common_module, distinct_names, first_names, repeated_module
 
 NAMES = st.lists(st.sampled_from(["a", "b", "0", "1"]), min_size=1, max_size=4).map(".".join)
 
@@ -42,3 +42,8 @@ def test_all_names_are_different_and_none_is_empty(parts):
     assert len(names) == len(parts)
     assert len(set(names)) == len(names)
     assert all(names)
+
+
+def test_first_names():
+    assert first_names(["a", "b", "c"]) == "a, b, c"
+    assert first_names(["a", "b", "c", "d", "e"], 2) == "a, b and 3 more"

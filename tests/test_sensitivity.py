@@ -142,7 +142,7 @@ def test_nothing_is_measured_twice():
     program, task = captured(net()), Regression(count=2)
     options = {"sparsities": SHORT, "batches": 2}
     scan(program, task, **options)
-    base, row = 2, 2 * len(SHORT)
+    base, row = 1 + 2, 2 * len(SHORT)  # the first batch says what data it is
     assert task.asked == base + 3 * row
     part = stopped(program, 2, task, **options)
     task.asked = 0
@@ -158,7 +158,7 @@ def test_a_finished_scan_of_channels_measures_nothing():
     whole = scan(program, task, unit="channels", sparsities=SHORT)
     task.asked = 0
     assert scan(program, task, unit="channels", sparsities=SHORT, known=whole) == whole
-    assert task.asked == 0
+    assert task.asked == 1  # the first batch, to see that it is the same data
 
 
 def test_every_row_is_told_with_their_number():
@@ -189,6 +189,14 @@ def test_a_scan_of_another_model_or_task_is_refused():
     for other, task in ((retrained, Regression()), (program, None), (program, Regression(name="other"))):
         with pytest.raises(PassError, match="another model, task or setting"):
             scan(other, task, sparsities=(0.5,), known=known)
+
+
+def test_a_scan_on_other_data_of_the_task_is_refused():
+    program = captured(net())
+    known = scan(program, Regression(), sparsities=(0.5,))
+    with pytest.raises(PassError, match="another model, task or setting"):
+        scan(program, Regression(size=6), sparsities=(0.5,), known=known)
+    assert scan(program, Regression(), sparsities=(0.5,), known=known) == known
 
 
 def test_without_a_task_a_scan_on_other_inputs_is_refused():

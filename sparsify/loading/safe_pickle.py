@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from sparsify.errors import InputError, UntrustedError
 from sparsify.loading.safe_module import build, inert_globals
+from sparsify.naming import first_names
 from sparsify.user_code import extend_path
 
 __all__ = ["UNREADABLE", "WAYS_OUT", "brief", "load", "load_plain", "load_trusted", "only", "scan"]
@@ -173,8 +174,7 @@ def _load(file: IO[bytes], path: Path, names: list[str], known: Mapping[str, Any
     import torch
 
     if strange := [name for name in names if not _is_plain(name) and name not in known]:
-        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
-        raise UntrustedError(f"it uses {', '.join(strange[:3])}{more}, which is neither a tensor nor part of torch.nn")
+        raise UntrustedError(f"it uses {first_names(strange)}, which is neither a tensor nor part of torch.nn")
     file.seek(0)
     try:
         with only(known), warnings.catch_warnings():

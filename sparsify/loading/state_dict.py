@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sparsify.coding.bits import BITMASK, unpacked
 from sparsify.errors import InputError
+from sparsify.naming import first_names
 from sparsify.user_code import load_object, make
 
 __all__ = ["fill", "split_masks", "unwrap"]
@@ -34,10 +35,11 @@ def unwrap(tree: Any, path: Path) -> nn.Module | dict[str, Tensor]:
     found = {str(key): value for key, value in tree.items() if isinstance(value, nn.Module) or _is_state(value)}
     if len(found) == 1:
         return cast("nn.Module | dict[str, Tensor]", next(iter(found.values())))
-    keys = _few([str(key) for key in tree])
+    keys = first_names([str(key) for key in tree], 4)
     if not found:
         raise InputError(f"{path} holds a mapping without a module or a state dict; its keys are {keys}. {_HOW}")
-    raise InputError(f"{path} holds several models, under the keys {_few(list(found))}. Save the one you mean alone.")
+    keys = first_names(list(found), 4)
+    raise InputError(f"{path} holds several models, under the keys {keys}. Save the one you mean alone.")
 
 
 def fill(state: dict[str, Tensor], factory: str | None, path: Path) -> nn.Module:
@@ -118,13 +120,8 @@ def _differences(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
         if name in state and isinstance(tensor, Tensor) and state[name].shape != tensor.shape
     ]
     parts = (("missing in the file", missing), ("unknown to the module", unexpected), ("of another shape", shapes))
-    return "; ".join(f"{len(names)} {what}: {_few(names)}" for what, names in parts if names)
+    return "; ".join(f"{len(names)} {what}: {first_names(names, 4)}" for what, names in parts if names)
 
 
 def _shape(tensor: torch.Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "scalar"
-
-
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from sparsify.criteria import Criterion, WeightStats
 from sparsify.errors import PassError
 from sparsify.masking import baked
 from sparsify.measuring import collect, portions
+from sparsify.naming import first_names
 from sparsify.observation.calibration import Calibration
 from sparsify.observation.subject import Subject
 from sparsify.program import Program
@@ -50,13 +52,8 @@ def weight_scores(
     subject = Subject(baked(program) if criterion.regrow else program, calibration, names)
     for part in portions(subject, criterion.needs, BUDGET):
         measured = collect(part, criterion.needs)
+        _check_known(program, [name for name in part.parameters if not measured.knows(name, criterion.needs)])
         for name in part.parameters:
-            if not measured.knows(name, criterion.needs):
-                if not program.parameters[name].requires_grad:
-                    raise PassError(f"{name} is frozen (it requires no gradient), so it has no score. Protect it.")
-                raise PassError(
-                    f"The criterion has no score for {name}: what it needs is not there. Leave it out: protect={name}."
-                )
             stats = measured.of_weight(name)
             if criterion.regrow:
                 weight = program.parameters[name].detach()
@@ -70,6 +67,20 @@ def dense_scores(scored: Scored, shape: Sequence[int]) -> Tensor:
     """Return scores as one tensor of the weight's shape, at least in float32."""
     scores = torch.cat(list(scored.pieces())).view(tuple(shape))
     return scores if scores.dtype == torch.float64 else scores.float()
+
+
+def _check_known(program: Program, unknown: Sequence[str]) -> None:
+    if not unknown:
+        return
+    frozen = [name for name in unknown if not program.parameters[name].requires_grad]
+    names = frozen or unknown
+    why = "frozen (without a gradient)" if frozen else "what it looks at is not there (states inside a recurrent layer)"
+    modules = Counter(name.rpartition(".")[0] or name for name in names)
+    protect = names if max(modules.values()) == 1 else list(modules)
+    raise PassError(
+        f"The criterion has no score for {first_names(names)}: {why}. Leave it out with protect={','.join(protect)}, "
+        "or take another criterion, such as magnitude."
+    )
 
 
 def _scored(name: str, stats: WeightStats, criterion: Criterion, gone: Tensor | None) -> Scored:

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sparsify.naming import first_names
 from sparsify.report.quantities import count, share
 
 if TYPE_CHECKING:
     from sparsify.groups import Group
     from sparsify.prunable import Frozen, Prunable
 
-__all__ = ["Row", "broken", "first_names", "print_groups", "rows", "short_note", "total"]
+__all__ = ["Row", "broken", "print_groups", "rows", "short_note", "total"]
 
 _FOLD = 40  # rows; more are folded where layers repeat
 _NUMBER = re.compile(r"(?<![^.])\d+(?=[./#]|$)")
@@ -82,12 +83,6 @@ def short_note(note: str) -> str:
     """Shorten why masking is not removing: `layer_norm counts it`."""
     operator, _, rest = note.partition(" ")
     return f"{operator.removeprefix('aten::')} {_SHORT.get(rest, rest)}" if note else ""
-
-
-def first_names(names: Sequence[str], limit: int = 3) -> str:
-    """Write the first of some names and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def total(found: Prunable) -> str:

@@ -13,9 +13,10 @@ import jinja2
 from sparsify.atomic import writing
 from sparsify.groups import Group
 from sparsify.inspection import Inspection
+from sparsify.naming import first_names
 from sparsify.program import Program
 from sparsify.prunable import Frozen, Prunable, why_frozen
-from sparsify.report.groups import first_names, short_note, total
+from sparsify.report.groups import short_note, total
 from sparsify.report.layout import Layout, layout
 from sparsify.report.quantities import batch, count, share, size
 from sparsify.report.sketch import Item, Sketch, sketch

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sparsify.observation.calibration import Data
+from sparsify.observation.second_order import second_derivatives
 from sparsify.observation.subject import Subject
 from sparsify.statistics import Statistic
 
@@ -38,7 +38,7 @@ class HessianDiagonal(Statistic):
         total, count = [torch.zeros_like(value) for value in tensors], 0
         source = torch.Generator().manual_seed(subject.calibration.seed)
         model = subject.program.module(copy=False)
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
+        with second_derivatives():
             for _, loss in subject.calibration.run(model, subject.program) if tensors else ():
                 assert loss is not None
                 gradients = torch.autograd.grad(loss, tensors, create_graph=True, allow_unused=True)

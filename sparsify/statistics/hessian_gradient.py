@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from sparsify.observation.calibration import Data
+from sparsify.observation.second_order import second_derivatives
 from sparsify.observation.subject import Subject
 from sparsify.statistics import Statistic
 
@@ -44,7 +44,7 @@ class HessianGradient(Statistic):
                     total.add_(value)
             count += 1
         second = {name: torch.zeros_like(parameters[name]) for name in wanted}
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
+        with second_derivatives():
             for _, loss in subject.calibration.run(model, subject.program):
                 assert loss is not None
                 gradients = torch.autograd.grad(loss, tensors, create_graph=True, allow_unused=True)

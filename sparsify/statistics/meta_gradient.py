@@ -9,9 +9,9 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sparsify.observation.calibration import Data
+from sparsify.observation.second_order import second_derivatives
 from sparsify.observation.subject import Subject
 from sparsify.statistics import Statistic
 from sparsify.train import checked_loss
@@ -55,7 +55,7 @@ class MetaGradient(Statistic):
             return checked_loss(calibration.task, _With(model, values), batch)
 
         drawn = calibration.draw(program)
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
+        with second_derivatives():
             used = []
             for _ in range(self._steps):
                 if (batch := next(drawn, None)) is None:

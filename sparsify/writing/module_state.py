@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from sparsify.errors import InputError, PassError
 from sparsify.graph import mask_nodes
+from sparsify.naming import first_names
 from sparsify.program import Program
 
 __all__ = ["UNTOUCHED", "Edits", "Place", "matched"]
@@ -83,10 +84,9 @@ def matched(program: Program, original: Program, model: nn.Module) -> list[tuple
             found.extend((place, new) for place in places[name])
     known = held.keys() | program.aliases.keys()
     if gone := [name for name in (*original.parameters, *original.buffers) if name not in known]:
-        others = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
         raise PassError(
-            f"The program has no {gone[0]}{others}: a pass took out what used it, such as a layer. write_back changes "
-            f"the sizes in a model, not its code. {UNTOUCHED}"
+            f"The program has no {first_names(gone, 1)}: a pass took out what used it, such as a layer. write_back "
+            f"changes the sizes in a model, not its code. {UNTOUCHED}"
         )
     return found
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from helpers.models import Net
 from helpers.regression import Regression
 from torch import nn
 
@@ -170,7 +171,7 @@ def test_a_frozen_parameter_has_no_gradient():
     model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))
     model[2].weight.requires_grad_(False)
     program = sp.capture(model, (torch.randn(4, 3),))
-    with pytest.raises(PassError, match=r"2\.weight is frozen .* no score"):
+    with pytest.raises(PassError, match=r"no score for 2\.weight: frozen .*protect=2\.weight,"):
         scores(program, "snip", task=Regression())
     assert set(scores(program, "snip", names=["0.weight"], task=Regression())) == {"0.weight"}
 
@@ -204,3 +205,14 @@ def test_statistics_are_let_go_before_those_of_the_next_run_come(monkeypatch):
     kept = list(weight_scores(program_of(), NAMES, made("obs"), Calibration(None), {}))
     assert alive == [[], [False]]
     assert [item.count for item in kept] == [18, 12]
+
+
+def test_weights_without_a_score_are_named_together_with_what_to_do():
+    torch.manual_seed(0)
+    model = Net(lambda self, x: self.head(self.rnn(x)[0]), rnn=nn.LSTM(3, 4, 2), head=nn.Linear(4, 2))
+    program = sp.capture(model, (torch.randn(5, 2, 3),))
+    with pytest.raises(PassError, match=r"weight_ih_l0, rnn.weight_hh_l0, rnn.weight_ih_l1 and 1 more: .*recurrent"):
+        sp.run(program, ["weight-prune:sparsity=0.5,criterion=wanda"])
+    with pytest.raises(PassError, match=r"protect=rnn, or take another criterion"):
+        sp.run(program, ["weight-prune:sparsity=0.5,criterion=obs"])
+    sp.run(program, ["weight-prune:sparsity=0.5,criterion=wanda,protect=rnn"])

@@ -133,11 +133,6 @@ def test_notes_in_short(note, short):
     assert groups.short_note(note) == short
 
 
-def test_first_names():
-    assert groups.first_names(["a", "b", "c"]) == "a, b, c"
-    assert groups.first_names(["a", "b", "c", "d", "e"], 2) == "a, b and 3 more"
-
-
 @pytest.mark.parametrize(
     ("width", "lines"),
     [
