@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sparsify.errors import PassError, UsageError
 from sparsify.layers import Layer, layers
 from sparsify.masking import unmasked
+from sparsify.naming import plural
 from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
@@ -100,7 +101,8 @@ class Reconstruct(Pass):
             fitted=len(done),
             left=[name for name in program.masks if name in found and name not in done],
             output_error={"before": before, "after": after},
-            done=f"refitted {len(done)} layers; the output was off by {before:.3g} (relative), now by {after:.3g}",
+            done=f"refitted {plural(len(done), 'layer')}; the output was off by {before:.3g} (relative), now by "
+            f"{after:.3g}",
         )
         return program
 

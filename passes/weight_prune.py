@@ -11,7 +11,7 @@ from torch import Tensor
 from sparsify.criteria import Criterion
 from sparsify.errors import PassError, UsageError
 from sparsify.masking import masked
-from sparsify.naming import first_names
+from sparsify.naming import first_names, plural
 from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.patterns import NofM, parse_pattern
@@ -203,7 +203,11 @@ class WeightPrune(Pass):
         total = sum(mask.numel() for mask in masks.values())
         reached = sum(gone.values()) / max(1, total)
         old = sum(int(mask.numel() - mask.count_nonzero()) for mask in before.values())
-        more = old > rounded((self.sparsity or 1) * total)
+        pattern = parse_pattern(self.pattern)
+        if isinstance(pattern, NofM):
+            more = sum(gone.values()) > rounded((1 - pattern.n / pattern.m) * total)
+        else:
+            more = old > rounded((self.sparsity or 1) * total)
         asked: dict[str, Any] = {"pattern": self.pattern} if not self.table else {"table": self.table}
         if self.sparsity is not None:
             asked = {"sparsity": self.sparsity}
@@ -215,9 +219,9 @@ class WeightPrune(Pass):
             "of_all_parameters": total / max(1, sum(value.numel() for value in program.parameters.values())),
             "layers": {name: round(count / masks[name].numel(), 6) for name, count in gone.items()},
             "skipped": dict(skipped),
-            "scope": "layer" if self._apart() or isinstance(parse_pattern(self.pattern), NofM) else "global",
+            "scope": "layer" if self._apart() or isinstance(pattern, NofM) else "global",
             "rounds": rounds,
             "mask_bytes": sum(-(-mask.numel() // 8) for mask in masks.values()),
-            "done": f"{sum(gone.values()):,} of {total:,} weights in {len(masks)} layers are masked ({reached:.2%})"
-            + (", more than asked for, because they were before" if more else ""),
+            "done": f"{sum(gone.values()):,} of {total:,} weights in {plural(len(masks), 'layer')} are masked "
+            f"({reached:.2%})" + (", more than asked for, because they were before" if more else ""),
         }

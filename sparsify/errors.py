@@ -13,6 +13,7 @@ __all__ = [
     "UntrustedError",
     "UsageError",
     "first_line",
+    "unreadable",
 ]
 
 
@@ -63,3 +64,11 @@ class ExportError(SparsifyError):
 def first_line(error: Exception) -> str:
     """Return the first line of an error, without the full stop, to be part of a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+
+
+def unreadable(error: Exception) -> str:
+    """Say in short why a file cannot be read: no such file, or the place where it is not YAML."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', None) or 'it is no YAML'}"
+    return getattr(error, "strerror", None) or first_line(error)

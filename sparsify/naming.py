@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["common_module", "distinct_names", "first_names", "layer_keys", "repeated_module"]
+__all__ = ["common_module", "distinct_names", "first_names", "layer_keys", "plural", "repeated_module"]
 
 
 def common_module(parameters: Sequence[str]) -> str:
@@ -23,6 +23,11 @@ def first_names(names: Sequence[str], limit: int = 3) -> str:
     """Write the first of some names and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def plural(count: int, noun: str) -> str:
+    """Write how many there are: `1 layer`, `12 layers`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def repeated_module(parameters: Sequence[str]) -> str:

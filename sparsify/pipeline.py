@@ -129,7 +129,8 @@ def _masks_left(program: Program) -> list[str]:
         return []
     count = sum(int((~mask).sum()) for mask in masks.values())
     return [
-        f"{count:,} weights are masked: they are zeros that are still stored. The pass shrink removes whole channels."
+        f"{count:,} weights are masked: they are zeros that are still stored. The pass shrink removes whole channels; "
+        "the pass reconstruct (no labels needed) and --retrain win accuracy back."
     ]
 
 

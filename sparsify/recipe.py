@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsify import registry
-from sparsify.errors import InputError, UsageError
+from sparsify.errors import InputError, UsageError, unreadable
 from sparsify.spec import nearest
 
 __all__ = ["Recipe", "read_recipe"]
@@ -82,9 +82,9 @@ def read_recipe(path: str | Path) -> Recipe:
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The recipe {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+        raise InputError(f"The recipe {path} cannot be read: {unreadable(error)}.") from error
     except yaml.YAMLError as error:
-        raise InputError(f"The recipe {path} is not YAML: {' '.join(str(error).split())}.") from error
+        raise InputError(f"The recipe {path} is not YAML: {unreadable(error)}.") from error
     if not isinstance(root, yaml.MappingNode):
         raise UsageError(
             f"The recipe {path} must hold keys such as `passes:`; it holds {_KINDS[getattr(root, 'id', None)]}."

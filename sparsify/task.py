@@ -82,7 +82,7 @@ def accuracy(correct: int, n: int) -> Score:
     Reference: Wilson, Probable Inference, the Law of Succession, and Statistical Inference, 1927.
     """
     if not 0 <= correct <= n or n == 0:
-        raise ValueError(f"{correct} right answers among {n}")
+        raise ValueError(f"{correct} right answers among {n}" + ("; is the validation split empty?" if n == 0 else ""))
     p = correct / n
     shrink = 1 + _Z_95**2 / n
     center = (p + _Z_95**2 / (2 * n)) / shrink

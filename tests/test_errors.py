@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from sparsify import errors
 
@@ -14,3 +15,20 @@ def test_every_error_is_ours_and_has_its_exit_status(name):
 
 def test_untrusted_input_is_bad_input():
     assert issubclass(errors.UntrustedError, errors.InputError)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("a: [1, 2", "line 1, column 9: expected ',' or ']'"), ("a: 1\n b: 2", "line 2, column 3: mapping values")],
+)
+def test_where_a_file_is_not_yaml(text, why):
+    with pytest.raises(yaml.YAMLError) as caught:
+        yaml.safe_load(text)
+    assert errors.unreadable(caught.value).startswith(why)
+
+
+def test_why_a_file_cannot_be_read(tmp_path):
+    with pytest.raises(OSError, match="No such") as caught:
+        (tmp_path / "none").read_text("utf-8")
+    assert errors.unreadable(caught.value) == "No such file or directory"
+    assert errors.unreadable(ValueError("Odd.")) == "Odd"

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsify.naming import common_module, distinct_names, first_names, repeated_module
+from sparsify.naming import common_module, distinct_names, first_names, plural, repeated_module
 
 NAMES = st.lists(st.sampled_from(["a", "b", "0", "1"]), min_size=1, max_size=4).map(".".join)
 
@@ -47,3 +47,7 @@ def test_all_names_are_different_and_none_is_empty(parts):
 def test_first_names():
     assert first_names(["a", "b", "c"]) == "a, b, c"
     assert first_names(["a", "b", "c", "d", "e"], 2) == "a, b and 3 more"
+
+
+def test_plural():
+    assert [plural(count, "layer") for count in (0, 1, 1200)] == ["0 layers", "1 layer", "1,200 layers"]

@@ -12,7 +12,7 @@ __all__ = ["Force"]
 
 @dataclass(frozen=True)
 class Force(Snip):
-    """Sensitivity |g θ| with the gradient of the pruned network, in 60 rounds; a weight that was pruned may return.
+    """Sensitivity |g θ| with the gradient of the pruned network; weights go in 60 rounds and may return in later ones.
 
     θ is a weight as it was before pruning, g the gradient that it has in the network as it is pruned now: how
     sensitive the loss would be to the weight if it came back. The paper's number of weights falls exponentially over

@@ -12,7 +12,7 @@ __all__ = ["IterativeSnip"]
 
 @dataclass(frozen=True)
 class IterativeSnip(Snip):
-    """Connection sensitivity |g θ| of what is left after each of 60 rounds; what is pruned stays pruned.
+    """Connection sensitivity |g θ| of what is left; weights go in 60 rounds and never return.
 
     One round at a high sparsity judges weights by a network that will not exist. The paper's number of weights falls
     exponentially over the rounds.

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from sparsify.errors import InputError, PassError
+from sparsify.errors import InputError, PassError, unreadable
 
 __all__ = ["densities_of", "losses_of", "read_table"]
 
@@ -25,7 +25,7 @@ def read_table(path: str) -> Mapping[str, Any]:
     try:
         found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"The table {path} cannot be read: {' '.join(str(error).split())}.") from error
+        raise InputError(f"The table {path} cannot be read: {unreadable(error)}.") from error
     if not isinstance(found, dict) or not found:
         raise InputError(f"The table {path} is no mapping from names of layers to sparsities.")
     return found

@@ -56,8 +56,6 @@ def explanation(found: Scan) -> str:
 def print_heat(console: Console, found: Scan) -> None:
     """Print a scan: one row for each layer or group, one column for each sparsity."""
     hot = heat(found.layers)
-    names = list(found.layers)
-    end = ".weight" if all(name.endswith(".weight") for name in names) else ""
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     table.add_column("layer" if found.unit == "weights" else "group", overflow="fold")
     table.add_column(found.unit, justify="right", no_wrap=True)
@@ -68,6 +66,6 @@ def print_heat(console: Console, found: Scan) -> None:
             Text(cell(value), style=f"black on {_STEPS[min(len(_STEPS) - 1, int(part * len(_STEPS)))]}")
             for value, part in zip(values, hot[name], strict=True)
         ]
-        table.add_row(escape(name.removesuffix(end)), count(found.sizes[name]), *cells)
+        table.add_row(escape(name), count(found.sizes[name]), *cells)
     console.print(table)
     console.print(explanation(found), style="dim", highlight=False)
