@@ -23,6 +23,7 @@ TESTS_OF_NO_FILE = (
     "tests/test_api.py",
     "tests/test_theorem",
     "tests/families/",
+    "tests/gpu/",
     "tests/helpers/",
 )
 # What stands above the core; the rest of sparsify/ is the core.
