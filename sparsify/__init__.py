@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sparsify.export.onnx import export_onnx
     from sparsify.groups import Group, groups
     from sparsify.load import load
+    from sparsify.mask_controller import MaskController
     from sparsify.pass_manager import Contract, Pass
     from sparsify.pipeline import Result, retrain, run
     from sparsify.program import Program
@@ -30,6 +31,7 @@ _HOMES = {
     "Contract": "pass_manager",
     "Cost": "cost",
     "Group": "groups",
+    "MaskController": "mask_controller",
     "Pass": "pass_manager",
     "Program": "program",
     "Result": "pipeline",
@@ -53,6 +55,7 @@ __all__ = [
     "Contract",
     "Cost",
     "Group",
+    "MaskController",
     "Pass",
     "Program",
     "Result",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sparsify.train import TrainOptions
+from sparsify.train_options import TrainOptions
 
 __all__ = ["DIGITS_TRAINING", "BasicBlock", "ResNet", "digits_resnet"]
 

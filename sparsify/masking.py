@@ -13,7 +13,7 @@ from sparsify.graph import mask_nodes
 from sparsify.program import Program
 from sparsify.shapes import fake, fake_mode
 
-__all__ = ["baked", "masked", "unmasked"]
+__all__ = ["baked", "masked", "unmasked", "with_masks"]
 
 
 def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
@@ -50,6 +50,16 @@ def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
             fakes[layout] = fake(buffers[target], mode)
         _insert(graph, weights[name], target, fakes[layout], attributes[-1])
     return replace(program, graph=graph, buffers=buffers)
+
+
+def with_masks(program: Program, masks: Mapping[str, Tensor]) -> Program:
+    """Return the program with other masks in the place of those that it has, by parameter name."""
+    buffers = dict(program.buffers)
+    for node in mask_nodes(program.graph):
+        mask, weight = (str(value.target) for value in node.all_input_nodes[:2])
+        if weight in masks:
+            buffers[mask] = masks[weight]
+    return replace(program, buffers=buffers)
 
 
 def baked(program: Program) -> Program:

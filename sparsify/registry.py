@@ -26,6 +26,7 @@ _KINDS = {
     "passes": "pass",
     "criteria": "criterion",
     "statistics": "statistic",
+    "mask_updates": "rule of sparse training",
     "methods": "retraining method",
     "tasks": "task",
 }

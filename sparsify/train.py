@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from sparsify.checkpoints import Checkpoints
 from sparsify.errors import SparsifyError, UsageError
+from sparsify.mask_updates import MaskUpdate
 from sparsify.program import Program
 from sparsify.schedules import parse_steps, warm
+from sparsify.sparse_training import Exchange, SparseTraining
 from sparsify.task import Batch, Task
+from sparsify.train_options import TrainOptions
 
 __all__ = [
     "OnStep",
     "StepEvent",
-    "TrainOptions",
     "Trained",
     "TrainingError",
     "checked_loss",
@@ -35,42 +39,6 @@ class TrainingError(SparsifyError):
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """How to train.
-
-    Attributes:
-        steps: length of the run, `500it` or `10ep`.
-        learning_rate: its highest value.
-        optimizer: sgd (with momentum) or adamw; adamw without weight decay is Adam.
-        momentum: of sgd; for adamw β₁, with β₂ = 0.999.
-        weight_decay: applied to parameters of two and more dimensions: not to biases and norms.
-        schedule: how the learning rate falls after the warm-up.
-        warmup: length of the linear rise of the learning rate, `100it` or `1ep`.
-        clip: the highest norm of the gradient of all parameters together; longer ones are scaled down to it.
-
-    Raises:
-        UsageError: a value is out of its range.
-    """
-
-    steps: str = "10ep"
-    learning_rate: float = 0.05
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    schedule: Literal["constant", "linear", "cubic", "cosine"] = "cosine"
-    warmup: str = "0it"
-    clip: float | None = None
-
-    def __post_init__(self) -> None:
-        for text in (self.steps, self.warmup):
-            parse_steps(text, 1)
-        _require(self.learning_rate > 0, f"learning_rate={self.learning_rate} is not positive")
-        _require(0 <= self.momentum < 1, f"momentum={self.momentum} is not in [0, 1)")
-        _require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} is negative")
-        _require(self.clip is None or self.clip > 0, f"clip={self.clip} is not positive")
-
-
-@dataclass(frozen=True)
 class StepEvent:
     """What a listener learns after a step.
 
@@ -81,6 +49,7 @@ class StepEvent:
         learning_rate: of the update.
         gradient_norm: of all parameters together, before clipping.
         module: the live module, to be looked at, not changed; `program.with_state(module)` takes a copy of it.
+        density: which share of the weights that have masks is kept.
     """
 
     step: int
@@ -89,6 +58,7 @@ class StepEvent:
     learning_rate: float
     gradient_norm: float
     module: nn.Module
+    density: float = 1.0
 
 
 OnStep: TypeAlias = Callable[[StepEvent], None]
@@ -96,50 +66,175 @@ OnStep: TypeAlias = Callable[[StepEvent], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained program and the loss of every step's batch."""
+    """A trained program.
+
+    Attributes:
+        program: with the masks of the end.
+        losses: of every step's batch.
+        curve: what was measured on the way: `step`, `score`, `validation_loss`, and `density` where there are masks.
+        exchanges: what a rule did to the masks, update by update.
+        itop: which share of the masked weights was kept at some time.
+    """
 
     program: Program
     losses: tuple[float, ...]
+    curve: tuple[dict[str, Any], ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
+    itop: float | None = None
 
 
 def train(
-    program: Program, task: Task, options: TrainOptions, *, seed: int = 0, on_step: OnStep | None = None
+    program: Program,
+    task: Task,
+    options: TrainOptions,
+    *,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+    rule: MaskUpdate | None = None,
+    span: tuple[int, int | None] = (0, None),
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Train a program on the device where its parameters are; the program itself is not changed.
 
-    The same program, task, options and seed give the same bits on a CPU (with the same number of threads). Everything
-    random in a step comes from the seed and the step's number; torch's global generators are left as they were.
+    The same program, task, options and seed give the same bits on a CPU (with the same number of threads), whether
+    the run was interrupted or not. Everything random in a step comes from the seed and the step's number; torch's
+    global generators are left as they were. Pruned weights stay exactly zero.
+
+    Args:
+        program: what to train; its masks are kept, or updated by the rule.
+        task: data and loss.
+        options: how to train.
+        seed: of the order of the data and of all else that is random.
+        on_step: called after every step.
+        rule: updates the masks.
+        span: the first step and, if it is not that of the options, the one behind the last: part of a run, with its
+            data and learning rates.
+        checkpoints: where the run is kept; it goes on from the last of them.
 
     Raises:
         UsageError: an option does not fit the task, the program has nothing to train, or the task gives no batch.
         TrainingError: the loss or its gradient is not finite.
+        InputError: a checkpoint cannot be written.
     """
-    steps = parse_steps(options.steps, lambda: epoch_length(task))
-    warmup = parse_steps(options.warmup, lambda: epoch_length(task))
-    _require(warmup <= steps, f"warmup={options.warmup} is longer than steps={options.steps}")
-    module = program.module(training=True)
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    _require(bool(parameters), "the program has no trainable parameter")
-    optimizer = _optimizer(parameters, options)
-    losses: list[float] = []
-    device = parameters[0].device
+    run = _Run(program, task, options, seed, rule)
+    first, last = span
+    device = run.parameters[0].device
+    last = run.steps if last is None else min(last, run.steps)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        stream = _stream(task, seed, device)
-        for step in range(steps):
-            _seed_generators(device, _derived_seed(seed, step, of_epoch=False))
-            rate = options.learning_rate * warm(options.schedule, step, steps, warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss = checked_loss(task, module, next(stream))
-            losses.append(_finite(loss.item(), "loss", step + 1, steps))
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = nn.utils.clip_grad_norm_(parameters, options.clip or math.inf).item()
-            _finite(norm, "gradient", step + 1, steps)
-            optimizer.step()
-            optimizer.zero_grad()
+        step = run.restore(checkpoints, first)
+        stream = run.stream(step)
+        while step < last:
+            event = run.step(step, next(stream))
+            step += 1
             if on_step:
-                on_step(StepEvent(step + 1, steps, losses[-1], rate, norm, module))
-    return Trained(program.with_state(module), tuple(losses))
+                on_step(event)
+            if checkpoints is not None and (step == last or checkpoints.due()):
+                checkpoints.save(step, run.state(step))
+    return run.result()
+
+
+class _Run:
+    """A training in progress: everything that a checkpoint keeps."""
+
+    def __init__(self, program: Program, task: Task, options: TrainOptions, seed: int, rule: MaskUpdate | None) -> None:
+        self._task, self._options, self._seed = task, options, seed
+        self._epoch = functools.cache(lambda: epoch_length(task))
+        self.steps = parse_steps(options.steps, self._epoch)
+        self._warmup = parse_steps(options.warmup, self._epoch)
+        self._score_every = parse_steps(options.score_every, self._epoch)
+        _require(self._warmup <= self.steps, f"warmup={options.warmup} is longer than steps={options.steps}")
+        self._sparse = SparseTraining(program, rule, seed, audit=options.audit)
+        self._module = self._sparse.program.module(training=True)
+        self.parameters = [parameter for parameter in self._module.parameters() if parameter.requires_grad]
+        _require(bool(self.parameters), "the program has no trainable parameter")
+        self._device = self.parameters[0].device
+        self._autocast = options.autocast(self._device)
+        self._optimizer = options.make_optimizer(self.parameters)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=options.precision == "fp16")
+        self._sparse.attach(self._module, self._optimizer)
+        self._called = cast(nn.Module, torch.compile(self._module)) if options.compile else self._module
+        self._losses: list[float] = []
+        self._curve: list[dict[str, Any]] = []
+
+    def step(self, step: int, batch: Batch) -> StepEvent:
+        """Do one step."""
+        options, steps = self._options, self.steps
+        _seed_generators(self._device, _derived_seed(self._seed, step, of_epoch=False))
+        rate = options.learning_rate * warm(options.schedule, step, steps, self._warmup)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        with self._autocast:
+            loss = checked_loss(self._task, self._called, batch)
+        self._losses.append(_finite(loss.item(), "loss", step + 1, steps))
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.unscale_(self._optimizer)
+        replaced = self._sparse.before_step(step, steps, rate)
+        if options.clip is not None:
+            self._sparse.mask_gradients()
+        norm = nn.utils.clip_grad_norm_(self.parameters, options.clip or math.inf).item()
+        if not self._scaler.is_enabled():  # else it skips the step, and scales less
+            _finite(norm, "gradient", step + 1, steps)
+        if not replaced:
+            self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad()
+        self._sparse.after_step(step + 1, steps, rate)
+        if self._score_every and ((step + 1) % self._score_every == 0 or step + 1 == steps):
+            self._curve.append({"step": step + 1, **self._measured()})
+        return StepEvent(step + 1, steps, self._losses[-1], rate, norm, self._module, self._sparse.density)
+
+    def stream(self, step: int) -> Iterator[Batch]:
+        """Yield the training batches from a step on, for ever, every epoch in a new order."""
+        length = self._epoch() if step else 1
+        epoch, skip = divmod(step, max(1, length))
+        for number in itertools.count(epoch):
+            batches = iter(self._task.batches("train", seed=_derived_seed(self._seed, number, of_epoch=True)))
+            first = next(batches, None)
+            _require(first is not None, f"the task {self._task.name} gives no training batch")
+            for batch in itertools.islice(itertools.chain([first], batches), skip, None):
+                yield on_device(batch, self._device)
+            skip = 0
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Return what is needed to go on behind a step."""
+        return {
+            "step": step, "module": self._module.state_dict(), "optimizer": self._optimizer.state_dict(),
+            "transient": dict(self._module.named_buffers()),
+            "scaler": self._scaler.state_dict(), "sparse": self._sparse.state(),
+            "losses": torch.tensor(self._losses, dtype=torch.float64), "curve": list(self._curve),
+        }  # fmt: skip
+
+    def restore(self, checkpoints: Checkpoints | None, first: int) -> int:
+        """Go on from the last checkpoint, if there is one; return the step to do next."""
+        state = checkpoints.load() if checkpoints is not None else None
+        if state is None:
+            return first
+        self._module.load_state_dict(state["module"])
+        buffers = dict(self._module.named_buffers())
+        for name, value in state["transient"].items():
+            buffers[name].copy_(value)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self._sparse.load_state(state["sparse"])
+        self._losses, self._curve = state["losses"].tolist(), state["curve"]
+        return int(state["step"])
+
+    def result(self) -> Trained:
+        """Return what there is now."""
+        program = self._sparse.result(self._module)
+        itop = self._sparse.itop if program.masks else None
+        return Trained(program, tuple(self._losses), tuple(self._curve), tuple(self._sparse.exchanges), itop)
+
+    def _measured(self) -> dict[str, Any]:
+        """Measure the score and the validation loss, and leave everything random as it was."""
+        self._module.eval()
+        with torch.no_grad(), torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
+            score = self._task.score(self._module).value
+            losses = [float(checked_loss(self._task, self._module, on_device(batch, self._device)))
+                      for batch in self._task.batches("validation")]  # fmt: skip
+        self._module.train()
+        found = {"score": score, "validation_loss": sum(losses) / max(1, len(losses))}
+        return {**found, "density": self._sparse.density} if self._sparse.masks else found
 
 
 def epoch_length(task: Task) -> int:
@@ -149,26 +244,6 @@ def epoch_length(task: Task) -> int:
         return len(batches)
     except TypeError:
         return sum(1 for _ in batches)
-
-
-def _optimizer(parameters: list[nn.Parameter], options: TrainOptions) -> torch.optim.Optimizer:
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if options.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(options.momentum, 0.999))
-    return torch.optim.SGD(groups, lr=options.learning_rate, momentum=options.momentum)
-
-
-def _stream(task: Task, seed: int, device: torch.device) -> Iterator[Batch]:
-    """Yield training batches for ever, every epoch in a new order."""
-    for epoch in itertools.count():
-        batches = iter(task.batches("train", seed=_derived_seed(seed, epoch, of_epoch=True)))
-        first = next(batches, None)
-        _require(first is not None, f"the task {task.name} gives no training batch")
-        for batch in itertools.chain([first], batches):
-            yield on_device(batch, device)
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import sparsify as sp
-from sparsify.masking import baked, masked
+from sparsify.masking import baked, masked, with_masks
 from sparsify.verify import outputs
 
 
@@ -76,3 +76,12 @@ def test_wrong_masks_are_refused(program):
         masked(program, {"0.weight": mask(shape=(2, 4))})
     with pytest.raises(ValueError, match=r"torch\.float32"):
         masked(program, {"0.weight": torch.ones(4, 3)})
+
+
+def test_other_masks_take_the_place_of_those_there_are(program):
+    one = masked(program, {"0.weight": torch.rand(program.parameters["0.weight"].shape) > 0.5})
+    mask = torch.rand(program.parameters["0.weight"].shape) > 0.5
+    other = with_masks(one, {"0.weight": mask})
+    assert torch.equal(other.masks["0.weight"], mask)
+    assert str(other) == str(one)
+    assert not torch.equal(one.masks["0.weight"], mask)

@@ -4,7 +4,8 @@ from torch import nn
 from sparsify.capture import capture
 from sparsify.methods.fine_tune import FineTune
 from sparsify.task import resolve
-from sparsify.train import TrainOptions, train
+from sparsify.train import train
+from sparsify.train_options import TrainOptions
 
 
 def test_it_is_training_from_the_weights_that_there_are_at_a_small_rate():

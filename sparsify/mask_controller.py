@@ -1,0 +1,142 @@
+"""The mask controller: pruned weights stay exactly zero, whatever optimizer trains the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsify.errors import ContractError, UsageError
+from sparsify.naming import first_names
+from sparsify.program import Program
+
+__all__ = ["MaskController"]
+
+_WRAPPERS = ("module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module")  # of DDP, torch.compile, Fabric, FSDP
+
+
+class MaskController:
+    """Keeps pruned weights zero: after every step of an optimizer, on the parameters and on all of its slots.
+
+    Masking gradients alone is not enough: momentum and weight decay move a weight without a gradient. Here a weight's
+    mask acts on everything of its shape that the optimizer keeps for it (momentum, squares), so that a weight that
+    grows back starts from nothing.
+
+        controller = sp.MaskController(program).attach(optimizer, model)
+
+    Args:
+        masks: by parameter name, True where the weight is kept, or the program that has them.
+        audit: check everything after every step.
+
+    Attributes:
+        masks: the masks now.
+    """
+
+    def __init__(self, masks: Program | Mapping[str, Tensor], *, audit: bool = False) -> None:
+        found = masks.masks if isinstance(masks, Program) else masks
+        self.masks: dict[str, Tensor] = {name: mask.bool() for name, mask in found.items()}
+        self._audit = audit
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._hook: Any = None
+        self._weights: dict[str, Tensor] = {}
+        self._factors: dict[str, Tensor] = {}
+
+    def attach(self, optimizer: torch.optim.Optimizer, module: nn.Module) -> MaskController:
+        """Mask the parameters of a module now, and after every step of its optimizer.
+
+        Args:
+            optimizer: trains the parameters; any of torch's, or one whose state has tensors of the parameters' shape.
+            module: has parameters of the masks' names: `program.module()`, or the model that was captured, also
+                inside DDP, torch.compile or Fabric.
+
+        Raises:
+            UsageError: a mask has no parameter in the module and the optimizer, or another shape.
+        """
+        self.detach()
+        trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        named = {_plain(name): value for name, value in module.named_parameters(remove_duplicate=False)}
+        if lacking := [name for name in self.masks if name not in named or id(named[name]) not in trained]:
+            raise UsageError(
+                f"{first_names(lacking)} cannot be masked: the module has no such parameter, or the optimizer does not "
+                "train it. Attach the controller to the module that was captured, and to its optimizer."
+            )
+        for name, mask in self.masks.items():
+            if named[name].shape != mask.shape:
+                raise UsageError(
+                    f"The mask of {name} is for {list(mask.shape)}, and the parameter is {list(named[name].shape)}."
+                )
+        self._weights = {name: named[name] for name in self.masks}
+        self._optimizer = optimizer
+        self._hook = optimizer.register_step_post_hook(self._after_step)
+        self.change(self.masks)
+        return self
+
+    def detach(self) -> None:
+        """Leave the optimizer alone from now on."""
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def change(self, masks: Mapping[str, Tensor]) -> None:
+        """Take other masks. Weights that go become zero, and what the optimizer keeps for them; those that come are."""
+        for name, mask in masks.items():
+            weight = self._weights[name]
+            self.masks[name] = mask.to(weight.device)
+            self._factors[name] = self.masks[name].to(weight.dtype)
+        self.apply()
+
+    def mask_gradients(self) -> None:
+        """Make the gradients of pruned weights zero; needed before gradients are clipped by their norm."""
+        known = {name: weight.grad for name, weight in self._weights.items()}
+        _multiply({name: value for name, value in known.items() if value is not None}, self._factors)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Mask the parameters and the slots of the optimizer."""
+        _multiply(self._weights, self._factors)
+        for slots in self._slots().values():
+            _multiply(slots, self._factors)
+
+    @torch.no_grad()
+    def mask(self, module: nn.Module) -> None:
+        """Mask the parameters of another module of the same names, such as a moving average of the weights."""
+        named = {_plain(name): value for name, value in module.named_parameters(remove_duplicate=False)}
+        _multiply({name: named[name] for name in self.masks}, self._factors)
+
+    def check(self) -> None:
+        """Check that every pruned weight and all that the optimizer keeps for it is zero.
+
+        Raises:
+            ContractError: something is not.
+        """
+        for kind, values in {"weight": self._weights, **self._slots()}.items():
+            for name, value in values.items():
+                alive = int((value.detach()[~self.masks[name]] != 0).sum())
+                if alive:
+                    raise ContractError(f"Of the {kind} of {name}, {alive} pruned values are not zero.")
+
+    def _after_step(self, *_: Any) -> None:
+        self.apply()
+        if self._audit:
+            self.check()
+
+    def _slots(self) -> dict[str, dict[str, Tensor]]:
+        """Return what the optimizer keeps of the shape of its parameter, by kind and by parameter."""
+        found: dict[str, dict[str, Tensor]] = {}
+        state = self._optimizer.state if self._optimizer is not None else {}
+        for name, weight in self._weights.items():
+            for kind, value in state.get(weight, {}).items():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    found.setdefault(str(kind), {})[name] = value
+        return found
+
+
+def _multiply(values: Mapping[str, Tensor], factors: Mapping[str, Tensor]) -> None:
+    if values:
+        torch._foreach_mul_([value.detach() for value in values.values()], [factors[name] for name in values])
+
+
+def _plain(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)

@@ -1,0 +1,128 @@
+"""Dynamic sparse training: sparse from the first step on, with weights that move to better places."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from sparsify import registry
+from sparsify.checkpoints import Checkpoints
+from sparsify.errors import UsageError
+from sparsify.initialization import initial
+from sparsify.mask_updates import MaskUpdate
+from sparsify.pass_manager import PassManager
+from sparsify.patterns import NofM, parse_pattern
+from sparsify.program import Program
+from sparsify.schedules import parse_steps
+from sparsify.task import Task
+from sparsify.train import OnStep, Trained, epoch_length, train
+from sparsify.train_options import TrainOptions
+
+__all__ = ["Dst"]
+
+Start: TypeAlias = Literal["given", "torch", "kaiming", "xavier", "shuffle"]
+Rule: TypeAlias = Literal["static", "set", "rigl", "snfs", "dsr", "deepr", "srigl", "sr-ste", "gmp"]
+
+
+@dataclass(frozen=True)
+class Dst(TrainOptions):
+    """Train a sparse network from the start: as many weights at every step, in places that change.
+
+    The weights start at random places, as many of each layer as the allocation says, or at the masks that the program
+    has. Compared with it: static (places stay), gmp (dense at first) and sr-ste (N:M, dense underneath).
+
+    Attributes:
+        steps: length of the run, `500it` or `10ep`.
+        method: which weights move: rigl, set, snfs, dsr, deepr or srigl; static, gmp, sr-ste.
+        sparsity: which fraction of the weights is zero; without it the program's own masks are where it starts.
+        allocation: how much of each layer: erk, er, uniform.
+        pattern: of sr-ste, N:M.
+        every: steps between updates, `100it` or `1ep`; each method has its own.
+        alpha: which share of the weights moves at first; each method has its own.
+        until: which share of the run has updates; each method has its own.
+        init: how weights are drawn before the training; given keeps those of the program.
+        first: dense leaves out layers that read the model's inputs.
+        last: dense leaves out layers whose results are outputs.
+        protect: names or patterns of modules and parameters that stay dense.
+
+    Reference: Evci et al., "Rigging the Lottery: Making All Tickets Winners", 2020; `sparsify/mask_updates` names the
+    sources of the others.
+    """
+
+    steps: str = "20ep"
+    method: Rule = "rigl"
+    sparsity: float | None = None
+    allocation: Literal["erk", "er", "uniform"] = "erk"
+    pattern: str = "2:4"
+    every: str | None = None
+    alpha: float | None = None
+    until: float | None = None
+    init: Start = "given"
+    first: Literal["prune", "dense"] = "prune"
+    last: Literal["prune", "dense"] = "prune"
+    protect: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sparsity is not None and not 0 < self.sparsity < 1:
+            raise UsageError(f"dst: sparsity={self.sparsity} is not between 0 and 1.")
+        if self.every is not None:
+            parse_steps(self.every, 1)
+        for name in ("alpha", "until"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise UsageError(f"dst: {name}={value} is not in (0, 1].")
+        if self.method == "sr-ste" and not isinstance(parse_pattern(self.pattern), NofM):
+            raise UsageError(f"dst: method=sr-ste trains N:M, such as pattern=2:4, not {self.pattern}.")
+        if self.method == "sr-ste" and self.sparsity is not None:
+            raise UsageError("dst: with method=sr-ste the pattern says the sparsity; leave out sparsity=.")
+
+    def retrain(
+        self,
+        program: Program,
+        task: Task,
+        *,
+        seed: int,
+        on_step: OnStep | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> Trained:
+        """Draw masks, and train with the rule."""
+        rule = self._rule(task)
+        program = self._masked(program, seed)
+        if self.init != "given":
+            program = initial(program, seed, self.init)
+        return train(program, task, self, seed=seed, on_step=on_step, rule=rule, checkpoints=checkpoints)
+
+    def _masked(self, program: Program, seed: int) -> Program:
+        if self.method == "sr-ste":
+            amount = f"pattern={self.pattern}"
+        elif self.sparsity is None:
+            if not program.masks:
+                raise UsageError("dst needs sparsity=, or masks: a pass such as weight-prune before it.")
+            return program
+        else:
+            amount = f"sparsity={self.sparsity!r},allocation={self.allocation},criterion=random"
+        words = [amount, f"first={self.first}", f"last={self.last}"]
+        words += [f"protect={','.join(self.protect)}"] if self.protect else []
+        return replace(
+            PassManager([f"weight-prune:{','.join(words)}"]).run(program, seed=seed), history=program.history
+        )
+
+    def _rule(self, task: Task) -> MaskUpdate:
+        entry = registry.find("sparsify.mask_updates", self.method)
+        cls = getattr(importlib.import_module(entry.module), entry.class_name)
+        known = {field.name for field in dataclasses.fields(cls)}
+        given = {name: getattr(self, name) for name in ("alpha", "until") if getattr(self, name) is not None}
+        every = self.every or cls.pace
+        if every:
+            given["every"] = max(1, parse_steps(every, lambda: epoch_length(task)))
+        if self.method == "sr-ste":
+            pattern = parse_pattern(self.pattern)
+            assert isinstance(pattern, NofM)
+            given.update(n=pattern.n, m=pattern.m)
+        if unknown := [name for name in given if name not in known]:
+            raise UsageError(f"dst: method={self.method} has no {', '.join(unknown)}.")
+        rule: MaskUpdate = cls(**given)
+        return rule

@@ -1,0 +1,164 @@
+"""Sparse training: what happens to masks while a program is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsify.coding.bits import packed, unpacked
+from sparsify.errors import ContractError
+from sparsify.layers import layers
+from sparsify.mask_controller import MaskController
+from sparsify.mask_updates import MaskUpdate, Stats
+from sparsify.masking import baked, with_masks
+from sparsify.program import Program
+
+__all__ = ["Exchange", "SparseTraining"]
+
+Exchange = dict[str, Any]
+"""What an update did: `step`, `dropped`, `grown`, `density`, `itop`, and `layers` with the density of each."""
+
+
+class SparseTraining:
+    """Trains with masks outside of the graph: pruned weights are zeros, so that the graph need not mask them.
+
+    Their gradients are those of a dense network, which rules that grow weights look at. The program that comes out
+    has its masks in the graph again.
+
+    Args:
+        program: with masks; those of frozen parameters stay as they are.
+        rule: updates the masks; without one they stay.
+        seed: of the rule.
+        audit: check after every step that what is pruned is zero, and that the number of weights is right.
+
+    Attributes:
+        program: what is trained: the program with zeros for pruned weights.
+        exchanges: what the updates did.
+    """
+
+    def __init__(self, program: Program, rule: MaskUpdate | None, seed: int, *, audit: bool = False) -> None:
+        self.program = baked(program)
+        self.exchanges: list[Exchange] = []
+        self._masks = {n: mask.clone() for n, mask in program.masks.items() if self.program.parameters[n].requires_grad}
+        self._given = program
+        self._rule, self._seed, self._audit = rule, seed, audit
+        self._seen: dict[str, Tensor] = {}
+        self._controller: MaskController | None = None
+        if rule is not None:
+            known = {layer.parameter: layer.layout for layer in reversed(layers(program))}
+            rule.layouts = {name: known[name] for name in self._masks}
+
+    def attach(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Begin to train a module of the program."""
+        named = dict(module.named_parameters(remove_duplicate=False))
+        self._weights = {name: named[name] for name in self._masks}
+        if self._rule is not None:
+            self._masks = dict(self._rule.start(self._masks, self._weights))
+        self._seen = {name: mask.clone() for name, mask in self._masks.items()}
+        self._count = self._kept()
+        if self._masks and not (self._rule and self._rule.keeps_pruned):
+            self._controller = MaskController(self._masks, audit=self._audit).attach(optimizer, module)
+
+    def before_step(self, step: int, steps: int, rate: float) -> bool:
+        """Look at the gradients of a step; return whether an update of the masks takes the place of the step."""
+        rule = self._rule
+        if rule is None or not self._masks:
+            return False
+        replaces = rule.replaces_step and rule.due(step, steps)
+        if replaces or type(rule).observe is not MaskUpdate.observe:
+            stats = self._stats(step, steps, rate)
+            rule.observe(stats)
+            if replaces:
+                self._update(stats)
+        return replaces
+
+    def mask_gradients(self) -> None:
+        """Make the gradients of pruned weights zero, so that they do not count for the norm of all."""
+        if self._controller is not None:
+            self._controller.mask_gradients()
+
+    def after_step(self, step: int, steps: int, rate: float) -> None:
+        """Update the masks behind the optimizer's step, if it is time."""
+        rule = self._rule
+        if rule is not None and self._masks and not rule.replaces_step and rule.due(step, steps):
+            self._update(self._stats(step, steps, rate))
+
+    def result(self, module: nn.Module) -> Program:
+        """Return the program with what a module has learned, and with the masks of now."""
+        learned = self.program.with_state(module)
+        known = replace(self._given, parameters=learned.parameters, buffers={**self._given.buffers, **learned.buffers})
+        return with_masks(known, self._masks)
+
+    @property
+    def masks(self) -> Mapping[str, Tensor]:
+        """The masks now."""
+        return self._masks
+
+    @property
+    def density(self) -> float:
+        """Which share of the weights that have masks is kept now."""
+        return self._kept() / max(1, sum(mask.numel() for mask in self._masks.values()))
+
+    @property
+    def itop(self) -> float:
+        """Which share of the weights has been kept at some time: the in-time over-parameterisation rate R_s.
+
+        Reference: Liu et al., "Do We Actually Need Dense Over-Parameterization?", 2021.
+        """
+        seen = sum(int(mask.sum()) for mask in self._seen.values())
+        return seen / max(1, sum(mask.numel() for mask in self._seen.values()))
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs to go on."""
+        rule = {} if self._rule is None else {name: value.clone() for name, value in self._rule.state.items()}
+        masks, seen = ({name: packed(m) for name, m in known.items()} for known in (self._masks, self._seen))
+        return {"masks": masks, "seen": seen, "rule": rule, "exchanges": list(self.exchanges)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint; the module and the optimizer have their state already."""
+        for known, bits in ((self._masks, state["masks"]), (self._seen, state["seen"])):
+            for name, mask in known.items():
+                known[name] = unpacked(bits[name].to(mask.device), mask.shape)
+        self.exchanges = list(state["exchanges"])
+        if self._rule is not None:
+            self._rule.state = {name: value.clone() for name, value in state["rule"].items()}
+        if self._controller is not None:
+            self._controller.change(self._masks)
+
+    def _update(self, stats: Stats) -> None:
+        assert self._rule is not None
+        found = {name: mask.to(self._masks[name].device) for name, mask in self._rule.masks(stats).items()}
+        dropped = sum(int((mask & ~found[name]).sum()) for name, mask in self._masks.items())
+        grown = sum(int((found[name] & ~mask).sum()) for name, mask in self._masks.items())
+        self._masks = {**self._masks, **found}
+        if self._rule.constant and self._kept() != self._count:
+            raise ContractError(
+                f"{type(self._rule).__name__} keeps {self._kept()} weights after step {stats.step}, not {self._count}."
+            )
+        if self._controller is not None and dropped + grown:
+            self._controller.change(found)
+        if not dropped + grown:
+            return
+        for name, mask in found.items():
+            self._seen[name] |= mask
+        self.exchanges.append({
+            "step": stats.step, "dropped": dropped, "grown": grown, "density": self.density, "itop": self.itop,
+            "layers": {name: round(float(mask.float().mean()), 6) for name, mask in self._masks.items()},
+        })  # fmt: skip
+
+    def _stats(self, step: int, steps: int, rate: float) -> Stats:
+        gradients = {}
+        for name, weight in self._weights.items():
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+            gradients[name] = weight.grad
+        seed = (self._seed * 1_000_003 + step) % 2**32  # not that of the step, which dropout has
+        generator = torch.Generator().manual_seed(seed)
+        return Stats(step, steps, self._masks, self._weights, gradients, rate, generator)
+
+    def _kept(self) -> int:
+        return sum(int(mask.sum()) for mask in self._masks.values())

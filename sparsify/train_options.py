@@ -1,0 +1,91 @@
+"""Options of training: how long, how fast, in which numbers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from sparsify.errors import UsageError
+from sparsify.schedules import parse_steps
+
+__all__ = ["TrainOptions"]
+
+_NUMBERS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train.
+
+    Attributes:
+        steps: length of the run, `500it` or `10ep`.
+        learning_rate: its highest value.
+        optimizer: sgd (with momentum) or adamw; adamw without weight decay is Adam.
+        momentum: of sgd; for adamw β₁, with β₂ = 0.999.
+        weight_decay: applied to parameters of two and more dimensions: not to biases and norms.
+        schedule: how the learning rate falls after the warm-up.
+        warmup: length of the linear rise of the learning rate, `100it` or `1ep`.
+        clip: the highest norm of the gradient of all parameters together; longer ones are scaled down to it.
+        precision: the numbers of the forward pass: fp32, or bf16 or (on a GPU) fp16 where torch's autocast allows it;
+            weights stay as they are.
+        compile: run the model through torch.compile.
+        score_every: how often the score and the validation loss are measured on the way, `1ep`; 0it is never.
+        audit: check after every step that pruned weights and their optimizer slots are zero.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    steps: str = "10ep"
+    learning_rate: float = 0.05
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["constant", "linear", "cubic", "cosine"] = "cosine"
+    warmup: str = "0it"
+    clip: float | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    score_every: str = "0it"
+    audit: bool = False
+
+    def __post_init__(self) -> None:
+        for text in (self.steps, self.warmup, self.score_every):
+            parse_steps(text, 1)
+        _require(self.learning_rate > 0, f"learning_rate={self.learning_rate} is not positive")
+        _require(0 <= self.momentum < 1, f"momentum={self.momentum} is not in [0, 1)")
+        _require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} is negative")
+        _require(self.clip is None or self.clip > 0, f"clip={self.clip} is not positive")
+
+    def make_optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimizer of some parameters; the fused kind, where torch has one for them."""
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(self.momentum, 0.999), fused=fused)
+        return torch.optim.SGD(groups, lr=self.learning_rate, momentum=self.momentum, fused=fused)
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """Return the context of the forward pass.
+
+        Raises:
+            UsageError: the device has no such numbers.
+        """
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        _require(self.precision != "fp16" or device.type == "cuda", "precision=fp16 needs a GPU; take bf16 or fp32")
+        return torch.autocast(device.type, _NUMBERS[self.precision])
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise UsageError(f"Training: {otherwise}.")

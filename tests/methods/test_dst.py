@@ -1,0 +1,108 @@
+"""dst: every rule keeps its promise in a training, options say what they mean, and what does not fit is refused."""
+
+import pytest
+import torch
+from helpers.sparse import Clusters, program_of, run
+
+import sparsify as sp
+from sparsify.errors import UsageError
+from sparsify.methods.dst import Dst
+from sparsify.registry import entries
+
+RULES = [name for name in entries("sparsify.mask_updates") if name not in ("gmp", "static")]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", RULES)
+def test_a_training_keeps_the_number_of_weights_and_the_audit_finds_nothing(name, optimizer):
+    trained = run(name, optimizer=optimizer)
+    counts = {int(sum(mask.sum() for mask in trained.program.masks.values()))}
+    assert len(counts) == 1
+    assert trained.exchanges
+    assert trained.itop > trained.exchanges[0]["density"]
+    densities = {round(item["density"], 12) for item in trained.exchanges}
+    assert len(densities) == 1
+    for key, mask in trained.program.masks.items():
+        assert not trained.program.parameters[key][~mask].any()
+
+
+@pytest.mark.parametrize("name", [*RULES, "gmp"])
+def test_the_seed_decides(name):
+    one, again, other = run(name, seed=1), run(name, seed=1), run(name, seed=2)
+    for key, mask in one.program.masks.items():
+        assert torch.equal(mask, again.program.masks[key])
+        assert torch.equal(one.program.parameters[key], again.program.parameters[key])
+    assert any(not torch.equal(mask, other.program.masks[key]) for key, mask in one.program.masks.items())
+
+
+def densities(program):
+    return {name: float(mask.float().mean()) for name, mask in program.masks.items()}
+
+
+@pytest.mark.parametrize("allocation", ["erk", "er", "uniform"])
+def test_the_weights_are_allocated(allocation):
+    found = densities(run("static", steps="1it", allocation=allocation).program)
+    expected = sp.run(program_of(), [f"weight-prune:sparsity=0.8,criterion=random,allocation={allocation}"]).program
+    assert found == densities(expected)
+
+
+def test_layers_may_stay_dense():
+    assert densities(run("rigl", last="dense", protect=("2",)).program).keys() == {"0.weight"}
+    assert densities(run("rigl", first="dense").program).keys() == {"2.weight", "4.weight"}
+
+
+def test_masks_that_are_there_are_where_it_starts():
+    program = sp.run(program_of(), ["weight-prune:sparsity=0.6,only=0"]).program
+    trained = run("static", program=program, sparsity=None)
+    assert torch.equal(trained.program.masks["0.weight"], program.masks["0.weight"])
+    assert trained.program.history == program.history
+
+
+def test_weights_are_drawn_anew_if_asked():
+    one, other = (run("static", steps="1it", init=init).program for init in ("given", "kaiming"))
+    assert not torch.allclose(one.parameters["2.weight"], other.parameters["2.weight"], atol=0.05)
+
+
+def test_through_the_front_door():
+    result = sp.retrain(program_of(), "dst:method=set,sparsity=0.8,steps=3ep,every=4it,audit=yes", Clusters())
+    assert result.report["retrain"]["method"].startswith("dst:steps=3ep,")
+    assert result.report["after"]["nonzero"] < 0.4 * result.report["after"]["parameters"]
+
+
+def test_rigl_finds_better_places_than_random_ones():
+    scores = {}
+    for method in ("static", "rigl"):
+        found = [Clusters().score(run(method, sparsity=0.9, steps="300it", seed=seed).program.module()).value
+                 for seed in range(3)]  # fmt: skip
+        scores[method] = sum(found) / 3
+    assert scores["rigl"] > scores["static"] + 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sparsity": 1.0}, r"sparsity=1.0 is not between 0 and 1"),
+        ({"sparsity": 0.5, "alpha": 0.0}, r"alpha=0.0 is not in \(0, 1\]"),
+        ({"sparsity": 0.5, "until": 2.0}, r"until=2.0 is not in \(0, 1\]"),
+        ({"sparsity": 0.5, "every": "often"}, "'often' is not a number of steps"),
+        ({"method": "sr-ste", "pattern": "block4"}, "trains N:M"),
+        ({"method": "sr-ste", "sparsity": 0.5}, "the pattern says the sparsity"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        Dst(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "dst needs sparsity=, or masks"),
+        ({"sparsity": 0.5, "method": "static", "alpha": 0.1}, "method=static has no alpha"),
+        ({"sparsity": 0.5, "method": "gmp", "alpha": 0.1}, "method=gmp has no alpha"),
+        ({"sparsity": 0.5, "method": "static", "every": "2it"}, "method=static has no every"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        Dst(**options).retrain(program_of(), Clusters(), seed=0)
