@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sparsify.pipeline import Result, retrain, run
     from sparsify.program import Program
     from sparsify.task import Score, Task
+    from sparsify.ticket import Ticket
     from sparsify.writing.write_back import write_back
 
 _HOMES = {
@@ -37,6 +38,7 @@ _HOMES = {
     "Result": "pipeline",
     "Score": "task",
     "Task": "task",
+    "Ticket": "ticket",
     "axis_rule": "axes.op",
     "blocks": "blocks",
     "capture": "capture",
@@ -61,6 +63,7 @@ __all__ = [
     "Result",
     "Score",
     "Task",
+    "Ticket",
     "axis_rule",
     "blocks",
     "capture",

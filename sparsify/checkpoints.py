@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import time
@@ -39,6 +40,11 @@ class Checkpoints:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder} cannot be made: {error.strerror or error}.") from error
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return self._folder
 
     def due(self) -> bool:
         """Whether it is time for the next one."""
@@ -83,6 +89,8 @@ class Checkpoints:
         """Remove all of them: the training is done, and its result is kept elsewhere."""
         for path in self._files():
             path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something else lies there
+            self._folder.rmdir()
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.ckpt"))

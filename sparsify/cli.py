@@ -26,6 +26,7 @@ from sparsify.spec import nearest, parse_spec
 
 if TYPE_CHECKING:
     from sparsify.pass_manager import Event
+    from sparsify.train import StepEvent
 
 __all__ = ["main"]
 
@@ -79,10 +80,17 @@ def prune(
     output: Annotated[
         list[Path] | None,
         Parameter(
-            name=("--output", "-o"), negative="", help=".onnx, .pt2 or .safetensors; may be repeated", group=OUTPUT
+            name=("--output", "-o"),
+            negative="",
+            help=".onnx, .pt2, .safetensors or .ticket; may be repeated",
+            group=OUTPUT,
         ),
     ] = None,
     report: Annotated[Path | None, Parameter(help="write the report as .json", group=OUTPUT)] = None,
+    work: Annotated[
+        Path | None,
+        Parameter(help="folder for the retraining's log and checkpoints; the same command goes on there", group=WORK),
+    ] = None,
     max_drop: Annotated[
         float | None, Parameter(help="exit with 1 and write nothing when the score falls by more", group=OUTPUT)
     ] = None,
@@ -128,7 +136,8 @@ def prune(
             verify=not no_verify,
             max_drop=max_drop,
             observer=_observer(print_after, time_passes, show),
-            on_step=lambda step: show(f"retraining: step {step.step} of {step.steps}, loss {step.loss:.3f}"),
+            on_step=lambda step: show(_stepped(step)),
+            work=work,
             stage=show,
         )
         result = job.run()
@@ -140,6 +149,7 @@ def prune(
     words += ["--device", device] if device != "cpu" else []
     words += ["--trust"] if trust else []
     words += ["--no-verify"] if no_verify else []
+    words += ["--work", str(work)] if work else []
     words += ["--max-drop", f"{max_drop:g}"] if max_drop is not None else []
     words += [word for path in output or () for word in ("-o", str(path))]
     words += ["--report", str(report)] if report else []
@@ -247,6 +257,12 @@ def _list(package: str, as_json: bool) -> None:
         print_json([asdict(entry) for entry in found])
         return
     terminal.print_entries(out, found)
+
+
+def _stepped(event: StepEvent) -> str:
+    name = f"{event.training}: " if event.training else ""
+    density = f", {1 - event.density:.1%} sparse" if event.density < 1 else ""
+    return f"{name}step {event.step} of {event.steps}, loss {event.loss:.3f}{density}"
 
 
 def _observer(print_after: str | None, time_passes: bool, show: Callable[[str], None]) -> Callable[[Event], None]:

@@ -18,7 +18,7 @@ from sparsify.export.onnx import export_onnx, feed
 from sparsify.latency import measure
 from sparsify.load import load
 from sparsify.pass_manager import Observer, PassManager
-from sparsify.pipeline import execute
+from sparsify.pipeline import Result, execute
 from sparsify.program import Program
 from sparsify.recipe import Recipe
 from sparsify.retrain import parse_method
@@ -27,7 +27,7 @@ from sparsify.train import OnStep
 
 __all__ = ["ENDINGS", "Job", "check_outputs"]
 
-ENDINGS = (".onnx", ".pt2", ".safetensors")
+ENDINGS = (".onnx", ".pt2", ".safetensors", ".ticket")
 Stage = Callable[[str], None]
 
 
@@ -47,6 +47,7 @@ class Job:
         max_drop: how much the score may fall.
         observer: called at every step of the pipeline.
         on_step: called after every training step.
+        work: a folder for the retraining, which goes on there where it was stopped.
         stage: told what begins.
     """
 
@@ -60,7 +61,8 @@ class Job:
     verify: bool = True
     max_drop: float | None = None
     observer: Observer | None = None
-    on_step: OnStep | None = None
+    on_step: OnStep = lambda event: None
+    work: Path | None = None
     stage: Stage = lambda text: None
 
     def run(self) -> dict[str, Any]:
@@ -86,12 +88,13 @@ class Job:
             recipe.seed,
             observer=self.observer,
             on_step=self.on_step,
+            work=self.work,
             verify=self.verify,
         )
         report = {**result.report, "model": str(self.model), "recipe": recipe.as_dict()}
         report["load_seconds"] = round(loaded - started, 3)
         self._gate(report)
-        self._write(before, result.program, report)
+        self._write(before, result, report)
         report["seconds"] = round(time.perf_counter() - started, 3)
         if self.report is not None:
             write_json(self.report, report)
@@ -104,6 +107,10 @@ class Job:
             recipe = replace(recipe, retrain=parse_method(recipe.retrain)[1])
             if recipe.task is None:
                 raise UsageError("--retrain needs data and a loss: give --task too (digits, my_task.py:make).")
+        if any(path.suffix == ".ticket" for path in self.outputs) and not (recipe.retrain or "").startswith("lth"):
+            raise UsageError("Only --retrain lth finds a ticket: there is none to write to a .ticket file.")
+        if self.work is not None and recipe.retrain is None:
+            raise UsageError("--work keeps a retraining: give --retrain too.")
         if self.max_drop is not None and recipe.task is None:
             raise UsageError("--max-drop compares scores: give --task too.")
         return recipe, None if recipe.task is None else resolve(recipe.task)
@@ -119,13 +126,18 @@ class Job:
                 f"{scores['before']['value']:.4f} before, {scores['after']['value']:.4f} after. Nothing was written."
             )
 
-    def _write(self, before: Program, after: Program, report: dict[str, Any]) -> None:
+    def _write(self, before: Program, result: Result, report: dict[str, Any]) -> None:
+        after = result.program
         metadata = {"sparsify.recipe": json.dumps(report["recipe"])}
         report["artefacts"] = []
         report["latency"] = None
         for path in self.outputs:
             self.stage(f"writing {path}")
-            if path.suffix == ".onnx":
+            if path.suffix == ".ticket":
+                assert result.ticket is not None
+                result.ticket.save(path)
+                checked = {"bytes": path.stat().st_size}
+            elif path.suffix == ".onnx":
                 checked = export_onnx(after, path, metadata=metadata)
                 if not any(artefact["path"].endswith(".onnx") for artefact in report["artefacts"]):
                     report["latency"] = self._compare(before, after, path, report["notes"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from sparsify.program import Program
 from sparsify.report.record import environment
 from sparsify.retrain import retrain as run_method
 from sparsify.task import Score, Task, resolve
+from sparsify.ticket import Ticket
 from sparsify.train import OnStep
+from sparsify.work import Listener
 
 __all__ = ["Result", "execute", "retrain", "run", "score"]
 
@@ -27,10 +30,12 @@ class Result:
     Attributes:
         program: the new program.
         report: what happened, JSON-able, as `report.json` holds it; `score` is the task's score, or None.
+        ticket: that a retraining found.
     """
 
     program: Program
     report: Mapping[str, Any]
+    ticket: Ticket | None = None
 
 
 def run(
@@ -60,14 +65,33 @@ def run(
     return execute(program, passes, None, task, seed, observer=observer, verify=verify)
 
 
-def retrain(program: Program, method: str, task: Task | str, seed: int = 0, *, on_step: OnStep | None = None) -> Result:
+def retrain(
+    program: Program,
+    method: str,
+    task: Task | str,
+    seed: int = 0,
+    *,
+    on_step: OnStep = lambda event: None,
+    work: str | Path | None = None,
+    listeners: Sequence[Listener] = (),
+) -> Result:
     """Retrain a program with a method such as `fine-tune:steps=200it`; the program that is given stays as it is.
+
+    Args:
+        program: what to retrain.
+        method: its spec.
+        task: data, loss and score.
+        seed: of everything random.
+        on_step: called after every training step.
+        work: a folder for checkpoints and the log; the same call goes on there where it was stopped.
+        listeners: called with every event of the log, a mapping.
 
     Raises:
         UsageError: the method or the task does not fit.
         TrainingError: the training diverged.
     """
-    return execute(program, (), method, task, seed, on_step=on_step)
+    folder = None if work is None else Path(work)
+    return execute(program, (), method, task, seed, on_step=on_step, work=folder, listeners=listeners)
 
 
 def execute(
@@ -78,7 +102,9 @@ def execute(
     seed: int,
     *,
     observer: Observer | None = None,
-    on_step: OnStep | None = None,
+    on_step: OnStep = lambda event: None,
+    work: Path | None = None,
+    listeners: Sequence[Listener] = (),
     verify: bool = True,
 ) -> Result:
     """Run passes, then a retraining method if there is one, and report on both.
@@ -98,12 +124,12 @@ def execute(
         raise UsageError("Retraining needs data and a loss: give a task (digits, my_task.py:make).")
     scores = {} if known is None else {"before": score(program, known)}
     after = manager.run(program, task=known, seed=seed)
-    record = None
+    record = ticket = None
     if method is not None and known is not None:
         if steps:
             scores["pruned"] = score(after, known)
-        retrained = run_method(after, method, known, seed=seed, on_step=on_step)
-        after, record = retrained.program, retrained.record
+        retrained = run_method(after, method, known, seed=seed, on_step=on_step, folder=work, listeners=listeners)
+        after, record, ticket = retrained.program, retrained.record, retrained.ticket
     if known is not None:
         scores["after"] = score(after, known)
     report = {
@@ -117,21 +143,20 @@ def execute(
         "retrain": record,
         "score": scores["after"]["value"] if scores else None,
         "scores": scores or None,
-        "notes": [*after.notes, *_masks_left(after)],
+        "notes": [*after.notes, *_masks_left(after, retrained=method is not None)],
         "environment": environment(),
     }
-    return Result(after, report)
+    return Result(after, report, ticket)
 
 
-def _masks_left(program: Program) -> list[str]:
+def _masks_left(program: Program, *, retrained: bool) -> list[str]:
     masks = program.masks
     if not masks:
         return []
     count = sum(int((~mask).sum()) for mask in masks.values())
-    return [
-        f"{count:,} weights are masked: they are zeros that are still stored. The pass shrink removes whole channels; "
-        "the pass reconstruct (no labels needed) and --retrain win accuracy back."
-    ]
+    more = "" if retrained else "; the pass reconstruct (no labels needed) and --retrain win accuracy back"
+    text = f"{count:,} weights are masked: they are zeros that are still stored. The pass shrink removes whole channels"
+    return [f"{text}{more}."]
 
 
 def score(program: Program, task: Task) -> dict[str, Any]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from sparsify import registry
+from sparsify.digest import digest
 from sparsify.program import Program
 from sparsify.task import Task, resolve
+from sparsify.ticket import Ticket
 from sparsify.train import OnStep, Trained
+from sparsify.work import Listener, Work
 
 __all__ = ["Method", "Retrained", "parse_method", "retrain"]
 
@@ -19,8 +24,8 @@ _TAIL = 10  # the loss of one batch is noise; the final loss is the mean of this
 class Method(Protocol):
     """A retraining method: a frozen dataclass whose fields are its options, one file in `sparsify/methods/`."""
 
-    def retrain(self, program: Program, task: Task, *, seed: int, on_step: OnStep | None = None) -> Trained:
-        """Return the retrained program; the same seed gives the same one."""
+    def retrain(self, program: Program, task: Task, *, seed: int, work: Work) -> Trained:
+        """Return the retrained program; the same seed gives the same one. Trainings go through `work.train`."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,14 @@ class Retrained:
     Attributes:
         program: the result.
         record: what a report says about it: `method` (canonical spec), `seed`, `steps`, `first_loss`, `final_loss`
-            (mean of the last ten steps; both None without a step) and `seconds`.
+            (mean of the last ten steps; both None without a step) and `seconds`; with dynamic masks `itop` and the
+            number of `exchanges`; `curve` where scores were measured on the way; and what the method tells.
+        ticket: that the method found.
     """
 
     program: Program
     record: dict[str, Any]
+    ticket: Ticket | None = None
 
 
 def parse_method(spec: str) -> tuple[Method, str]:
@@ -47,7 +55,14 @@ def parse_method(spec: str) -> tuple[Method, str]:
 
 
 def retrain(
-    program: Program, spec: str, task: Task | str, *, seed: int = 0, on_step: OnStep | None = None
+    program: Program,
+    spec: str,
+    task: Task | str,
+    *,
+    seed: int = 0,
+    on_step: OnStep = lambda event: None,
+    folder: Path | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Retrained:
     """Retrain a program with the method that `spec` names; the program is not changed.
 
@@ -57,14 +72,25 @@ def retrain(
         task: data and loss, or the name of a task.
         seed: of the order of the data and of dropout.
         on_step: called after every step.
+        folder: where the retraining is kept; the same call goes on there.
+        listeners: told what is logged.
 
     Raises:
-        UsageError: the spec, the task or an option is wrong.
+        UsageError: the spec, the task or an option is wrong, or the folder holds another retraining.
         TrainingError: the training diverged.
+        InputError: the folder cannot be used.
     """
     method, canonical = parse_method(spec)
+    known = resolve(task)
     started = time.perf_counter()
-    trained = method.retrain(program, resolve(task), seed=seed, on_step=on_step)
+    identity = {"method": canonical, "task": known.name, "seed": seed}
+    if folder is not None:
+        identity["model"] = digest(program)
+    work = Work(folder, identity, on_step=on_step, listeners=tuple(listeners))
+    try:
+        trained = method.retrain(program, known, seed=seed, work=work)
+    finally:
+        work.close()
     tail = trained.losses[-_TAIL:]
     record = {
         "method": canonical,
@@ -72,6 +98,9 @@ def retrain(
         "steps": len(trained.losses),
         "first_loss": trained.losses[0] if tail else None,
         "final_loss": sum(tail) / len(tail) if tail else None,
+        **({"itop": trained.itop, "exchanges": len(trained.exchanges)} if trained.exchanges else {}),
+        **({"curve": list(trained.curve)} if trained.curve else {}),
+        **trained.record,
         "seconds": round(time.perf_counter() - started, 3),
     }
-    return Retrained(trained.program, record)
+    return Retrained(trained.program, record, trained.tickets[-1] if trained.tickets else None)

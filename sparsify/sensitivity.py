@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from sparsify.atomic import writing
 from sparsify.axes import axes
+from sparsify.digest import digest
 from sparsify.errors import InputError, PassError, UsageError, first_line
 from sparsify.groups import groups_of
 from sparsify.observation.calibration import Calibration
@@ -214,15 +214,9 @@ def _groups(
 def _digest(program: Program, calibration: Calibration) -> str:
     """Return a digest of everything that a measurement depends on besides its settings; of a task, its first batch."""
     task = calibration.task
-    digest = hashlib.sha256(str(program).encode())
-    data = program.example.leaves() if task is None else pytree.tree_leaves(next(calibration.draw(program), None))
-    tensors = {f"input {place}": leaf for place, leaf in enumerate(data) if isinstance(leaf, Tensor)}
-    tensors.update({**program.parameters, **program.buffers})
-    for name, value in tensors.items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    digest.update((task.name if task is not None else "").encode())
-    return digest.hexdigest()[:16]
+    if task is None:
+        return digest(program, data=program.example.leaves())
+    return digest(program, task.name, data=pytree.tree_leaves(next(calibration.draw(program), None)))
 
 
 def read_scan(path: str | Path) -> Scan:

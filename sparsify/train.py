@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -50,6 +50,7 @@ class StepEvent:
         gradient_norm: of all parameters together, before clipping.
         module: the live module, to be looked at, not changed; `program.with_state(module)` takes a copy of it.
         density: which share of the weights that have masks is kept.
+        training: its name, where a retraining has several.
     """
 
     step: int
@@ -59,6 +60,7 @@ class StepEvent:
     gradient_norm: float
     module: nn.Module
     density: float = 1.0
+    training: str = ""
 
 
 OnStep: TypeAlias = Callable[[StepEvent], None]
@@ -74,6 +76,8 @@ class Trained:
         curve: what was measured on the way: `step`, `score`, `validation_loss`, and `density` where there are masks.
         exchanges: what a rule did to the masks, update by update.
         itop: which share of the masked weights was kept at some time.
+        record: what a method tells besides, for reports.
+        tickets: that a method found, the last one last.
     """
 
     program: Program
@@ -81,6 +85,8 @@ class Trained:
     curve: tuple[dict[str, Any], ...] = ()
     exchanges: tuple[Exchange, ...] = ()
     itop: float | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+    tickets: tuple[Any, ...] = ()
 
 
 def train(

@@ -13,7 +13,19 @@ from torch import fx, nn
 
 import sparsify as sp
 
-CLASSES = ("Block", "Contract", "Cost", "Group", "MaskController", "Pass", "Program", "Result", "Score", "Task")
+CLASSES = (
+    "Block",
+    "Contract",
+    "Cost",
+    "Group",
+    "MaskController",
+    "Pass",
+    "Program",
+    "Result",
+    "Score",
+    "Task",
+    "Ticket",
+)
 FUNCTIONS = (
     *("axis_rule", "blocks", "capture", "cost", "export_onnx", "groups", "load", "retrain", "run", "save"),
     "write_back",

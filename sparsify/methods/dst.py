@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from sparsify import registry
-from sparsify.checkpoints import Checkpoints
 from sparsify.errors import UsageError
 from sparsify.initialization import initial
 from sparsify.mask_updates import MaskUpdate
@@ -17,8 +16,9 @@ from sparsify.patterns import NofM, parse_pattern
 from sparsify.program import Program
 from sparsify.schedules import parse_steps
 from sparsify.task import Task
-from sparsify.train import OnStep, Trained, epoch_length, train
+from sparsify.train import Trained, epoch_length
 from sparsify.train_options import TrainOptions
+from sparsify.work import Work
 
 __all__ = ["Dst"]
 
@@ -79,21 +79,13 @@ class Dst(TrainOptions):
         if self.method == "sr-ste" and self.sparsity is not None:
             raise UsageError("dst: with method=sr-ste the pattern says the sparsity; leave out sparsity=.")
 
-    def retrain(
-        self,
-        program: Program,
-        task: Task,
-        *,
-        seed: int,
-        on_step: OnStep | None = None,
-        checkpoints: Checkpoints | None = None,
-    ) -> Trained:
+    def retrain(self, program: Program, task: Task, *, seed: int, work: Work) -> Trained:
         """Draw masks, and train with the rule."""
         rule = self._rule(task)
         program = self._masked(program, seed)
         if self.init != "given":
             program = initial(program, seed, self.init)
-        return train(program, task, self, seed=seed, on_step=on_step, rule=rule, checkpoints=checkpoints)
+        return work.train("dst", program, task, self, seed=seed, rule=rule)
 
     def _masked(self, program: Program, seed: int) -> Program:
         if self.method == "sr-ste":

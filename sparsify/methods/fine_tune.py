@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sparsify.checkpoints import Checkpoints
 from sparsify.program import Program
 from sparsify.task import Task
-from sparsify.train import OnStep, Trained, train
+from sparsify.train import Trained
 from sparsify.train_options import TrainOptions
+from sparsify.work import Work
 
 __all__ = ["FineTune"]
 
@@ -29,14 +29,6 @@ class FineTune(TrainOptions):
     steps: str = "200it"
     learning_rate: float = 0.01
 
-    def retrain(
-        self,
-        program: Program,
-        task: Task,
-        *,
-        seed: int,
-        on_step: OnStep | None = None,
-        checkpoints: Checkpoints | None = None,
-    ) -> Trained:
+    def retrain(self, program: Program, task: Task, *, seed: int, work: Work) -> Trained:
         """Train the program with these options."""
-        return train(program, task, self, seed=seed, on_step=on_step, checkpoints=checkpoints)
+        return work.train("fine-tune", program, task, self, seed=seed)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from sparsify.registry import Entry, data_of
 from sparsify.report.quantities import batch, change, count, size, speed, time, time_range
+from sparsify.report.retraining import print_retraining
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +51,8 @@ def print_report(console: Console, report: Mapping[str, Any], command: str, path
         console.print(
             f"[bold]{escape(step['pass'])}[/]{escape(_done(step))}, [green]{_proof(step)}[/]", highlight=False
         )
+    if report.get("retrain"):
+        print_retraining(console, report["retrain"])
     for artefact in report.get("artefacts", ()):
         gap = artefact.get("largest_difference")
         checked = "" if gap is None else f", differs from the program by {gap:.1g} at most" if gap else ", exact"

@@ -8,6 +8,7 @@ from sparsify.layout import Layout
 from sparsify.mask_updates import Stats
 from sparsify.methods.dst import Dst
 from sparsify.task import Score
+from sparsify.work import Work
 
 
 class Clusters:
@@ -42,7 +43,7 @@ def run(method, *, steps="40it", seed=0, program=None, **options):
         given["every"] = "4it" if method != "deepr" else "1it"
     given.update(options)
     method = Dst(method=method, steps=steps, learning_rate=0.05, audit=True, **given)
-    return method.retrain(program or program_of(seed), Clusters(), seed=seed)
+    return method.retrain(program or program_of(seed), Clusters(), seed=seed, work=Work())
 
 
 def stats(mask, weight=None, gradient=None, *, step=100, steps=1000, seed=0, rate=0.1):

@@ -8,6 +8,7 @@ import sparsify as sp
 from sparsify.errors import UsageError
 from sparsify.methods.dst import Dst
 from sparsify.registry import entries
+from sparsify.work import Work
 
 RULES = [name for name in entries("sparsify.mask_updates") if name not in ("gmp", "static")]
 
@@ -105,4 +106,4 @@ def test_wrong_options_are_refused(options, message):
 )
 def test_what_does_not_fit_is_refused(options, message):
     with pytest.raises(UsageError, match=message):
-        Dst(**options).retrain(program_of(), Clusters(), seed=0)
+        Dst(**options).retrain(program_of(), Clusters(), seed=0, work=Work())

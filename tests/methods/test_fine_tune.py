@@ -6,6 +6,7 @@ from sparsify.methods.fine_tune import FineTune
 from sparsify.task import resolve
 from sparsify.train import train
 from sparsify.train_options import TrainOptions
+from sparsify.work import Work
 
 
 def test_it_is_training_from_the_weights_that_there_are_at_a_small_rate():
@@ -15,4 +16,4 @@ def test_it_is_training_from_the_weights_that_there_are_at_a_small_rate():
     options = TrainOptions(steps="3it", learning_rate=0.01)
     expected = train(program, task, options, seed=2)
     assert FineTune().learning_rate == 0.01 < TrainOptions().learning_rate
-    assert FineTune(steps="3it").retrain(program, task, seed=2).losses == expected.losses
+    assert FineTune(steps="3it").retrain(program, task, seed=2, work=Work()).losses == expected.losses

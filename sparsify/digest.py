@@ -1,0 +1,30 @@
+"""Digests: what a program and its data are, in sixteen letters."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsify.program import Program
+
+__all__ = ["digest"]
+
+
+def digest(program: Program, *more: str, data: Iterable[Any] = ()) -> str:
+    """Return a digest of a program's graph and state, of some texts, and of the tensors among some data."""
+    found = hashlib.sha256(str(program).encode())
+    tensors: Mapping[str, Tensor] = {
+        **{f"input {place}": leaf for place, leaf in enumerate(data) if isinstance(leaf, Tensor)},
+        **program.parameters,
+        **program.buffers,
+    }
+    for name, value in tensors.items():
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    for text in more:
+        found.update(text.encode())
+    return found.hexdigest()[:16]

@@ -1,0 +1,165 @@
+"""Tickets: which part of a network is kept, and the weights that it starts from, as a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sparsify.atomic import writing
+from sparsify.coding.bits import BITMASK, packed, unpacked
+from sparsify.errors import InputError, PassError, first_line
+from sparsify.initialization import initial
+from sparsify.masking import masked, unmasked
+from sparsify.naming import first_names
+from sparsify.pass_manager import PassManager
+from sparsify.program import Program
+
+__all__ = ["Ticket"]
+
+_FORMAT = 1
+_KEY = "sparsify.ticket"
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A part of a network that is worth training: a lottery ticket.
+
+    Attributes:
+        masks: by parameter name, True where a weight is kept.
+        shapes: of all parameters of the network that it is a part of.
+        removed: names of the blocks that are gone.
+        weights: the parameters and buffers that it starts from; none where `init` makes them.
+        init: how the weights are drawn, such as `{"init": "kaiming", "seed": 0}`, instead of weights.
+        record: what made it: method, task, seed, scores.
+
+    Reference: Frankle and Carbin, "The Lottery Ticket Hypothesis: Finding Sparse, Trainable Neural Networks", 2019.
+    """
+
+    masks: Mapping[str, Tensor]
+    shapes: Mapping[str, tuple[int, ...]]
+    removed: tuple[str, ...] = ()
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    init: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        start: Program,
+        whole: Program,
+        *,
+        removed: tuple[str, ...] = (),
+        init: Mapping[str, Any] | None = None,
+        record: Mapping[str, Any] | None = None,
+    ) -> Ticket:
+        """Return the ticket of a program.
+
+        Args:
+            start: with the masks, and with the weights to start from.
+            whole: the network that it is a part of.
+            removed: names of the blocks that `start` lacks.
+            init: how the weights of `start` were drawn, if they need not be kept.
+            record: what made it.
+        """
+        plain = unmasked(start)
+        weights = {} if init else {**plain.parameters, **plain.buffers}
+        shapes = {name: tuple(value.shape) for name, value in whole.parameters.items()}
+        return cls(start.masks, shapes, removed, weights, init or {}, record or {})
+
+    @property
+    def sparsity(self) -> float:
+        """Which share of the masked weights is pruned; blocks that are gone do not count."""
+        total = sum(mask.numel() for mask in self.masks.values())
+        return 1 - sum(int(mask.sum()) for mask in self.masks.values()) / total if total else 0.0
+
+    def apply(self, program: Program, *, weights: bool = True) -> Program:
+        """Return a program with the ticket's masks, without its blocks and, if wanted, with its weights.
+
+        Args:
+            program: of the same architecture; masks of its own are replaced.
+            weights: start from the ticket's weights, not from the program's.
+
+        Raises:
+            PassError: the program is of another architecture.
+        """
+        program = unmasked(program)
+        self._check(program)
+        if self.removed:
+            spec = f"layer-prune:granularity={self.record.get('granularity', 'layer')},blocks={','.join(self.removed)}"
+            program = replace(PassManager([spec]).run(program), history=program.history)
+        if weights and self.init:
+            program = initial(program, int(self.init["seed"]), self.init["init"])
+        elif weights:
+            program = _with(program, self.weights)
+        return masked(program, self.masks)
+
+    def save(self, path: str | Path) -> None:
+        """Write the ticket: masks as bits, weights as they are.
+
+        Raises:
+            InputError: the path cannot be written.
+        """
+        tensors = {f"{name}{BITMASK}": packed(mask.cpu()) for name, mask in self.masks.items()}
+        tensors |= {name: value.detach().cpu().contiguous().clone() for name, value in self.weights.items()}
+        known = {
+            "format": _FORMAT, "removed": self.removed, "init": dict(self.init), "record": dict(self.record),
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+        }  # fmt: skip
+        with writing(path) as temporary:
+            save_file(tensors, temporary, metadata={_KEY: json.dumps(known)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Ticket:
+        """Read a ticket; nothing in the file can run code.
+
+        Raises:
+            InputError: there is no such file, it is damaged, or it is no ticket.
+        """
+        if not Path(path).is_file():
+            raise InputError(f"The ticket {path} cannot be read: no such file.")
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                known = json.loads((file.metadata() or {}).get(_KEY, "null"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- it is no mapping
+            if not isinstance(known, dict) or known.get("format") != _FORMAT:
+                raise InputError(f"{path} is no ticket of this version of sparsify; `--retrain lth` writes them.")
+            shapes = {name: tuple(shape) for name, shape in known["shapes"].items()}
+            bits = {name: tensors.pop(name) for name in [*tensors] if name.endswith(BITMASK)}
+            masks = {
+                name.removesuffix(BITMASK): unpacked(value, shapes[name.removesuffix(BITMASK)])
+                for name, value in bits.items()
+            }
+        except (SafetensorError, ValueError, KeyError, OSError) as error:
+            raise InputError(f"The ticket {path} is damaged: {first_line(error)}.") from error
+        return cls(masks, shapes, tuple(known["removed"]), tensors, known["init"], known["record"])
+
+    def _check(self, program: Program) -> None:
+        own = {name: tuple(value.shape) for name, value in program.parameters.items()}
+        for kind, names in (
+            ("lacks", [name for name in self.shapes if name not in own]),
+            ("has also", [name for name in own if name not in self.shapes]),
+        ):
+            if names:
+                raise PassError(f"The ticket is for another architecture: the model {kind} {first_names(names)}.")
+        for name, shape in self.shapes.items():
+            if own[name] != shape:
+                raise PassError(
+                    f"The ticket is for another architecture: {name} is {list(shape)} there and {list(own[name])} here."
+                )
+
+
+def _with(program: Program, weights: Mapping[str, Tensor]) -> Program:
+    parameters = {
+        name: nn.Parameter(weights[name].to(old.device, old.dtype), requires_grad=old.requires_grad)
+        for name, old in program.parameters.items()
+        if name in weights
+    }
+    buffers = {name: weights[name].to(old.device) for name, old in program.buffers.items() if name in weights}
+    return replace(program, parameters={**program.parameters, **parameters}, buffers={**program.buffers, **buffers})

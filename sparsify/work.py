@@ -1,0 +1,190 @@
+"""The work folder of a retraining: its log, its checkpoints, and what it has finished."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from sparsify.atomic import writing
+from sparsify.checkpoints import Checkpoints
+from sparsify.errors import InputError, UsageError
+from sparsify.mask_updates import MaskUpdate
+from sparsify.program import Program
+from sparsify.task import Task
+from sparsify.train import OnStep, StepEvent, Trained, train
+from sparsify.train_options import TrainOptions
+
+__all__ = ["Listener", "Work"]
+
+_RUN = "run.json"
+_LOG = "log.jsonl"
+_LINES = 200  # of steps in the log, for each training
+
+Listener = Callable[[Mapping[str, Any]], None]
+
+
+class Work:
+    """Keeps what a retraining does, so that the same command goes on where it was stopped.
+
+    A retraining is a sequence of trainings, each with a name. What is finished is read back; what was under way goes
+    on from its last checkpoint. `run.json` says what the folder belongs to, `log.jsonl` what happened.
+
+    Args:
+        folder: where; without one nothing is kept.
+        identity: what the retraining is; a folder of another one is refused.
+        seconds: between checkpoints.
+        on_step: called after every training step.
+        listeners: told every event that goes to the log.
+
+    Raises:
+        UsageError: the folder belongs to another retraining, or another process works there.
+        InputError: it cannot be made.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        identity: Mapping[str, Any] | None = None,
+        *,
+        seconds: float = 60.0,
+        on_step: OnStep = lambda event: None,
+        listeners: tuple[Listener, ...] = (),
+    ) -> None:
+        self._folder, self._seconds, self._on_step, self._listeners = folder, seconds, on_step, listeners
+        self._log: TextIO | None = None
+        if folder is None:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._log = (folder / _LOG).open("a", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{folder} cannot be used: {error.strerror or error}.") from error
+        try:
+            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"Another process works in {folder}. Wait for it, or name another --work.") from None
+        self._identify(dict(identity or {}))
+
+    @property
+    def folder(self) -> Path | None:
+        """Where things are kept."""
+        return self._folder
+
+    def train(
+        self,
+        name: str,
+        program: Program,
+        task: Task,
+        options: TrainOptions,
+        *,
+        seed: int,
+        rule: MaskUpdate | None = None,
+        span: tuple[int, int | None] = (0, None),
+    ) -> Trained:
+        """Do one training, as `sparsify.train.train` does, unless it is done already.
+
+        Args:
+            name: of the training, unique within the retraining.
+            program: what to train.
+            task: data and loss.
+            options: how to train.
+            seed: of everything random.
+            rule: updates the masks.
+            span: the first step and the one behind the last.
+        """
+        store = kept = None
+        if self._folder is not None:
+            store = Checkpoints(self._folder / re.sub(r"[^\w.-]", "-", name), self._seconds, self._warn)
+            kept = Checkpoints(store.folder.with_suffix(".done"), warn=self._warn)
+            if (state := kept.load()) is not None:
+                return _restored(program, state)
+        trained = train(
+            program, task, options, seed=seed, on_step=self._listener(name), rule=rule, span=span, checkpoints=store
+        )
+        for kind, items in (("measured", trained.curve), ("exchanged", trained.exchanges)):
+            for item in items:
+                self.log(kind, training=name, **item)
+        if store is not None and kept is not None:
+            kept.save(len(trained.losses), _state(trained))
+            store.clear()
+        self.log("trained", training=name, steps=len(trained.losses))
+        return trained
+
+    def log(self, event: str, **values: Any) -> None:
+        """Write a line to the log, and tell the listeners."""
+        line = {"event": event, "time": round(time.time(), 3), **values}
+        if self._log is not None:
+            self._log.write(json.dumps(line) + "\n")
+            self._log.flush()
+        for listener in self._listeners:
+            listener(line)
+
+    def close(self) -> None:
+        """Let others work in the folder."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _identify(self, identity: dict[str, Any]) -> None:
+        assert self._folder is not None
+        path = self._folder / _RUN
+        if not path.exists():
+            with writing(path) as temporary:
+                temporary.write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
+            self.log("started", **identity)
+            return
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise InputError(f"{path} is damaged. Remove {self._folder}, or name another --work.") from None
+        other = [key for key in {**known, **identity} if known.get(key) != identity.get(key)]
+        if other:
+            key = other[0]
+            raise UsageError(
+                f"{self._folder} holds another retraining: its {key} is {known.get(key)}, and here it is "
+                f"{identity.get(key)}. Name another --work, or remove it."
+            )
+        self.log("resumed")
+
+    def _listener(self, name: str) -> OnStep:
+        def listen(event: StepEvent) -> None:
+            self._on_step(replace(event, training=name))
+            every = max(1, event.steps // _LINES)
+            if event.step % every == 0 or event.step in (1, event.steps):
+                self.log("step", training=name, step=event.step, steps=event.steps, loss=event.loss,
+                         learning_rate=event.learning_rate, gradient_norm=event.gradient_norm,
+                         density=event.density)  # fmt: skip
+
+        return listen
+
+    def _warn(self, text: str) -> None:
+        self.log("warning", text=text)
+
+
+def _state(trained: Trained) -> dict[str, Any]:
+    program = trained.program
+    return {
+        "parameters": {name: value.detach() for name, value in program.parameters.items()},
+        "buffers": dict(program.buffers),
+        "losses": torch.tensor(trained.losses, dtype=torch.float64),
+        "curve": list(trained.curve), "exchanges": list(trained.exchanges), "itop": trained.itop,
+    }  # fmt: skip
+
+
+def _restored(program: Program, state: Mapping[str, Any]) -> Trained:
+    parameters = {
+        name: torch.nn.Parameter(state["parameters"][name].to(old.device), requires_grad=old.requires_grad)
+        for name, old in program.parameters.items()
+    }
+    buffers = {name: state["buffers"][name].to(old.device) for name, old in program.buffers.items()}
+    known = replace(program, parameters=parameters, buffers=buffers)
+    losses, curve, exchanges = tuple(state["losses"].tolist()), tuple(state["curve"]), tuple(state["exchanges"])
+    return Trained(known, losses, curve, exchanges, state["itop"])

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from helpers.sparse import Clusters, program_of
+
+import sparsify as sp
+from sparsify.errors import InputError, PassError
+from sparsify.ticket import Ticket
+
+GOLDEN = """
+%where_scalar_other: float32[16, 32] = where.ScalarOther(2.weight_mask, 2.weight, 0.0)
+%input_1: float32[batch, 12] = input
+%linear: float32[batch, 32] = linear(%input_1, 0.weight, 0.bias)
+%relu: float32[batch, 32] = relu(%linear)
+%linear_1: float32[batch, 16] = linear(%relu, %where_scalar_other, 2.bias)
+%relu_1: float32[batch, 16] = relu(%linear_1)
+%linear_2: float32[batch, 4] = linear(%relu_1, 4.weight, 4.bias)
+return [%linear_2]
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    start = sp.run(program_of(), ["weight-prune:sparsity=0.75,only=2"]).program
+    Ticket.of(start, program_of(), record={"score": 0.5}).save(tmp_path / "a.ticket")
+    return tmp_path / "a.ticket"
+
+
+def test_masks_and_weights_are_put_on_a_model(file):
+    other = program_of(3)
+    result = sp.run(other, [f"apply-ticket:file={file}"])
+    assert str(result.program) == GOLDEN.strip()
+    assert torch.equal(result.program.parameters["0.weight"], program_of().parameters["0.weight"])
+    (record,) = result.report["passes"]
+    assert record["done"] == "75.00% of the weights in 1 layer are pruned"
+    assert record["ticket"]["score"] == 0.5
+
+
+def test_masks_alone(file):
+    other = program_of(3)
+    program = sp.run(other, [f"apply-ticket:file={file},weights=no"]).program
+    assert torch.equal(program.parameters["0.weight"], other.parameters["0.weight"])
+    assert program.masks.keys() == {"2.weight"}
+
+
+def test_a_ticket_is_transferred_to_another_task(file):
+    program = sp.run(program_of(), [f"apply-ticket:file={file}"]).program
+    result = sp.retrain(program, "fine-tune:steps=60it,learning_rate=0.1,audit=yes", Clusters())
+    assert result.report["score"] > 0.6
+    assert torch.equal(result.program.masks["2.weight"], program.masks["2.weight"])
+
+
+def test_what_does_not_fit_is_refused(file, tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        sp.run(program_of(), [f"apply-ticket:file={tmp_path / 'none.ticket'}"])
+    other = sp.capture(torch.nn.Linear(3, 2), (torch.ones(1, 3),))
+    with pytest.raises(PassError, match="another architecture"):
+        sp.run(other, [f"apply-ticket:file={file}"])

@@ -1,0 +1,106 @@
+"""Tickets: saved, loaded, put on other models, and refused where they do not fit."""
+
+import pytest
+import torch
+from helpers.residual import resnet
+from helpers.sparse import program_of
+from torch import nn
+
+import sparsify as sp
+from sparsify.errors import InputError, PassError
+from sparsify.initialization import initial
+from sparsify.masking import unmasked
+from sparsify.ticket import Ticket
+
+
+def pruned(seed=0):
+    return sp.run(program_of(seed), ["weight-prune:sparsity=0.7"]).program
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_it_comes_back_from_a_file(tmp_path):
+    start = pruned()
+    ticket = Ticket.of(start, program_of(), record={"score": 0.9, "task": "clusters"})
+    assert ticket.sparsity == pytest.approx(0.7, abs=1e-3)
+    ticket.save(tmp_path / "a.ticket")
+    found = Ticket.load(tmp_path / "a.ticket")
+    assert same(found.masks, ticket.masks)
+    assert found.record == ticket.record
+    assert (found.shapes, found.removed, found.init) == (ticket.shapes, (), {})
+    after = found.apply(program_of(5))
+    assert same(after.masks, start.masks)
+    assert same(after.parameters, start.parameters)
+    assert same(after.module().state_dict(), start.module().state_dict())
+
+
+def test_masks_are_bits_and_weights_may_be_a_seed(tmp_path):
+    start = pruned()
+    Ticket.of(start, start).save(tmp_path / "weights.ticket")
+    drawn = sp.run(initial(program_of(), 3, "kaiming"), ["weight-prune:sparsity=0.7"]).program
+    Ticket.of(drawn, drawn, init={"init": "kaiming", "seed": 3}).save(tmp_path / "seed.ticket")
+    sizes = [(tmp_path / f"{name}.ticket").stat().st_size for name in ("weights", "seed")]
+    weights = sum(value.nbytes for value in start.parameters.values())
+    assert sizes[1] < sizes[0] - 0.9 * weights
+    found = Ticket.load(tmp_path / "seed.ticket").apply(program_of(9))
+    assert same(found.parameters, drawn.parameters)
+
+
+def test_without_its_weights_a_model_keeps_its_own():
+    ticket, other = Ticket.of(pruned(), program_of()), program_of(4)
+    found = ticket.apply(other, weights=False)
+    assert same(found.masks, ticket.masks)
+    assert same(found.parameters, other.parameters)
+
+
+def test_masks_that_a_model_has_are_replaced():
+    ticket = Ticket.of(pruned(), program_of())
+    found = ticket.apply(sp.run(program_of(), ["weight-prune:sparsity=0.9,criterion=random"]).program)
+    assert same(found.masks, ticket.masks)
+
+
+def test_blocks_are_taken_out():
+    program = resnet()[1]
+    result = sp.run(program, ["layer-prune"])
+    (removed,) = result.report["passes"][0]["removed"]
+    ticket = Ticket.of(result.program, program, removed=(removed,))
+    found = ticket.apply(program)
+    assert found.parameters.keys() == result.program.parameters.keys()
+    assert found.history == program.history
+    assert unmasked(found).parameters.keys() < program.parameters.keys()
+
+
+def test_another_architecture_is_refused():
+    ticket = Ticket.of(pruned(), program_of())
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 30), nn.ReLU(), nn.Linear(30, 16), nn.ReLU(), nn.Linear(16, 4))
+    wide = sp.capture(model, (torch.randn(2, 12),))
+    with pytest.raises(PassError, match=r"0\.weight is \[32, 12\] there and \[30, 12\] here"):
+        ticket.apply(wide)
+    short = sp.capture(nn.Sequential(nn.Linear(12, 32)), (torch.randn(2, 12),))
+    with pytest.raises(PassError, match=r"the model lacks 2\.weight, 2\.bias, 4\.weight and 1 more"):
+        ticket.apply(short)
+    with pytest.raises(PassError, match=r"the model has also 2\.weight"):
+        Ticket.of(short, short).apply(program_of())
+
+
+@pytest.mark.parametrize("kind", ["none", "text", "cut", "other"])
+def test_files_that_are_no_tickets_are_refused(tmp_path, kind):
+    path = tmp_path / "a.ticket"
+    Ticket.of(pruned(), program_of()).save(path)
+    if kind == "none":
+        path.unlink()
+    elif kind == "text":
+        path.write_text("hello", encoding="utf-8")
+    elif kind == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        sp.save(program_of(), tmp_path / "x.pt2")
+        from safetensors.torch import save_file
+
+        save_file({"a": torch.ones(1)}, path)
+    message = {"none": "no such file", "other": "is no ticket"}.get(kind, "is damaged")
+    with pytest.raises(InputError, match=message):
+        Ticket.load(path)
