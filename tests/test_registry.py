@@ -14,6 +14,7 @@ EVERYTHING = [(package, name) for package in PACKAGES for name in registry.entri
 
 # What a pass cannot do without.
 NEEDED = {
+    "apply-ticket": ":file=a.ticket",
     **dict.fromkeys(("channel-prune", "merge-channels", "weight-prune"), ":sparsity=0.5"),
     "sanity": ":control=shuffle",
 }
