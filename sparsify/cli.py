@@ -18,6 +18,7 @@ from sparsify.atomic import check_writable
 from sparsify.console import err, out, print_json, progress
 from sparsify.errors import InputError, SparsifyError, UsageError
 from sparsify.options import OUTPUT, WORK, AsJson, Device, Factory, Inputs, Model, Task, Trust
+from sparsify.plot_command import plot
 from sparsify.recipe import Recipe, read_recipe
 from sparsify.report import terminal
 from sparsify.report.groups import print_groups
@@ -211,6 +212,7 @@ def inspect(
 
 
 app.command(sensitivity)
+app.command(plot)
 
 
 @app.command

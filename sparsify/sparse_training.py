@@ -20,7 +20,7 @@ from sparsify.program import Program
 __all__ = ["Exchange", "SparseTraining"]
 
 Exchange = dict[str, Any]
-"""What an update did: `step`, `dropped`, `grown`, `density`, `itop`, and `layers` with the density of each."""
+"""What an update did: `step`, `dropped`, `grown`, `kept`, `density`, `itop`, and `layers` with the density of each."""
 
 
 class SparseTraining:
@@ -146,7 +146,8 @@ class SparseTraining:
         for name, mask in found.items():
             self._seen[name] |= mask
         self.exchanges.append({
-            "step": stats.step, "dropped": dropped, "grown": grown, "density": self.density, "itop": self.itop,
+            "step": stats.step, "dropped": dropped, "grown": grown, "kept": self._kept(), "density": self.density,
+            "itop": self.itop,
             "layers": {name: round(float(mask.float().mean()), 6) for name, mask in self._masks.items()},
         })  # fmt: skip
 

@@ -32,6 +32,7 @@ FRONT = (
     "sparsify.demo",
     "sparsify.job",
     "sparsify.recipe",
+    "sparsify.plot_command",
     "sparsify.sensitivity_command",
     "sparsify.__main__",
 )
