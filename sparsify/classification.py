@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor
 
-from sparsify.errors import UsageError
-from sparsify.task import Score, Split, accuracy
+from sparsify.labelled import Labelled, LabelledBatch, check_size, check_split
+from sparsify.task import Split
 
-__all__ = ["Batches", "Classification"]
+__all__ = ["Batches", "Classification", "Prepare"]
 
-Labelled = tuple[Tensor, Tensor]  # inputs [N, ...] and labels int64[N]
+Prepare = Callable[[LabelledBatch, Generator | None], LabelledBatch]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Batches:
         size: of a batch.
         seed: of the order, or None for the order of the data.
         partial: whether the last, smaller batch is given too.
+        prepare: turns what is stored into what is given; it gets the generator that drew the order, if any.
     """
 
     inputs: Tensor
@@ -35,34 +36,46 @@ class Batches:
     size: int
     seed: int | None = None
     partial: bool = True
+    prepare: Prepare | None = None
 
     def __len__(self) -> int:
         """Return the number of batches."""
         n = len(self.labels)
         return -(-n // self.size) if self.partial else n // self.size
 
-    def __iter__(self) -> Iterator[Labelled]:
+    def __iter__(self) -> Iterator[LabelledBatch]:
         """Go through the batches."""
         n = len(self.labels)
-        order = torch.arange(n)
+        order, generator = torch.arange(n), None
         if self.seed is not None:
-            order = torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))
+            generator = torch.Generator().manual_seed(self.seed)
+            order = torch.randperm(n, generator=generator)
         for chosen in torch.split(order, self.size)[: len(self)]:
-            yield self.inputs[chosen], self.labels[chosen]
+            batch = self.inputs[chosen], self.labels[chosen]
+            yield batch if self.prepare is None else self.prepare(batch, generator)
 
 
-class Classification(ABC):
+class Classification(Labelled):
     """A task of labelled tensors: cross-entropy is its loss, accuracy its score.
 
-    A subclass gives `name`, `batch_size` and `data`.
+    A subclass gives `name`, `batch_size` and `data`; and `prepare`, where a model does not get what is stored.
     """
 
-    name: ClassVar[str]
     batch_size: int
 
     @abstractmethod
-    def data(self, split: Split) -> Labelled:
-        """Return all inputs and labels of a split; they are shared and must not be changed."""
+    def data(self, split: Split) -> LabelledBatch:
+        """Return all inputs and labels of a split as they are stored; they are shared and must not be changed."""
+
+    def prepare(self, batch: LabelledBatch, generator: Generator | None) -> LabelledBatch:
+        """Return a batch as the model gets it.
+
+        Args:
+            batch: as it is stored; it may be changed.
+            generator: of all that is random in training; without one nothing is.
+        """
+        del generator
+        return batch
 
     def batches(self, split: Split, *, seed: int = 0) -> Batches:
         """Go once through a split; `train` in an order given by `seed`, without a smaller last batch.
@@ -70,48 +83,15 @@ class Classification(ABC):
         Raises:
             UsageError: the split does not exist, or a batch is larger than the training split.
         """
-        if split not in ("train", "validation"):
-            raise UsageError(f"The task {self.name} has the splits train and validation, not {split!r}.")
+        check_split(self.name, split)
         inputs, labels = self.data(split)
+        check_size(self.name, self.batch_size, split, len(labels))
         if split == "validation":
-            return Batches(inputs, labels, self.batch_size)
-        if not 1 <= self.batch_size <= len(labels):
-            raise UsageError(f"{self.name}: batch_size={self.batch_size} is not between 1 and {len(labels)}.")
+            return Batches(inputs, labels, self.batch_size, prepare=self.prepare)
         # A last batch of a few examples would unsettle the running statistics of batch norms.
-        return Batches(inputs, labels, self.batch_size, seed, partial=False)
-
-    def loss(self, model: nn.Module, batch: Labelled) -> Tensor:
-        """Return the mean cross-entropy of a batch."""
-        inputs, labels = batch
-        return nn.functional.cross_entropy(_logits(model(inputs)), labels)
-
-    def labels(self, batch: Labelled) -> Tensor:
-        """Return the labels of a batch, int64 `[N]`; some criteria need them."""
-        return batch[1]
-
-    def score(self, model: nn.Module) -> Score:
-        """Return the accuracy on the validation split."""
-        first = next(model.parameters(), None)
-        device = torch.device("cpu") if first is None else first.device
-        correct = n = 0
-        with torch.no_grad():
-            for inputs, labels in self.batches("validation"):
-                predicted = _logits(model(inputs.to(device))).argmax(1).cpu()
-                correct += int((predicted == labels).sum())
-                n += len(labels)
-        return accuracy(correct, n)
+        return Batches(inputs, labels, self.batch_size, seed, partial=False, prepare=self.prepare)
 
     def example(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the first 8 training inputs."""
-        return (self.data("train")[0][:8].clone(),), {}
-
-
-def _logits(output: Any) -> Tensor:
-    """Return the logits `[N, classes]` of a model that returns them alone, first in a tuple, or as `.logits`."""
-    if isinstance(output, (tuple, list)):
-        output = output[0]
-    logits = getattr(output, "logits", output)
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UsageError(f"A classifier must return logits [batch, classes]; this model returned {shape}.")
-    return logits
+        inputs, labels = self.data("train")
+        return (self.prepare((inputs[:8].clone(), labels[:8]), None)[0],), {}

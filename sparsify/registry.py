@@ -143,7 +143,7 @@ def _fields(tree: ast.Module, node: ast.ClassDef) -> dict[str, Option]:
     for other, parent in _bases(tree, node):
         found.update(_fields(other, parent))
     text = ast.get_docstring(node) or ""
-    options = [_option(item, text, tree) for item in node.body if _is_field(item)]
+    options = [_option(item, text, tree) for item in node.body if _is_field(item) and _is_dataclass(node)]
     found.update((option.name, option) for option in options)
     return found
 
@@ -201,6 +201,11 @@ def _source(module: str) -> ast.Module | None:
     file = Path(__file__).parent.joinpath(*path)
     file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
     return ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    """Whether annotations in a class body are fields; dataclasses pass over those of a base that is none itself."""
+    return any(ast.unparse(decorator).startswith("dataclass") for decorator in node.decorator_list)
 
 
 def _is_field(item: ast.stmt) -> bool:

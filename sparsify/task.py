@@ -100,9 +100,9 @@ def resolve(task: Task | str) -> Task:
     """Return the task that is meant.
 
     Args:
-        task: a Task; or a built-in name with options, such as `digits` or `digits:batch_size=32` (a lone value is
-            that of the first option); or `file.py:factory`, or `package.module:factory`, where the factory is a
-            class or a function that needs no arguments, or a Task itself.
+        task: a Task; or a built-in name with options, such as `digits` or `digits:batch_size=32` (a value without a
+            name in the first place is that of the first option); or `file.py:factory`, or `package.module:factory`,
+            where the factory is a class or a function that needs no arguments, or a Task itself.
 
     Raises:
         UsageError: nothing is found under the name, it cannot be imported or made, or it is not a Task.
@@ -112,7 +112,7 @@ def resolve(task: Task | str) -> Task:
     name, _, options = task.partition(":")
     known = registry.entries(_PACKAGE)
     if name in known:
-        if options and "=" not in options:
+        if options and "=" not in options.partition(",")[0]:
             options = f"{known[name].options[0].name}={options}"
         return _checked(registry.make(_PACKAGE, f"{name}:{options}")[0], name)
     if ":" not in task:

@@ -12,9 +12,11 @@ from sparsify.errors import UsageError
 PACKAGES = ("sparsify.passes", "sparsify.criteria", "sparsify.methods", "sparsify.tasks")
 EVERYTHING = [(package, name) for package in PACKAGES for name in registry.entries(package)]
 
-# What a pass cannot do without.
+# What a pass or a task cannot do without.
 NEEDED = {
     "apply-ticket": ":file=a.ticket",
+    **dict.fromkeys(("cifar10", "cifar100", "images", "mnist"), ":folder=data"),
+    "text": ":file=book.txt",
     **dict.fromkeys(("channel-prune", "merge-channels", "weight-prune"), ":sparsity=0.5"),
     "sanity": ":control=shuffle",
 }
