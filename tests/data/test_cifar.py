@@ -47,7 +47,7 @@ def test_plain_files_where_there_are_no_others(tmp_path):
 def test_what_is_missing(tmp_path):
     with pytest.raises(InputError, match="nowhere does not exist"):
         find(tmp_path / "nowhere", LAYOUT)
-    with pytest.raises(InputError, match="neither data_batch_1 nor data_batch_1.bin, and no cifar-10-batches-py or"):
+    with pytest.raises(InputError, match=r"neither data_batch_1 nor data_batch_1\.bin, and no cifar-10-batches-py or"):
         find(tmp_path, LAYOUT)
     write_cifar(tmp_path, [name for name in CIFAR10 if name != "data_batch_3"], "labels", count=1)
     with pytest.raises(InputError, match="has data_batch_1, but data_batch_3 is missing"):

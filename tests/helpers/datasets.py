@@ -53,3 +53,17 @@ def write_cifar_plain(folder: Path, names: list[str], label_bytes: int, count: i
 
 CIFAR10 = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 CIFAR10_PLAIN = [f"{name}.bin" for name in CIFAR10]
+
+
+def write_images(folder: Path, classes: dict[str, int], size: tuple[int, int] = (20, 16), seed: int = 0) -> Path:
+    """Write so many images for each class, of random pixels around a colour of its own."""
+    from PIL import Image
+
+    generator = torch.Generator().manual_seed(seed)
+    for label, (name, count) in enumerate(classes.items()):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            pixels = torch.randint(0, 100, (size[1], size[0], 3), generator=generator, dtype=torch.uint8)
+            pixels[:, :, label % 3] += 150
+            Image.fromarray(pixels.numpy()).save(folder / name / f"{number:03}.png")
+    return folder

@@ -75,7 +75,7 @@ def test_no_code_runs(tmp_path, protocol):
 
 @pytest.mark.parametrize("value", [np.array(["a"]), np.array([object()])], ids=["text", "objects"])
 def test_arrays_of_other_things(tmp_path, value):
-    with pytest.raises(InputError, match="x holds an array of the type|x could run code"):
+    with pytest.raises(InputError, match=r"x holds an array of the type|x could run code"):
         load_arrays(written(tmp_path / "x", value))
 
 
@@ -90,10 +90,10 @@ def test_an_array_with_too_few_bytes(tmp_path):
 def test_damaged_files(tmp_path, content):
     path = tmp_path / "x"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="x is damaged or no pickle.*complete copy"):
+    with pytest.raises(InputError, match=r"x is damaged or no pickle.*complete copy"):
         load_arrays(path)
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(InputError, match="x is damaged or no pickle: .*No such file"):
+    with pytest.raises(InputError, match=r"x is damaged or no pickle: .*No such file"):
         load_arrays(tmp_path / "x")
