@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
@@ -16,7 +16,7 @@ from sparsify.user_code import load_object, make
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Batch", "Score", "Split", "Task", "accuracy", "example_inputs", "resolve"]
+__all__ = ["Batch", "Score", "Split", "Task", "accuracy", "example_inputs", "mean_score", "resolve"]
 
 Batch: TypeAlias = Any
 Split: TypeAlias = Literal["train", "validation"]
@@ -88,6 +88,29 @@ def accuracy(correct: int, n: int) -> Score:
     center = (p + _Z_95**2 / (2 * n)) / shrink
     half = _Z_95 / shrink * math.sqrt(p * (1 - p) / n + _Z_95**2 / (4 * n**2))
     return Score(p, "accuracy", n, (max(0.0, center - half), min(1.0, center + half)))
+
+
+def mean_score(values: Sequence[float], name: str, n: int | None = None) -> Score:
+    """Return the mean of one value for each example, with its 95% interval by the normal approximation.
+
+    Args:
+        values: of examples that were drawn independently; a single one has no interval.
+        name: of the quantity.
+        n: what the score counts, if not the examples.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    count = len(values)
+    if not count:
+        raise ValueError("a mean of no values; is the validation split empty?")
+    mean = math.fsum(values) / count
+    interval = None
+    if count > 1:
+        variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+        half = _Z_95 * math.sqrt(variance / count)
+        interval = (mean - half, mean + half)
+    return Score(mean, name, count if n is None else n, interval)
 
 
 def example_inputs(task: Task) -> tuple[tuple[Any, ...], dict[str, Any]] | None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sparsify.errors import UsageError
-from sparsify.task import Score, Task, accuracy, example_inputs, resolve
+from sparsify.task import Score, Task, accuracy, example_inputs, mean_score, resolve
 
 MINE = """
 import torch
@@ -65,6 +65,16 @@ def test_impossible_counts(correct, n):
         accuracy(correct, n)
 
 
+def test_a_mean_and_its_interval():
+    score = mean_score([1.0, 2.0, 3.0, 6.0], "points")
+    assert (score.value, score.n, score.name) == (3.0, 4, "points")
+    half = 1.959964 * (14 / 3 / 4) ** 0.5  # the variance is (4 + 1 + 0 + 9) / 3
+    assert score.interval == pytest.approx((3 - half, 3 + half))
+    assert mean_score([5.0], "points", n=7) == Score(5.0, "points", 7)
+    with pytest.raises(ValueError, match="validation split empty"):
+        mean_score([], "points")
+
+
 def test_a_score_without_interval():
     assert str(Score(-1.5, "negative perplexity", 3)) == "negative perplexity -1.5000 (n = 3)"
 
@@ -92,6 +102,7 @@ def test_built_in():
 def test_options_of_a_built_in():
     assert resolve("digits:batch_size=32,split_seed=3") == type(resolve("digits"))(32, 3)
     assert resolve("digits:32") == resolve("digits:batch_size=32")
+    assert resolve("digits:32,split_seed=3") == resolve("digits:batch_size=32,split_seed=3")
     with pytest.raises(UsageError, match="batch_size"):
         resolve("digits:batchsize=32")
 
