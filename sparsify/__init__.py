@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sparsify.export.onnx import export_onnx
     from sparsify.groups import Group, groups
     from sparsify.load import load
+    from sparsify.loader_task import LoaderTask
     from sparsify.mask_controller import MaskController
     from sparsify.pass_manager import Contract, Pass
     from sparsify.pipeline import Result, retrain, run
@@ -32,6 +33,7 @@ _HOMES = {
     "Contract": "pass_manager",
     "Cost": "cost",
     "Group": "groups",
+    "LoaderTask": "loader_task",
     "MaskController": "mask_controller",
     "Pass": "pass_manager",
     "Program": "program",
@@ -57,6 +59,7 @@ __all__ = [
     "Contract",
     "Cost",
     "Group",
+    "LoaderTask",
     "MaskController",
     "Pass",
     "Program",

@@ -18,6 +18,7 @@ CLASSES = (
     "Contract",
     "Cost",
     "Group",
+    "LoaderTask",
     "MaskController",
     "Pass",
     "Program",

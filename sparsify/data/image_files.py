@@ -86,7 +86,7 @@ def _by_class(root: Path) -> dict[str, list[Path]]:
 
 def _divided(
     files: Mapping[str, list[Path]], share: float, seed: int
-) -> tuple[Mapping[str, list[Path]], Mapping[str, list[Path]]]:
+) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
     """Hold out a share of every class; a class with several images keeps one at least in both parts."""
     kept, held = {}, {}
     for name, paths in files.items():
