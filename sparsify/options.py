@@ -36,7 +36,9 @@ Inputs = Annotated[
 ]
 Task = Annotated[
     str | None,
-    Parameter(name="--task", help="data, loss and score: digits, my_task.py:make, package.module:make", group=INPUT),
+    Parameter(
+        name="--task", help="data, loss and score: digits, mnist:DIR, my_task.py:make, package.module:make", group=INPUT
+    ),
 ]
 Factory = Annotated[
     str | None,

@@ -127,7 +127,8 @@ def _add_scores(table: Table, scores: Mapping[str, Any] | None) -> None:
     for label, two in [*rows, (one["name"], scores["after"])]:
         table.add_row(label, f"{one['value']:.4f}", f"{two['value']:.4f}", f"{two['value'] - one['value']:+.4f}")
     if one["interval"]:
-        intervals = ("{:.3f}-{:.3f}".format(*x["interval"]) for x in (one, scores["after"]))
+        ends = (x["interval"] for x in (one, scores["after"]))
+        intervals = (f"{low:.3f}{' to ' if low < 0 else '-'}{high:.3f}" for low, high in ends)
         table.add_row("  95% interval", *intervals, f"n = {one['n']}", style="dim")
 
 

@@ -17,6 +17,9 @@ class Cifar100(Cifar):
     Batches hold float32 images `[N, 3, 32, 32]`, scaled so that every channel of the training split has mean 0 and
     deviation 1, and int64 labels `[N]` of the 100 fine classes. The test files are the validation split.
 
+    Attributes:
+        folder: what the archive (python or binary version) unpacked to, or the folder around it.
+
     Raises:
         InputError: a file is missing, damaged or of another kind; the message names it.
         UntrustedError: a pickled file names something that could run code.
@@ -34,3 +37,4 @@ class Cifar100(Cifar):
         pickled={"train": ("train",), "validation": ("test",)},
         plain={"train": ("train.bin",), "validation": ("test.bin",)},
     )
+    folder: str

@@ -89,6 +89,12 @@ def test_a_score_without_an_interval():
     assert "95%" not in text
 
 
+def test_an_interval_of_negative_scores():
+    score = {"value": -1.5, "name": "score", "n": 3, "interval": (-1.75, -1.25)}
+    text = printed(80, terminal.print_report, {**REPORT, "scores": {"before": score, "after": score}}, COMMAND)
+    assert "-1.750 to -1.250  -1.750 to -1.250" in text
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_tables_keep_to_the_width_and_only_commands_and_files_run_over(width):
     lines = printed(width, terminal.print_report, REPORT, COMMAND).splitlines()

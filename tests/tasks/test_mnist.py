@@ -1,6 +1,8 @@
 import pytest
 import torch
+from helpers.command import sparsify
 from helpers.datasets import idx_bytes, random_images, write_idx
+from torch import nn
 
 from sparsify.errors import InputError, UsageError
 from sparsify.task import Task, example_inputs, resolve
@@ -48,6 +50,20 @@ def test_validation_is_the_test_files_in_their_order(tmp_path):
 def test_the_example(tmp_path):
     (images,), kwargs = example_inputs(Mnist(str(write_idx(tmp_path))))
     assert (images.shape, images.dtype, kwargs) == ((8, 1, 28, 28), torch.float32, {})
+
+
+def test_from_the_command_line(tmp_path):
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 13 * 13, 10))
+    torch.save(model, tmp_path / "model.pt")  # the task gives the example to capture it with
+    ran = sparsify(
+        *(tmp_path / "model.pt", "--task", f"mnist:{write_idx(tmp_path)},batch_size=16"),
+        *("--retrain", "fine-tune:steps=3it", "-o", tmp_path / "small.pt2"),
+    )
+    assert (ran.status, ran.err) == (0, "")
+    assert "n = 20" in ran.out
+    ran = sparsify(tmp_path / "small.pt2", "--task", f"mnist:{tmp_path}/nowhere", "--retrain", "fine-tune:steps=3it")
+    assert ran.status == 2
+    assert "nowhere does not exist" in " ".join(ran.err.split())
 
 
 def test_images_of_two_sizes(tmp_path):
