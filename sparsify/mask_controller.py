@@ -47,7 +47,8 @@ class MaskController:
         """Mask the parameters of a module now, and after every step of its optimizer.
 
         Args:
-            optimizer: trains the parameters; any of torch's, or one whose state has tensors of the parameters' shape.
+            optimizer: trains the parameters; any of torch's, or one whose state has tensors of the parameters' shape,
+                also inside Accelerate or Fabric.
             module: has parameters of the masks' names: `program.module()`, or the model that was captured, also
                 inside DDP, torch.compile or Fabric.
 
@@ -55,6 +56,8 @@ class MaskController:
             UsageError: a mask has no parameter in the module and the optimizer, or another shape.
         """
         self.detach()
+        while hasattr(optimizer, "optimizer"):  # Accelerate and Fabric wrap it
+            optimizer = optimizer.optimizer
         trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         named = {_plain(name): value for name, value in module.named_parameters(remove_duplicate=False)}
         if lacking := [name for name in self.masks if name not in named or id(named[name]) not in trained]:
