@@ -75,7 +75,8 @@ class Lottery:
         for number in range(1, plan.rounds + 1):
             pruned = self._pruned(trained.program if trained else start, pruned, number)
             ticket = self._rewound(pruned, start)
-            trained = self._train(f"round-{number}", ticket if plan.mode == "rewind" else pruned.program)
+            ticket = initial(ticket, self._seed + 1) if plan.mode == "reinit" else ticket
+            trained = self._train(f"round-{number}", ticket if plan.mode in ("rewind", "reinit") else pruned.program)
             self._note(number, trained, pruned)
             self._keep(ticket, pruned, number)
             if plan.controls and (plan.controls_at == "all" or number == plan.rounds):

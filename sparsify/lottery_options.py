@@ -35,7 +35,8 @@ class LotteryOptions(TrainOptions):
         when: trained prunes behind each training, init before the only one (SNIP, GraSP, SynFlow).
         rewind: to which step of the training the weights go back, `0it` or `500it`.
         mode: rewind takes the weights back; learning-rate keeps the trained weights and repeats the training from the
-            step of the rewinding on; fine-tune keeps them and trains on at a tenth of the learning rate.
+            step of the rewinding on; fine-tune keeps them and trains on at a tenth of the learning rate; reinit draws
+            what is left anew.
         init: how weights are drawn before everything; given keeps those of the program.
         controls: networks that a ticket must beat, trained alike: reinit, random, shuffle, invert, small-dense; dense
             with when=init.
@@ -58,7 +59,7 @@ class LotteryOptions(TrainOptions):
     protect: tuple[str, ...] = ()
     when: Literal["trained", "init"] = "trained"
     rewind: str = "0it"
-    mode: Literal["rewind", "learning-rate", "fine-tune"] = "rewind"
+    mode: Literal["rewind", "learning-rate", "fine-tune", "reinit"] = "rewind"
     init: Start = "given"
     controls: tuple[Control, ...] = ()
     controls_at: Literal["last", "all"] = "last"

@@ -2,7 +2,10 @@
 
 passes:
   - layer-prune:count=2,criterion=snip
-retrain: fine-tune:steps=5ep
+retrain:
+  fine-tune:
+    steps: 5ep
+    learning_rate: 0.01
 task: digits
 inputs: 1x1x8x8
 seed: 0
@@ -115,20 +118,16 @@ def _passes(path: Path, node: Any) -> tuple[str, ...]:
     if node.tag == _NULL:
         return ()
     items = node.value if node.id == "sequence" else [node]
-    for item in items:
-        if item.id != "scalar":
-            raise UsageError(f"{_line(path, item)}: passes must be a list of specs such as `layer-prune:count=2`.")
-        _check_spec(path, item, "sparsify.passes")
-    return tuple(item.value for item in items)
+    return tuple(_spec(path, item, "sparsify.passes") for item in items)
 
 
 def _single(path: Path, name: str, node: Any) -> Any:
-    if node.id != "scalar":
-        raise UsageError(f"{_line(path, node)}: {name} must be a single value.")
     if node.tag == _NULL:
         return getattr(Recipe, name)
     if name == "retrain":
-        _check_spec(path, node, "sparsify.methods")
+        return _spec(path, node, "sparsify.methods")
+    if node.id != "scalar":
+        raise UsageError(f"{_line(path, node)}: {name} must be a single value.")
     if name != "seed":
         return node.value
     try:
@@ -137,8 +136,36 @@ def _single(path: Path, name: str, node: Any) -> Any:
         raise UsageError(f"{_line(path, node)}: seed must be a whole number, not {node.value!r}.") from None
 
 
-def _check_spec(path: Path, node: Any, package: str) -> None:
+def _spec(path: Path, node: Any, package: str) -> str:
+    """Return the spec that a node holds: as such, or as a name with its options below it."""
+    if node.id == "scalar":
+        text = str(node.value)
+    else:
+        if node.id != "mapping" or len(node.value) != 1 or node.value[0][1].id == "sequence":
+            raise UsageError(f"{_line(path, node)}: write a spec such as `layer-prune:count=2`, or a name with its "
+                             "options below it.")  # fmt: skip
+        key, body = node.value[0]
+        text = f"{key.value}:{','.join(_options(path, str(key.value), body, package))}"
     try:
-        registry.make(package, node.value)
+        registry.make(package, text)
     except UsageError as error:
         raise UsageError(f"{_line(path, node)}: {error}") from error
+    return text.removesuffix(":")
+
+
+def _options(path: Path, name: str, body: Any, package: str) -> list[str]:
+    """Return the options of a pass or method as they are written in a spec; each is checked by itself."""
+    found = []
+    for key, node in body.value if body.id == "mapping" else ():
+        items = node.value if node.id == "sequence" else [node]
+        if any(item.id != "scalar" for item in items):
+            raise UsageError(f"{_line(path, node)}: {key.value} must be a value or a list of values.")
+        option = f"{key.value}={','.join(str(item.value) for item in items)}"
+        try:
+            registry.make(package, f"{name}:{option}")
+        except UsageError as error:
+            text = str(error).partition("Options of")[0]
+            if repr(str(key.value)) in text or f"{key.value}=" in text:  # not that another option is lacking
+                raise UsageError(f"{_line(path, key)}: {error}") from error
+        found.append(option)
+    return found

@@ -85,6 +85,13 @@ def test_other_modes_keep_the_trained_weights(mode):
     assert last == (first if mode == "learning-rate" else [0.005] * 8)
 
 
+def test_what_is_left_may_be_drawn_anew():
+    found = play(mode="reinit", rounds=1)
+    expected = initial(play(rounds=1).tickets[0].apply(program_of()), 1)
+    for name, value in expected.parameters.items():
+        assert torch.equal(found.tickets[0].weights[name], value)
+
+
 def test_before_training_only_the_start_is_looked_at():
     found = play(when="init", criterion="snip", rounds=2, controls=("dense",), controls_at="last")
     assert [item["round"] for item in found.record["rounds"]] == [1, 2]

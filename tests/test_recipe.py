@@ -56,7 +56,7 @@ def test_what_is_given_wins_over_the_file():
         ("seed: 1\nseed: 2\n", "line 2: seed is given twice"),
         ("task: digits\nseed: one\n", "line 2: seed must be a whole number, not 'one'"),
         ("task: [digits]\n", "line 1: task must be a single value"),
-        ("passes:\n  - layer-prune\n  - layer-prune: {count: 2}\n", "line 3: passes must be a list of specs"),
+        ("passes:\n  - layer-prune\n  - [layer-prune]\n", "line 3: write a spec such as"),
         ("passes:\n  - layer-prune\n  - layer-prun\n", "line 3: There is no pass 'layer-prun'"),
         ("passes:\n  - layer-prune:count=two\n", "line 2: layer-prune: count='two' is not a whole number"),
         ("\n\nretrain: fine-tun\n", "line 3: There is no retraining method 'fine-tun'"),
@@ -85,3 +85,40 @@ def test_files_that_are_no_recipe(tmp_path):
 def test_a_recipe_builds_no_objects(tmp_path):
     with pytest.raises(UsageError, match="line 1: task must be a single value"):
         read_recipe(written(tmp_path, "task: !!python/object/apply:os.system [id]\n"))
+
+
+def test_options_may_be_lines_of_their_own(tmp_path):
+    text = """
+passes:
+  - layer-prune:count=2
+  - weight-prune:
+      sparsity: 0.5
+      protect: [head, "*.norm"]
+  - shrink:
+retrain:
+  lth:
+    rounds: 3
+    controls: [reinit, random]
+"""
+    recipe = read_recipe(written(tmp_path, text))
+    assert recipe.passes == ("layer-prune:count=2", "weight-prune:sparsity=0.5,protect=head,*.norm", "shrink")
+    assert recipe.retrain == "lth:rounds=3,controls=reinit,random"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("retrain:\n  lth:\n    rounds: 3\n    rat: 0.5\n", r"line 4: lth has no option 'rat' \(did you mean 'rate'"),
+        ("retrain:\n  lth:\n    rounds: 3\n    rate: 1.5\n", r"line 4: lth: rate=1.5 is not between 0 and 1"),
+        ("retrain:\n  lth:\n    rounds: many\n", r"line 3: lth: rounds='many' is not a whole number"),
+        ("retrain:\n  lht:\n    rounds: 3\n", r"line 2: There is no retraining method 'lht' \(did you mean 'lth'"),
+        ("retrain:\n  lth:\n    controls:\n      a: b\n", "line 4: controls must be a value or a list of values"),
+        ("retrain:\n  lth: [1]\n", "line 2: write a spec"),
+        ("retrain:\n  lth:\n  dst:\n", "line 2: write a spec"),
+        ("passes:\n  - weight-prune:\n      first: dense\n", "line 2: weight-prune needs sparsity="),
+        ("retrain: [lth]\n", "line 1: write a spec"),
+    ],
+)
+def test_the_line_of_a_wrong_option_is_named(tmp_path, text, message):
+    with pytest.raises(UsageError, match=message):
+        read_recipe(written(tmp_path, text))
