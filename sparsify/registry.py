@@ -29,6 +29,7 @@ _KINDS = {
     "mask_updates": "rule of sparse training",
     "methods": "retraining method",
     "tasks": "task",
+    "trackers": "tracker",
 }
 _CONSTANTS = ("scores", "needs", "data")
 _DATA = ("nothing", "inputs", "loss", "labels")
