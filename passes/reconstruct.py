@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from sparsify.errors import PassError, UsageError
 from sparsify.layers import Layer, layers
-from sparsify.masking import unmasked
-from sparsify.naming import plural
+from sparsify.masking import forgotten, unmasked
+from sparsify.naming import first_names, plural
 from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
@@ -72,6 +72,16 @@ class Reconstruct(Pass):
         calibration.check(program, "inputs", "the pass reconstruct")
         if not program.masks:
             raise PassError("Nothing is masked. Prune first, and shrink afterwards.")
+        if forgotten(program):
+            raise PassError(
+                "The weights under the masks are zeros, as reconstruct and retraining leave them: what the layers gave "
+                "before pruning is not known any more. Reconstruct right after pruning."
+            )
+        if _norms_have_moved(program):
+            raise PassError(
+                "recalibrate-norm has changed the statistics of the norms, with which the layers before pruning would "
+                "be run. Put reconstruct before it."
+            )
         whole = unmasked(program)
         before = output_gap(whole, program, calibration)
         if self.method in ("thinet", "lasso"):
@@ -84,25 +94,27 @@ class Reconstruct(Pass):
             names = [name for name in names if found[name].bias is not None]
         if not names:
             raise PassError(
-                "No masked layer can be refitted so: recurrent layers, protected ones and, with method=bias, layers "
-                "without a bias stay. Behind norms without biases, use recalibrate-norm."
+                "No masked layer can be refitted so: recurrent layers, weights that layers read in two directions, "
+                "protected ones and, with method=bias, layers without a bias stay. Behind norms without biases, use "
+                "recalibrate-norm."
             )
         done: list[str] = []
         for wave in waves(program, names):
-            centred = [name for name in wave if self._uses_bias(found[name]) and self.method != "obs"]
+            centred = [name for name in wave if self._uses_bias(found[name])]
             known = moments(program, whole, wave, calibration, centred)
             if self.method == "obs":
-                known = _with_all_inputs(known, whole, calibration)
+                known = _with_all_inputs(known, whole, calibration, centred)
             for name in known:
                 program = self._refit(program, whole, found[name], known[name])
                 done.append(name)
         after = output_gap(whole, program, calibration)
+        left = [name for name in program.masks if name not in done]
         context.record.update(
             fitted=len(done),
-            left=[name for name in program.masks if name in found and name not in done],
+            left=left,
             output_error={"before": before, "after": after},
             done=f"refitted {plural(len(done), 'layer')}; the output was off by {before:.3g} (relative), now by "
-            f"{after:.3g}",
+            f"{after:.3g}" + (f"; {plural(len(left), 'masked weight')} stayed: {first_names(left)}" if left else ""),
         )
         return program
 
@@ -130,22 +142,35 @@ class Reconstruct(Pass):
         return fitted(w0, kept, known, self.damping)
 
 
+def _norms_have_moved(program: Program) -> bool:
+    """Tell whether norms were recalibrated since the last pass that pruned."""
+    names = [spec.partition(":")[0] for spec in program.history]
+    last = max((index for index, name in enumerate(names) if name.endswith("-prune")), default=0)
+    return "recalibrate-norm" in names[last:]
+
+
 def _by_weight(program: Program) -> dict[str, Layer]:
     """Return the layers by weight; biases only where each number belongs to one row of the weight, and to no other."""
     known = layers(program)
     uses = Counter(layer.parameter for layer in known)
+    ways = {(layer.parameter, layer.layout) for layer in known}
+    several = {name for name, count in Counter(name for name, _ in ways).items() if count > 1}
     found = {}
     for layer in known:
         groups, rows, _ = layer.layout.matrices(program.parameters[layer.parameter]).shape
         own = layer.bias is not None and program.parameters[layer.bias].numel() == groups * rows
-        found[layer.parameter] = layer if own and uses[layer.parameter] == 1 else replace(layer, bias=None)
+        alone = layer if own and uses[layer.parameter] == 1 else replace(layer, bias=None)
+        # an encoder and its transposed decoder cannot both be fitted
+        found[layer.parameter] = replace(alone, rows=None) if layer.parameter in several else alone
     return found
 
 
-def _with_all_inputs(known: Mapping[str, Moments], whole: Program, calibration: Calibration) -> dict[str, Moments]:
+def _with_all_inputs(
+    known: Mapping[str, Moments], whole: Program, calibration: Calibration, centred: Sequence[str]
+) -> dict[str, Moments]:
     """Where inputs are gone, take the second moments of all inputs: what is lost must move to those that are left."""
     gone = [name for name, found in known.items() if bool((found.gram.diagonal(dim1=1, dim2=2) == 0).any())]
-    before = moments(whole, None, gone, calibration) if gone else {}
+    before = moments(whole, None, gone, calibration, centred) if gone else {}
     return {name: replace(found, gram=before[name].gram) if name in before else found for name, found in known.items()}
 
 

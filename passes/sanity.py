@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from sparsify.controls import chosen_again, small_dense
 from sparsify.errors import PassError, UsageError
 from sparsify.initialization import Init, initial
+from sparsify.masking import forgotten
 from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
@@ -53,11 +54,20 @@ class Sanity(Pass):
         """Make the control."""
         if not program.masks:
             raise PassError("Nothing is masked. Prune first; the control is made of the masks, before shrink.")
+        if forgotten(program) and (self.control in ("shuffle", "invert") or self._own_values()):
+            raise PassError(
+                "The weights under the masks are zeros, as reconstruct and retraining leave them, and this control "
+                "would take its values from them. Make it right after pruning, and retrain it like the pruned model; "
+                "or take control=reinit or control=random."
+            )
         after = self._control(program, context)
         left = sum(value.numel() for value in after.parameters.values())
         left -= sum(int((~mask).sum()) for mask in after.masks.values())
         context.record.update(parameters_left=left, done=f"{self.control} control with {left:,} parameters")
         return after
+
+    def _own_values(self) -> bool:
+        return self.init == "shuffle" and self.control in ("reinit", "random")
 
     def _control(self, program: Program, context: Context) -> Program:
         if self.control == "small-dense":

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from sparsify.allocation import at_least
 from sparsify.criteria import Criterion
 from sparsify.errors import PassError, UsageError
 from sparsify.masking import masked
@@ -141,9 +142,8 @@ class WeightPrune(Pass):
         for share in shares:
             current = program if masks is before else masked(program, masks)
             gone = before if criterion.regrow else masks
-            masks = self._masks(
-                weight_scores(current, list(shaper.layouts), criterion, calibration, gone), amounts, share
-            )
+            scored = weight_scores(current, list(shaper.layouts), criterion, calibration, gone)
+            masks = self._masks(scored, amounts, share, gone)
         after = masked(program, masks)
         masks = {name: mask for name, mask in after.masks.items() if name in shaper.layouts}
         self._check_collapse(masks)
@@ -174,21 +174,27 @@ class WeightPrune(Pass):
         schedule = self.schedule or ("exponential" if rounds > 1 else "one-shot")
         return [*sparsities(schedule, self.sparsity, rounds, self.rate)]
 
-    def _masks(self, scored: Iterable[Scored], amounts: Amounts, share: float | None) -> dict[str, Tensor]:
+    def _masks(
+        self, scored: Iterable[Scored], amounts: Amounts, share: float | None, gone: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         shaper = amounts.shaper
         if isinstance(shaper.pattern, NofM):
             return shaper.apart(scored, {})
         if self._apart():
-            return shaper.apart(scored, amounts.of(share))
+            found = amounts.of(share)
+            if share is not None:  # where masks already take more of a layer, the others give way
+                floors = [int((~gone[name]).sum()) if name in gone else 0 for name in found]
+                found = dict(zip(found, at_least(list(found.values()), floors), strict=True))
+            return shaper.apart(scored, found)
         return shaper.together(scored, rounded((share or 0.0) * sum(map(shaper.size, shaper.layouts))))
 
     def _check_collapse(self, masks: Mapping[str, Tensor]) -> None:
         lost = [name for name, mask in masks.items() if not bool(mask.any())]
         if lost and not self.allow_collapse:
+            way = "Use" if self._apart() else "Rank each layer by itself (scope=layer), use"
             raise PassError(
                 f"{first_names(lost)} would lose all weights: the layer would collapse, and nothing would pass it. "
-                "Rank each layer by itself (scope=layer), use another allocation (erk, lamp), protect it, ask for "
-                "less, or say allow_collapse=yes."
+                f"{way} another allocation (erk, lamp), protect it, ask for less, or say allow_collapse=yes."
             )
 
     def _record(
@@ -207,7 +213,8 @@ class WeightPrune(Pass):
         if isinstance(pattern, NofM):
             more = sum(gone.values()) > rounded((1 - pattern.n / pattern.m) * total)
         else:
-            more = old > rounded((self.sparsity or 1) * total)
+            more = old > 0 and sum(gone.values()) > rounded((self.sparsity or 1) * total)
+        empty = [name for name, mask in masks.items() if not bool(mask.any())]
         asked: dict[str, Any] = {"pattern": self.pattern} if not self.table else {"table": self.table}
         if self.sparsity is not None:
             asked = {"sparsity": self.sparsity}
@@ -223,5 +230,7 @@ class WeightPrune(Pass):
             "rounds": rounds,
             "mask_bytes": sum(-(-mask.numel() // 8) for mask in masks.values()),
             "done": f"{sum(gone.values()):,} of {total:,} weights in {plural(len(masks), 'layer')} are masked "
-            f"({reached:.2%})" + (", more than asked for, because they were before" if more else ""),
+            f"({reached:.2%})"
+            + (", more than asked for, because of the masks that there were" if more else "")
+            + (f"; nothing is left of {first_names(empty)}" if empty else ""),
         }

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sparsify.errors import PassError
 
-__all__ = ["counts", "erdos_renyi", "smart_ratios", "uniform"]
+__all__ = ["at_least", "counts", "erdos_renyi", "smart_ratios", "uniform"]
 
 
 def counts(densities: Sequence[float], sizes: Sequence[int], total: int) -> list[int]:
@@ -33,6 +33,25 @@ def counts(densities: Sequence[float], sizes: Sequence[int], total: int) -> list
         for i in movable[: abs(missing)]:
             found[i] += step
     return found
+
+
+def at_least(counts: Sequence[int], floors: Sequence[int]) -> list[int]:
+    """Raise numbers to their floors and lower the others in proportion to what they are above theirs.
+
+    The sum stays where it can; it is that of the floors where they are more.
+    """
+    found = [max(count, floor) for count, floor in zip(counts, floors, strict=True)]
+    over = sum(found) - sum(counts)
+    slack = [value - floor for value, floor in zip(found, floors, strict=True)]
+    over = min(over, sum(slack))
+    if not over:
+        return found
+    shares = [over * part / sum(slack) for part in slack]
+    taken = [math.floor(share) for share in shares]
+    order = sorted(range(len(slack)), key=lambda i: (taken[i] - shares[i], i))
+    for i in order[: over - sum(taken)]:
+        taken[i] += 1
+    return [value - less for value, less in zip(found, taken, strict=True)]
 
 
 def uniform(sizes: Sequence[int], density: float, rates: Sequence[float]) -> list[float]:

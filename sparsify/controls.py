@@ -21,7 +21,7 @@ from sparsify.layers import layers
 from sparsify.layout import Layout
 from sparsify.masking import masked, unmasked
 from sparsify.observation.calibration import Calibration
-from sparsify.patterns import pattern_of
+from sparsify.patterns import Block, pattern_of
 from sparsify.program import Program
 from sparsify.pruning.channel_masks import kept_channels
 from sparsify.pruning.choice import chosen, made
@@ -31,7 +31,7 @@ from sparsify.pruning.reference import member_masks
 from sparsify.pruning.scoring import group_scores
 from sparsify.pruning.selection import Goal, Selection
 from sparsify.pruning.weight_masks import Shaper
-from sparsify.pruning.weight_scores import weight_scores
+from sparsify.pruning.weight_scores import dense_scores, weight_scores
 from sparsify.pruning.widths import Widths
 
 __all__ = ["chosen_again", "small_dense"]
@@ -80,9 +80,24 @@ def _weights(
     masks: dict[str, Tensor] = {}
     for item in weight_scores(whole, list(found), criterion, calibration, {}):
         mask, layout = program.masks[item.name], found[item.name]
-        shaper = Shaper(pattern_of(mask, layout), {item.name: mask.shape}, {item.name: layout})
-        masks |= shaper.apart([_negated(item) if lowest else item], {item.name: int((~mask).sum())})
+        pattern, chosen = pattern_of(mask, layout), _negated(item) if lowest else item
+        if isinstance(pattern, Block):
+            masks[item.name] = _tiles(pattern, layout, mask, dense_scores(chosen, mask.shape).cpu())
+        else:
+            shaper = Shaper(pattern, {item.name: mask.shape}, {item.name: layout})
+            masks |= shaper.apart([chosen], {item.name: int((~mask).sum())})
     return masks
+
+
+def _tiles(pattern: Block, layout: Layout, mask: Tensor, scores: Tensor) -> Tensor:
+    """Prune the lowest tiles: of each size, as at the edges, as many as a mask prunes."""
+    sizes = pattern.sizes(mask.shape, layout)
+    gone = pattern.scores((~mask.cpu()).float(), layout) > 0
+    worth, kept = pattern.scores(scores, layout), torch.ones(len(sizes), dtype=torch.bool)
+    for size in set(sizes.tolist()):
+        at = (sizes == size).nonzero().flatten()
+        kept[at[worth[at].argsort(stable=True)[: int(gone[at].sum())]]] = False
+    return pattern.mask(kept, mask.shape, layout)
 
 
 def _layouts(program: Program) -> dict[str, Layout]:

@@ -13,7 +13,7 @@ from sparsify.graph import mask_nodes
 from sparsify.program import Program
 from sparsify.shapes import fake, fake_mode
 
-__all__ = ["baked", "masked", "unmasked", "with_masks"]
+__all__ = ["baked", "forgotten", "masked", "unmasked", "with_masks"]
 
 
 def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
@@ -84,6 +84,12 @@ def unmasked(program: Program) -> Program:
         if str(node.all_input_nodes[0].target) in program.buffers:
             node.replace_all_uses_with(node.all_input_nodes[1])
     return program.with_graph(graph)
+
+
+def forgotten(program: Program) -> bool:
+    """Tell whether nothing is known of the weights under the masks: all are zeros, as a retraining leaves them."""
+    gone = [program.parameters[name].detach()[~mask] for name, mask in program.masks.items()]
+    return any(len(values) for values in gone) and not any(bool(values.any()) for values in gone)
 
 
 def _insert(graph: fx.Graph, weight: fx.Node, target: str, value: Tensor, after: fx.Node) -> None:

@@ -18,6 +18,7 @@ from sparsify.errors import PassError
 from sparsify.groups import Group, Member
 from sparsify.layers import Layer, layers
 from sparsify.layout import Layout
+from sparsify.naming import first_names
 from sparsify.norms import norm_scales
 from sparsify.observation.subject import Subject
 from sparsify.program import Program
@@ -71,18 +72,18 @@ def collect(subject: Subject, needs: Collection[str]) -> Measured:
     for need, statistic in made.items():
         if need not in streamed:
             found[need] = statistic.measure(subject)
-    _check_finite(found)
+    _check_finite(found, subject.program)
     known.update(found)
     return Measured(subject.program, subject.calibration.seed, {need: known[need] for need in needs})
 
 
-def _check_finite(found: Mapping[str, Mapping[str, Tensor]]) -> None:
+def _check_finite(found: Mapping[str, Mapping[str, Tensor]], program: Program) -> None:
     for need, values in found.items():
         for name, value in values.items():
             if not bool(torch.isfinite(value).all()):
-                raise PassError(
-                    f"The statistic {need} of {name} is not finite. Check the data, the loss and the model."
-                )
+                bad = [key for key, weight in program.parameters.items() if not bool(torch.isfinite(weight).all())]
+                cause = f"The parameter {first_names(bad)} is not" if bad else "Check the data, the loss and the model"
+                raise PassError(f"The statistic {need} of {name} is not finite. {cause}.")
 
 
 @dataclass(frozen=True)

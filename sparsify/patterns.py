@@ -21,7 +21,6 @@ from sparsify.layout import Layout
 __all__ = ["Block", "NofM", "Pattern", "Unstructured", "parse_pattern", "pattern_of"]
 
 _PIECE = 1 << 20
-_GROUPS = (2, 4, 8, 16, 32)  # the M of N:M that are looked for in a mask
 _FEW = 8  # up to so many scores are ranked by comparing all pairs, which is faster than sorting them
 
 
@@ -149,8 +148,9 @@ def pattern_of(mask: Tensor, layout: Layout) -> Pattern:
     if mask.ndim < 2:
         return Unstructured()
     along = layout.along_inputs(mask)
-    for m in _GROUPS:
-        if along.shape[-1] % m == 0:
+    size = along.shape[-1]
+    for m in range(2, size + 1):
+        if size % m == 0:
             counts = along.reshape(-1, m).sum(1)
             if 0 < int(counts[0]) < m and bool((counts == counts[0]).all()):
                 return NofM(int(counts[0]), m)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsify.allocation import counts, erdos_renyi, smart_ratios, uniform
+from sparsify.allocation import at_least, counts, erdos_renyi, smart_ratios, uniform
 from sparsify.errors import PassError
 
 
@@ -155,3 +155,27 @@ def test_smart_ratios_reach_the_density(sizes, density):
     assert all(-1e-9 <= value <= 1 + 1e-9 for value in densities)
     inner = densities[:-1]
     assert all(one >= other - 1e-9 for one, other in itertools.pairwise(inner))
+
+
+@pytest.mark.parametrize(
+    ("counts", "floors", "expected"),
+    [
+        ([5, 5, 5], [0, 0, 0], [5, 5, 5]),
+        ([5, 5, 5], [8, 0, 0], [8, 3, 4]),
+        ([5, 5, 5], [8, 5, 0], [8, 5, 2]),
+        ([5, 5], [9, 9], [9, 9]),
+        ([0, 10], [3, 9], [3, 9]),
+        ([], [], []),
+    ],
+)
+def test_numbers_give_way_to_floors(counts, floors, expected):
+    assert at_least(counts, floors) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=6))
+def test_the_sum_stays_where_it_can(pairs):
+    counts, floors = [a for a, _ in pairs], [b for _, b in pairs]
+    found = at_least(counts, floors)
+    assert all(value >= floor for value, floor in zip(found, floors, strict=True))
+    assert sum(found) == max(sum(counts), sum(floors)) or sum(found) == sum(counts)

@@ -224,3 +224,27 @@ def test_the_program_is_not_changed():
     small_dense(program, 0)
     assert str(program) == text
     assert all(torch.equal(mask, masks[name]) for name, mask in program.masks.items())
+
+
+@pytest.mark.parametrize("pattern", ["3:5", "1:3", "4:6"])
+def test_any_n_of_m_stays_what_it_is(pattern):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(60, 30), nn.ReLU(), nn.Linear(30, 60))
+    program = sp.run(sp.capture(model, (torch.randn(2, 60),)), [f"weight-prune:pattern={pattern}"]).program
+    n, m = map(int, pattern.split(":"))
+    control = again(program)
+    assert not same_masks(control, program)
+    for mask in control.masks.values():
+        assert (mask.reshape(-1, m).sum(1) == n).all()
+
+
+@pytest.mark.parametrize("lowest", [True, False])
+@pytest.mark.parametrize("pattern", ["block8x8", "block7x16"])
+def test_tiles_that_do_not_divide_a_layer_keep_its_count(pattern, lowest):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(60, 30), nn.ReLU(), nn.Linear(30, 60))
+    spec = f"weight-prune:pattern={pattern},sparsity=0.5,scope=layer"
+    program = sp.run(sp.capture(model, (torch.randn(2, 60),)), [spec]).program
+    control = again(program, "magnitude" if lowest else "random", lowest=lowest)
+    assert counts(control) == counts(program)
+    assert not same_masks(control, program)

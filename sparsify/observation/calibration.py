@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
@@ -58,10 +58,18 @@ class Calibration:
             )
 
     def draw(self, program: Program) -> Iterator[Any]:
-        """Yield the batches of the task on the program's device."""
+        """Yield the batches of the task on the program's device.
+
+        Raises:
+            PassError: there is none.
+        """
         assert self.task is not None
         device = next(iter(program.parameters.values())).device
-        for drawn in islice(self.task.batches("train", seed=self.seed), self.batches):
+        batches = islice(self.task.batches("train", seed=self.seed), self.batches)
+        first = next(batches, None)
+        if first is None:
+            raise PassError(f"The task {self.task.name} gives no training batch to measure on.")
+        for drawn in chain([first], batches):
             yield on_device(drawn, device)
 
     def run(self, model: nn.Module, program: Program) -> Iterator[tuple[Any, Tensor | None]]:

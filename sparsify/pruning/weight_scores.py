@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sparsify.criteria import Criterion, WeightStats
 from sparsify.errors import PassError
+from sparsify.layers import layers
 from sparsify.masking import baked
 from sparsify.measuring import collect, portions
 from sparsify.naming import first_names
@@ -74,7 +75,9 @@ def _check_known(program: Program, unknown: Sequence[str]) -> None:
         return
     frozen = [name for name in unknown if not program.parameters[name].requires_grad]
     names = frozen or unknown
-    why = "frozen (without a gradient)" if frozen else "what it looks at is not there (states inside a recurrent layer)"
+    inside = {layer.parameter for layer in layers(program) if layer.rows is None}
+    why = "what it looks at is not there" + (" (states inside a recurrent layer)" if inside & set(names) else "")
+    why = "frozen (without a gradient)" if frozen else why
     modules = Counter(name.rpartition(".")[0] or name for name in names)
     protect = names if max(modules.values()) == 1 else list(modules)
     raise PassError(

@@ -37,8 +37,7 @@ def surgeon(weight: Tensor, kept: Tensor, gram: Tensor, damping: float, block: i
     and Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot", 2023.
     """
     w = weight.float().clone()
-    dead = gram.diagonal() == 0  # inputs that are always zero: their weights do nothing
-    w[:, dead] = 0
+    dead = gram.diagonal() == 0  # inputs that never change: no other weight can make up for theirs
     factor = _factor(gram, dead, damping)
     for start in range(0, w.shape[1], block):
         end = min(start + block, w.shape[1])

@@ -16,7 +16,7 @@ from sparsify.report.quantities import count
 if TYPE_CHECKING:
     from sparsify.sensitivity import Scan
 
-__all__ = ["cell", "explanation", "heat", "print_heat"]
+__all__ = ["cell", "explanation", "heat", "labels", "print_heat"]
 
 _STEPS = ("grey93", "light_goldenrod1", "gold1", "dark_orange", "orange_red1", "red3")
 
@@ -44,6 +44,12 @@ def cell(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 9.995 else f"{value:.3g}"
 
 
+def labels(found: Scan) -> dict[str, str]:
+    """Return what rows are called: their names, without `.weight` where all end with it."""
+    end = ".weight" if all(name.endswith(".weight") for name in found.layers) else ""
+    return {name: name.removesuffix(end) for name in found.layers}
+
+
 def explanation(found: Scan) -> str:
     """Say what the numbers are."""
     what = "weights of each layer" if found.unit == "weights" else "channels of each group"
@@ -55,7 +61,7 @@ def explanation(found: Scan) -> str:
 
 def print_heat(console: Console, found: Scan) -> None:
     """Print a scan: one row for each layer or group, one column for each sparsity."""
-    hot = heat(found.layers)
+    hot, names = heat(found.layers), labels(found)
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     table.add_column("layer" if found.unit == "weights" else "group", overflow="fold")
     table.add_column(found.unit, justify="right", no_wrap=True)
@@ -66,6 +72,6 @@ def print_heat(console: Console, found: Scan) -> None:
             Text(cell(value), style=f"black on {_STEPS[min(len(_STEPS) - 1, int(part * len(_STEPS)))]}")
             for value, part in zip(values, hot[name], strict=True)
         ]
-        table.add_row(escape(name), count(found.sizes[name]), *cells)
+        table.add_row(escape(names[name]), count(found.sizes[name]), *cells)
     console.print(table)
     console.print(explanation(found), style="dim", highlight=False)

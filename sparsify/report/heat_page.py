@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparsify.atomic import writing
-from sparsify.report.heat import cell, explanation, heat
+from sparsify.report.heat import cell, explanation, heat, labels
 from sparsify.report.page import render
 from sparsify.sensitivity import Scan
 
@@ -23,10 +23,10 @@ def write_heat(path: str | Path, found: Scan, name: str) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    hot = heat(found.layers)
+    hot, names = heat(found.layers), labels(found)
     rows = [
         {
-            "name": layer,
+            "name": names[layer],
             "size": found.sizes[layer],
             "cells": [
                 {"text": cell(value), "heat": round(100 * part), "exact": f"{value:.6g}"}

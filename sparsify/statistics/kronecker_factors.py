@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from sparsify.errors import PassError
 from sparsify.layers import Layer
 from sparsify.observation.calibration import Data
 from sparsify.observation.subject import Subject
@@ -46,6 +47,9 @@ class KroneckerFactors(Statistic):
         """Measure it."""
         factors = _Factors()
         stream([factors], subject)
+        for name, pair in factors.found.items():
+            if not all(bool(torch.isfinite(part).all()) for part in pair):
+                raise PassError(f"What {name} reads, or its gradient, is not finite. Check the data and the model.")
         bases = {name: (_basis(inner), _basis(outer)) for name, (inner, outer) in factors.found.items()}
         scales = _Scales(bases)
         stream([scales], subject)

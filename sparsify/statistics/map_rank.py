@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sparsify.errors import PassError
+from sparsify.naming import first_names
 from sparsify.observation.subject import Subject
 from sparsify.observation.watching import Watched
 from sparsify.statistics import Streamed
@@ -54,9 +55,9 @@ class MapRank(Streamed):
             PassError: a signal is never a map.
         """
         if flat := [key for key in self._keys if not self._count[key]]:
-            more = f" and {len(flat) - 1} others have" if len(flat) > 1 else " has"
             raise PassError(
-                f"Ranks need feature maps of two dimensions, as of images, and {flat[0]}{more} none. Protect them "
-                f"(protect={flat[0]}), or use another criterion, such as expect-abs."
+                "Ranks need feature maps of two dimensions, as of images, and there are none of "
+                f"{first_names(flat)}. Protect them (protect={','.join(flat)}), or use another criterion, such as "
+                "expect-abs."
             )
         return {key: self._total[key] / self._count[key] for key in self._keys}

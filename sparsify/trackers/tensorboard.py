@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +25,10 @@ class Tensorboard(Tracker):
 
     def __post_init__(self) -> None:
         try:
-            from torch.utils.tensorboard import SummaryWriter
+            writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter
         except ImportError as error:
             raise UsageError("--track tensorboard needs it: pip install tensorboard.") from error
-        self._writer: Any = SummaryWriter(self.folder)  # type: ignore[no-untyped-call]
+        self._writer: Any = writer(self.folder)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Add the numbers of an event."""

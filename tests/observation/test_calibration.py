@@ -1,7 +1,10 @@
 import pytest
+import torch
 from helpers.regression import Regression
 from helpers.residual import mlp
+from torch import nn
 
+import sparsify as sp
 from sparsify.errors import PassError
 from sparsify.observation.calibration import Calibration
 
@@ -40,3 +43,13 @@ def test_batches_come_with_their_loss():
     assert len(found) == 3
     (x, y), loss = found[0]
     assert loss == (model(x) - y).square().mean()
+
+
+def test_a_task_that_yields_nothing_is_refused():
+    class Empty(Regression):
+        def batches(self, split, *, seed=0):
+            return iter(()) if split == "train" else super().batches(split, seed=seed)
+
+    program = sp.capture(nn.Sequential(nn.Linear(3, 2)), (torch.randn(2, 3),))
+    with pytest.raises(PassError, match=r"The task regression gives no training batch to measure on\."):
+        sp.run(program, ["weight-prune:sparsity=0.5,criterion=wanda"], Empty())

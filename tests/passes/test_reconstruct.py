@@ -289,7 +289,7 @@ def test_recurrent_layers_stay():
     assert unlike(before, program) == {"h.weight", "h.bias"}
     assert sorted(record["left"]) == ["l.weight_hh_l0", "l.weight_ih_l0"]
     only = sp.run(whole, ["weight-prune:sparsity=0.5,protect=h"]).program
-    with pytest.raises(PassError, match="recurrent layers, protected ones"):
+    with pytest.raises(PassError, match="recurrent layers, weights that layers read in two directions, protected ones"):
         done(only, "reconstruct")
 
 
@@ -319,15 +319,3 @@ def test_random_inputs_are_no_data():
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         done(mlp(), f"reconstruct:{options}")
-
-
-@pytest.mark.parametrize("options", ["", ",bias=no", ",method=obs", ",method=obs,bias=no", ",method=bias"])
-@pytest.mark.parametrize("far", ["all", "one"])
-def test_inputs_whose_mean_is_far_above_their_spread(far, options):
-    torch.manual_seed(0)
-    x = torch.randn(200, 12)
-    x[:, : 12 if far == "all" else 1] += 3000.0
-    program = sp.capture(nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), (x,))
-    program, (_, record) = done(program, "weight-prune:sparsity=0.5,scope=layer", f"reconstruct:batches=1{options}")
-    assert all(bool(torch.isfinite(value).all()) for value in program.parameters.values())
-    assert record["output_error"]["after"] < record["output_error"]["before"]

@@ -245,3 +245,13 @@ def test_data_that_is_lacking_is_refused():
         control(pruned("conv"), "control=invert,criterion=snip")
     with pytest.raises(PassError, match="apoz scores channels, not weights"):
         control(pruned("conv"), "control=invert,criterion=apoz", task=IMAGES)
+
+
+@pytest.mark.parametrize("options", ["control=shuffle", "control=invert", "control=reinit,init=shuffle"])
+def test_a_control_of_values_that_are_gone_is_refused(options):
+    """After reconstruct the masked weights are zeros: a control that takes them would have to lose."""
+    program = sp.run(program_of("conv"), ["weight-prune:sparsity=0.5", "reconstruct:batches=1"], IMAGES).program
+    with pytest.raises(PassError, match="The weights under the masks are zeros"):
+        control(program, options)
+    after, _ = control(program, "control=random")
+    assert counts(after) == counts(program)

@@ -65,3 +65,30 @@ def test_a_layer_with_small_weights_is_emptied_by_a_global_ranking_alone():
     with pytest.raises(PassError, match="would lose all weights"):
         sp.run(program, ["weight-prune:sparsity=0.5"])
     sp.run(program, ["weight-prune:sparsity=0.5,criterion=wanda"])
+
+
+@pytest.mark.parametrize("options", ["allocation=uniform", "allocation=erk", "scope=layer", "criterion=wanda"])
+def test_where_masks_already_take_more_of_a_layer_the_others_give_way(options):
+    """Exactly what was asked for is pruned, whatever was pruned before."""
+    passes = ["weight-prune:sparsity=0.5,allocation=lamp", f"weight-prune:sparsity=0.6,{options}"]
+    result = sp.run(bert(), passes)
+    masks = result.program.masks
+    total = sum(mask.numel() for mask in masks.values())
+    assert sum(int((~mask).sum()) for mask in masks.values()) == round(0.6 * total)
+    assert "more than asked for" not in result.report["passes"][1]["done"]
+
+
+def test_more_than_asked_for_is_said():
+    result = sp.run(bert(), ["weight-prune:sparsity=0.5", "weight-prune:pattern=2:4"])
+    assert result.report["passes"][1]["reached"] > 0.5
+    assert "more than asked for, because of the masks that there were" in result.report["passes"][1]["done"]
+
+
+def test_layers_that_are_left_without_weights_are_named():
+    result = sp.run(bert(), ["weight-prune:sparsity=0.999999,allow_collapse=yes"])
+    assert "; nothing is left of " in result.report["passes"][0]["done"]
+
+
+def test_advice_against_a_collapse_does_not_repeat_what_was_done():
+    with pytest.raises(PassError, match=r"nothing would pass it\. Use another allocation"):
+        sp.run(bert(), ["weight-prune:sparsity=0.999999,scope=layer"])

@@ -93,7 +93,7 @@ def test_inputs_that_are_always_zero_do_not_count(damping):
     weight[:, place] = w
     found = surgeon(weight, wider, wide, damping)
     torch.testing.assert_close(found[:, place], surgeon(w, kept, gram, damping), **EXACT)
-    assert not found[:, 4].any()
+    assert bool((found[:, 4] == 9).all())  # what is kept keeps its weight
 
 
 def test_a_singular_hessian_needs_damping():

@@ -87,10 +87,16 @@ def test_the_table_has_a_row_for_each_layer():
     lines, _ = printed(SCAN)
     assert [line.split() for line in lines[:3]] == [
         ["layer", "weights", "0.5", "0.9"],
-        ["stem.weight", "36", "0", "0.25"],
-        ["head.weight", "12.50k", "-.010", "2.50"],
+        ["stem", "36", "0", "0.25"],
+        ["head", "12.50k", "-.010", "2.50"],
     ]
     assert " ".join(" ".join(lines[3:]).split()) == explanation(SCAN)
+
+
+def test_an_ending_that_only_some_have_stays():
+    layers = {"stem.weight": [0.1, 0.2], "cell.weight_hh_l0": [0.1, 0.2]}
+    lines, _ = printed(replace(SCAN, layers=layers, sizes=dict.fromkeys(layers, 4)))
+    assert [line.split()[0] for line in lines[1:3]] == list(layers)
 
 
 def test_channels_are_of_groups():

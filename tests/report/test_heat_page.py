@@ -31,7 +31,7 @@ def test_every_number_is_there_with_its_exact_value(tmp_path):
     cells = page.all("td", **{"class": "hot"})
     assert [text for _, text in cells] == [cell(value) for values in LAYERS.values() for value in values]
     assert [held["title"] for held, _ in cells] == [
-        f"{name} at {level:g}: {value:.6g}"
+        f"{name.removesuffix('.weight')} at {level:g}: {value:.6g}"
         for name, values in LAYERS.items()
         for level, value in zip(SCAN.sparsities, values, strict=True)
     ]
@@ -40,7 +40,7 @@ def test_every_number_is_there_with_its_exact_value(tmp_path):
 def test_every_layer_has_a_row_and_every_sparsity_a_column(tmp_path):
     page = Page(drawn(tmp_path))
     heads = [(held, text) for held, text in page.all("th")]
-    assert [text for held, text in heads if "scope" in held] == list(LAYERS)
+    assert [text for held, text in heads if "scope" in held] == [name.removesuffix(".weight") for name in LAYERS]
     assert [text for held, text in heads if "scope" not in held] == ["layer", "weights", "0.3", "0.5", "0.95"]
     sizes = [text for held, text in page.all("td") if held["class"] == "number"]
     assert sizes == ["36", "12.50k", "2.36M"]

@@ -60,7 +60,7 @@ def pooled(x):
 
 def test_channels_without_a_map_are_refused_by_name():
     _, program = pooled(torch.randn(2, 2, 5, 5))
-    with pytest.raises(PassError, match=r"feature maps of two dimensions, as of images, and b has none.*protect=b"):
+    with pytest.raises(PassError, match=r"as of images, and there are none of b.*protect=b"):
         ranks(program, signals=signals(program))
 
 
