@@ -92,6 +92,10 @@ def prune(
         Path | None,
         Parameter(help="folder for the retraining's log and checkpoints; the same command goes on there", group=WORK),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="also show the retraining there: tensorboard, mlflow or wandb", group=WORK),
+    ] = None,
     max_drop: Annotated[
         float | None, Parameter(help="exit with 1 and write nothing when the score falls by more", group=OUTPUT)
     ] = None,
@@ -139,6 +143,7 @@ def prune(
             observer=_observer(print_after, time_passes, show),
             on_step=lambda step: show(_stepped(step)),
             work=work,
+            trackers=track or (),
             stage=show,
         )
         result = job.run()
@@ -151,6 +156,7 @@ def prune(
     words += ["--trust"] if trust else []
     words += ["--no-verify"] if no_verify else []
     words += ["--work", str(work)] if work else []
+    words += [word for spec in track or () for word in ("--track", spec)]
     words += ["--max-drop", f"{max_drop:g}"] if max_drop is not None else []
     words += [word for path in output or () for word in ("-o", str(path))]
     words += ["--report", str(report)] if report else []

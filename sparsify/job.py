@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sparsify import registry
 from sparsify.atomic import check_writable, writing
 from sparsify.errors import ExportError, GateError, UsageError
 from sparsify.export.archive import save
@@ -22,7 +23,9 @@ from sparsify.pipeline import Result, execute
 from sparsify.program import Program
 from sparsify.recipe import Recipe
 from sparsify.retrain import parse_method
+from sparsify.spec import parse_spec
 from sparsify.task import Task, example_inputs, resolve
+from sparsify.trackers import tracking
 from sparsify.train import OnStep
 
 __all__ = ["ENDINGS", "Job", "check_outputs"]
@@ -48,6 +51,7 @@ class Job:
         observer: called at every step of the pipeline.
         on_step: called after every training step.
         work: a folder for the retraining, which goes on there where it was stopped.
+        trackers: specs of where the retraining is shown, such as `tensorboard:folder=runs`.
         stage: told what begins.
     """
 
@@ -63,6 +67,7 @@ class Job:
     observer: Observer | None = None
     on_step: OnStep = lambda event: None
     work: Path | None = None
+    trackers: Sequence[str] = ()
     stage: Stage = lambda text: None
 
     def run(self) -> dict[str, Any]:
@@ -80,17 +85,19 @@ class Job:
         )
         loaded = time.perf_counter()
         self.stage("running passes")
-        result = execute(
-            before,
-            recipe.passes,
-            recipe.retrain,
-            task,
-            recipe.seed,
-            observer=self.observer,
-            on_step=self.on_step,
-            work=self.work,
-            verify=self.verify,
-        )
+        with tracking(self.trackers) as listeners:
+            result = execute(
+                before,
+                recipe.passes,
+                recipe.retrain,
+                task,
+                recipe.seed,
+                observer=self.observer,
+                on_step=self.on_step,
+                work=self.work,
+                listeners=listeners,
+                verify=self.verify,
+            )
         report = {**result.report, "model": str(self.model), "recipe": recipe.as_dict()}
         report["load_seconds"] = round(loaded - started, 3)
         self._gate(report)
@@ -109,8 +116,10 @@ class Job:
                 raise UsageError("--retrain needs data and a loss: give --task too (digits, my_task.py:make).")
         if any(path.suffix == ".ticket" for path in self.outputs) and not (recipe.retrain or "").startswith("lth"):
             raise UsageError("Only --retrain lth finds a ticket: there is none to write to a .ticket file.")
-        if self.work is not None and recipe.retrain is None:
-            raise UsageError("--work keeps a retraining: give --retrain too.")
+        if recipe.retrain is None and (self.work is not None or self.trackers):
+            raise UsageError(f"--{'work' if self.work else 'track'} is about a retraining: give --retrain too.")
+        for spec in self.trackers:
+            registry.find("sparsify.trackers", parse_spec(spec)[0])
         if self.max_drop is not None and recipe.task is None:
             raise UsageError("--max-drop compares scores: give --task too.")
         return recipe, None if recipe.task is None else resolve(recipe.task)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-__all__ = ["Tracker", "numbers"]
+from sparsify import registry
+
+__all__ = ["Tracker", "numbers", "tracking"]
 
 _STEPS = {"step": "step", "measured": "step", "exchanged": "step", "round": "round", "control": "round"}
 _LEFT_OUT = ("event", "time", "training", "step", "steps", "round")
@@ -21,6 +24,22 @@ class Tracker(ABC):
 
     def close(self) -> None:  # noqa: B027 -- most have nothing to close
         """Write what is still in memory."""
+
+
+@contextmanager
+def tracking(specs: Sequence[str]) -> Iterator[list[Tracker]]:
+    """Make trackers from specs such as `tensorboard:folder=runs`; they are closed at the end, whatever happens.
+
+    Raises:
+        UsageError: there is no such tracker, or its package is not installed.
+    """
+    with ExitStack() as stack:
+        made: list[Tracker] = []
+        for spec in specs:
+            tracker, _ = registry.make("sparsify.trackers", spec)
+            stack.callback(tracker.close)
+            made.append(tracker)
+        yield made
 
 
 def numbers(event: Mapping[str, Any]) -> Iterator[tuple[str, float, int]]:

@@ -68,7 +68,9 @@ def test_a_ticket_can_be_put_on_the_model_again(folder):
             ["--retrain", "fine-tune", "--task", "task.py:Clusters", "-o", "a.ticket"],
             "Only --retrain lth finds",
         ),
-        (["--pass", "weight-prune:sparsity=0.5", "--work", "w"], "--work keeps a retraining: give --retrain too"),
+        (["--pass", "weight-prune:sparsity=0.5", "--work", "w"], "--work is about a retraining: give --retrain too"),
+        (["--pass", "weight-prune:sparsity=0.5", "--track", "wandb"], "--track is about a retraining"),
+        (["--retrain", "fine-tune", "--task", "task.py:Clusters", "--track", "wandbb"], "did you mean 'wandb'"),
         (["--retrain", "lth:round=2", "--task", "task.py:Clusters"], "did you mean 'rounds'"),
     ],
 )

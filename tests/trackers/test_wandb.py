@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+from helpers.command import sparsify, write_model
 from helpers.recorder import installed
 from helpers.sparse import Clusters, program_of
 
@@ -26,3 +27,15 @@ def test_without_the_package_it_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UsageError, match="pip install wandb"):
         Wandb()
+
+
+def test_from_the_command_line(monkeypatch, tmp_path):
+    service = installed(monkeypatch, "wandb")
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path)
+    words = ["model.pt2", "--task", "digits", "--retrain", "fine-tune:steps=2it", "--track", "wandb:project=mine"]
+    ran = sparsify(*words)
+    assert (ran.status, ran.err) == (0, "")
+    assert "--track wandb:project=mine" in ran.out
+    assert len(service.named("log")) == 2
+    assert service.calls[-1][0] == "finish"
