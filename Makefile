@@ -43,7 +43,7 @@ types: $(STAMP) ## Check types (strict)
 house: $(STAMP) ## Check the house rules: layout, sizes, imports, docstrings
 	$(BIN)/python -m pytest tests/test_house.py
 
-wheel-test: $(STAMP) ## Run the tests against the built wheel, with the source tree out of reach
+wheel-test: $(STAMP) ## Import all of the built wheel and run some tests against it, with the source tree out of reach
 	bash .ci/wheel-test $(BIN)/python $(PYTEST_ARGS)
 
 bench: $(STAMP) ## Run every benchmark behind a claim in the README

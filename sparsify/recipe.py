@@ -139,33 +139,39 @@ def _single(path: Path, name: str, node: Any) -> Any:
 def _spec(path: Path, node: Any, package: str) -> str:
     """Return the spec that a node holds: as such, or as a name with its options below it."""
     if node.id == "scalar":
-        text = str(node.value)
+        text, options = str(node.value), {}
     else:
         if node.id != "mapping" or len(node.value) != 1 or node.value[0][1].id == "sequence":
             raise UsageError(f"{_line(path, node)}: write a spec such as `layer-prune:count=2`, or a name with its "
                              "options below it.")  # fmt: skip
         key, body = node.value[0]
-        text = f"{key.value}:{','.join(_options(path, str(key.value), body, package))}"
+        options = _options(path, body)
+        text = f"{key.value}:{','.join(options)}".removesuffix(":")
+    error = _error(package, text)
+    if error is None:
+        return text
+    name, culprit = text.partition(":")[0], node
+    if _error(package, name) != error:  # then it may be that of a single option
+        alone = (place for option, place in options.items() if _error(package, f"{name}:{option}") == error)
+        culprit = next(alone, node)
+    raise UsageError(f"{_line(path, culprit)}: {error}")
+
+
+def _error(package: str, spec: str) -> str | None:
+    """Return what is wrong with a spec, or None."""
     try:
-        registry.make(package, text)
+        registry.make(package, spec)
     except UsageError as error:
-        raise UsageError(f"{_line(path, node)}: {error}") from error
-    return text.removesuffix(":")
+        return str(error)
+    return None
 
 
-def _options(path: Path, name: str, body: Any, package: str) -> list[str]:
-    """Return the options of a pass or method as they are written in a spec; each is checked by itself."""
-    found = []
+def _options(path: Path, body: Any) -> dict[str, Any]:
+    """Return the options of a pass or method as they are written in a spec, each with its place."""
+    found = {}
     for key, node in body.value if body.id == "mapping" else ():
         items = node.value if node.id == "sequence" else [node]
         if any(item.id != "scalar" for item in items):
             raise UsageError(f"{_line(path, node)}: {key.value} must be a value or a list of values.")
-        option = f"{key.value}={','.join(str(item.value) for item in items)}"
-        try:
-            registry.make(package, f"{name}:{option}")
-        except UsageError as error:
-            text = str(error).partition("Options of")[0]
-            if repr(str(key.value)) in text or f"{key.value}=" in text:  # not that another option is lacking
-                raise UsageError(f"{_line(path, key)}: {error}") from error
-        found.append(option)
+        found[f"{key.value}={','.join(str(item.value) for item in items)}"] = key
     return found
