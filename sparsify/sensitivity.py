@@ -165,8 +165,6 @@ def _loss(model: nn.Module, program: Program, calibration: Calibration, other: M
     """Return the mean loss over the data with some parameters replaced."""
     with torch.no_grad():
         losses = [float(loss) for _, loss in calibration.run(_Replaced(model, other), program) if loss is not None]
-    if not losses:
-        raise PassError("The task gives no batch to measure on.")
     return sum(losses) / len(losses)
 
 

@@ -59,7 +59,7 @@ class SparseTraining:
         if self._rule is not None:
             self._masks = dict(self._rule.start(self._masks, self._weights))
         self._seen = {name: mask.clone() for name, mask in self._masks.items()}
-        self._count = self._kept()
+        self._count = self._now = self._kept()
         if self._masks and not (self._rule and self._rule.keeps_pruned):
             self._controller = MaskController(self._masks, audit=self._audit).attach(optimizer, module)
 
@@ -90,7 +90,12 @@ class SparseTraining:
     def result(self, module: nn.Module) -> Program:
         """Return the program with what a module has learned, and with the masks of now."""
         learned = self.program.with_state(module)
-        known = replace(self._given, parameters=learned.parameters, buffers={**self._given.buffers, **learned.buffers})
+        given = self._given
+        known = replace(
+            given,
+            parameters={**given.parameters, **learned.parameters},
+            buffers={**given.buffers, **learned.buffers},
+        )
         return with_masks(known, self._masks)
 
     @property
@@ -101,7 +106,7 @@ class SparseTraining:
     @property
     def density(self) -> float:
         """Which share of the weights that have masks is kept now."""
-        return self._kept() / max(1, sum(mask.numel() for mask in self._masks.values()))
+        return self._now / max(1, sum(mask.numel() for mask in self._masks.values()))
 
     @property
     def itop(self) -> float:
@@ -124,6 +129,7 @@ class SparseTraining:
             for name, mask in known.items():
                 known[name] = unpacked(bits[name].to(mask.device), mask.shape)
         self.exchanges = list(state["exchanges"])
+        self._now = self._kept()
         if self._rule is not None:
             self._rule.state = {name: value.clone() for name, value in state["rule"].items()}
         if self._controller is not None:
@@ -135,9 +141,10 @@ class SparseTraining:
         dropped = sum(int((mask & ~found[name]).sum()) for name, mask in self._masks.items())
         grown = sum(int((found[name] & ~mask).sum()) for name, mask in self._masks.items())
         self._masks = {**self._masks, **found}
-        if self._rule.constant and self._kept() != self._count:
+        self._now = self._kept()  # counted here alone: it takes as long as masking
+        if self._rule.constant and self._now != self._count:
             raise ContractError(
-                f"{type(self._rule).__name__} keeps {self._kept()} weights after step {stats.step}, not {self._count}."
+                f"{type(self._rule).__name__} keeps {self._now} weights after step {stats.step}, not {self._count}."
             )
         if self._controller is not None and dropped + grown:
             self._controller.change(found)
@@ -146,7 +153,7 @@ class SparseTraining:
         for name, mask in found.items():
             self._seen[name] |= mask
         self.exchanges.append({
-            "step": stats.step, "dropped": dropped, "grown": grown, "kept": self._kept(), "density": self.density,
+            "step": stats.step, "dropped": dropped, "grown": grown, "kept": self._now, "density": self.density,
             "itop": self.itop,
             "layers": {name: round(float(mask.float().mean()), 6) for name, mask in self._masks.items()},
         })  # fmt: skip

@@ -68,7 +68,7 @@ class Calibration:
         batches = islice(self.task.batches("train", seed=self.seed), self.batches)
         first = next(batches, None)
         if first is None:
-            raise PassError(f"The task {self.task.name} gives no training batch to measure on.")
+            raise PassError(f"The task {self.task.name} gives no batch to measure on.")
         for drawn in chain([first], batches):
             yield on_device(drawn, device)
 
