@@ -6,9 +6,9 @@ Adam at 1.2e-3, batches of 60, 400 steps; in each round 20% of the weights go, 1
 is rewound to the start. Compared with tickets of the same masks and other weights (reinit), of as many weights of each
 layer in random places with other weights (random), and with pruning once instead of in rounds.
 
-What was found (five seeds): tickets of a fifth of the weights are as good as the dense network and learn faster; with
-one weight in 25 the tickets of many rounds still are, where random masks are far behind. Other weights in the same
-places do better than one would think on data this easy: what they lose shows below 5%.
+What was found (two seeds): tickets of a fifth of the weights are as good as the dense network and learn faster; at 1.7%
+the ticket of many rounds has 96.1%, other weights in the same places 93.6, random places 72.2, one shot 51.0. Other
+weights in the same places do better than one would think on data this easy: what they lose shows below 5%.
 
 Reference: Frankle and Carbin, "The Lottery Ticket Hypothesis: Finding Sparse, Trainable Neural Networks", 2019.
 """
