@@ -9,8 +9,8 @@ what is left is trained once. Adam-like training of 12 epochs each; controls are
 The multiply-accumulates that each removal saves are also counted for the networks of the paper, ResNet-32 and ResNet-56
 for 32x32 images. Its Table 4 gives 34.13% for ResNet-32 with "p = 4"; that is what 5 blocks save (4 save 27.3%).
 
-What was found: the savings are those of the paper to 0.03 points (6.83, 34.13 and 45.03%). What the trainings say on the
-digits is printed by a run; none is quoted here yet.
+What was found: the savings are those of the paper to 0.03 points (6.83, 34.13 and 45.03%). What the trainings say on
+the digits is printed by a run; none is quoted here yet.
 
 Reference: Jordao et al., "When Layers Play the Lottery, all Tickets Win at Initialization", 2023.
 """

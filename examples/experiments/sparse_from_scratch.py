@@ -8,7 +8,7 @@ magnitude pruning, which is dense at first, for comparison.
 
 What was found (two seeds): the ordering of the papers. At 98% static uniform masks reach 33%, ER 69, exchanging weights
 at random (SET) 85, gradients (RigL) and momentum (SNFS) as guides 95, gradual pruning, which is dense at first, 97; DSR
-lies between SET and RigL, DEEP R beside static ER. At 99% RigL and SNFS still reach 92 and 94%, all others of them less
+lies between SET and RigL, DEEP R beside static ER. At 99% RigL and SNFS still reach 92 and 94%, other sparse ways less
 than half. Between RigL and SNFS the difference lies within the spread.
 
 Reference: Evci et al., "Rigging the Lottery: Making All Tickets Winners", 2020.
