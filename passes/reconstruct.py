@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsify.errors import PassError, UsageError
-from sparsify.layers import Layer, layers
+from sparsify.layers import Layer, in_two_directions, layers
 from sparsify.masking import forgotten, unmasked
 from sparsify.naming import first_names, plural
 from sparsify.observation.calibration import Calibration
@@ -153,14 +153,12 @@ def _by_weight(program: Program) -> dict[str, Layer]:
     """Return the layers by weight; biases only where each number belongs to one row of the weight, and to no other."""
     known = layers(program)
     uses = Counter(layer.parameter for layer in known)
-    ways = {(layer.parameter, layer.layout) for layer in known}
-    several = {name for name, count in Counter(name for name, _ in ways).items() if count > 1}
+    several = in_two_directions(known)  # an encoder and its transposed decoder cannot both be fitted
     found = {}
     for layer in known:
         groups, rows, _ = layer.layout.matrices(program.parameters[layer.parameter]).shape
         own = layer.bias is not None and program.parameters[layer.bias].numel() == groups * rows
         alone = layer if own and uses[layer.parameter] == 1 else replace(layer, bias=None)
-        # an encoder and its transposed decoder cannot both be fitted
         found[layer.parameter] = replace(alone, rows=None) if layer.parameter in several else alone
     return found
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
+from sparsify.observation.calibration import Calibration
 from sparsify.program import Program
 
-__all__ = ["digest"]
+__all__ = ["digest", "digest_with_data"]
 
 
 def digest(program: Program, *more: str, data: Iterable[Any] = ()) -> str:
@@ -28,3 +30,11 @@ def digest(program: Program, *more: str, data: Iterable[Any] = ()) -> str:
     for text in more:
         found.update(text.encode())
     return found.hexdigest()[:16]
+
+
+def digest_with_data(program: Program, calibration: Calibration) -> str:
+    """Return a digest of a program and its data: of a task the name and the first batch, else the example."""
+    task = calibration.task
+    if task is None:
+        return digest(program, data=program.example.leaves())
+    return digest(program, task.name, data=pytree.tree_leaves(next(calibration.draw(program), None)))

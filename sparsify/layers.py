@@ -15,7 +15,7 @@ from sparsify.layout import Layout
 from sparsify.patches import Window, patches
 from sparsify.program import Program
 
-__all__ = ["Layer", "layers"]
+__all__ = ["Layer", "in_two_directions", "layers"]
 
 _Arguments = Sequence[Any]
 
@@ -69,6 +69,12 @@ def layers(program: Program) -> list[Layer]:
         if name in _FINDERS:
             found.extend(_FINDERS[name](node, program.parameters))
     return found
+
+
+def in_two_directions(found: Sequence[Layer]) -> set[str]:
+    """Return the weights that layers read in different ways, as an encoder and its transposed decoder do."""
+    ways: dict[str, Layout] = {}
+    return {layer.parameter for layer in found if ways.setdefault(layer.parameter, layer.layout) != layer.layout}
 
 
 @dataclass(frozen=True)

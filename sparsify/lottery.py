@@ -23,7 +23,7 @@ from sparsify.pruning.weight_masks import Shaper
 from sparsify.pruning.weight_scores import weight_scores
 from sparsify.schedules import parse_steps
 from sparsify.task import Score, Task
-from sparsify.ticket import Ticket
+from sparsify.ticket import Ticket, without
 from sparsify.train import Trained, epoch_length
 from sparsify.work import Work
 
@@ -134,14 +134,7 @@ class Lottery:
 
     def _rewound(self, pruned: _Pruned, start: Program) -> Program:
         """Return what is left of a pruned program with the weights of the start."""
-        if pruned.removed:
-            start = self._without(start, pruned.removed)
-        return masked(start, pruned.program.masks)
-
-    def _without(self, program: Program, removed: tuple[str, ...]) -> Program:
-        for name in removed:  # one by one, because what can be removed depends on what is there
-            program = self._passed(f"layer-prune:blocks={name}", program)[0]
-        return program
+        return masked(without(start, pruned.removed), pruned.program.masks)
 
     def _control(self, control: Control, pruned: _Pruned, ticket: Program, number: int) -> None:
         if control == "dense":
@@ -182,7 +175,8 @@ class Lottery:
 
     def _keep(self, ticket: Program, pruned: _Pruned, number: int) -> None:
         plan = self._options
-        drawn = {"init": plan.init, "seed": self._seed} if plan.init != "given" and not self._from else None
+        first = plan.init != "given" and not self._from and plan.mode != "reinit"  # the weights that a seed makes
+        drawn = {"init": plan.init, "seed": self._seed} if first else None
         record = {
             "task": self._task.name,
             "seed": self._seed,

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sparsify import registry
-from sparsify.digest import digest
+from sparsify.digest import digest, digest_with_data
+from sparsify.observation.calibration import Calibration
 from sparsify.program import Program
 from sparsify.task import Task, resolve
 from sparsify.ticket import Ticket
@@ -86,6 +87,7 @@ def retrain(
     identity = {"method": canonical, "task": known.name, "seed": seed}
     if folder is not None:
         identity["model"] = digest(program)
+        identity["data"] = digest_with_data(program, Calibration(known, 1, seed))  # another batch size, other files
     work = Work(folder, identity, on_step=on_step, listeners=tuple(listeners))
     try:
         trained = method.retrain(program, known, seed=seed, work=work)

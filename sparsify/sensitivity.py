@@ -12,11 +12,10 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils import _pytree as pytree
 
 from sparsify.atomic import writing
 from sparsify.axes import axes
-from sparsify.digest import digest
+from sparsify.digest import digest_with_data
 from sparsify.errors import InputError, PassError, UsageError, first_line
 from sparsify.groups import groups_of
 from sparsify.observation.calibration import Calibration
@@ -111,7 +110,7 @@ def scan(
     calibration = Calibration(task, batches, seed)
     calibration.check(program, "inputs", criterion)
     quantity = "relative change of the output" if task is None else "rise of the loss"
-    found = Scan(unit, criterion, levels, batches, seed, _digest(program, calibration), quantity)
+    found = Scan(unit, criterion, levels, batches, seed, digest_with_data(program, calibration), quantity)
     if known is not None:
         if not known.is_of(found):
             raise PassError(
@@ -207,14 +206,6 @@ def _groups(
             yield group.name, group.size, measure
 
     return [group.name for group in groups], rows()
-
-
-def _digest(program: Program, calibration: Calibration) -> str:
-    """Return a digest of everything that a measurement depends on besides its settings; of a task, its first batch."""
-    task = calibration.task
-    if task is None:
-        return digest(program, data=program.example.leaves())
-    return digest(program, task.name, data=pytree.tree_leaves(next(calibration.draw(program), None)))
 
 
 def read_scan(path: str | Path) -> Scan:

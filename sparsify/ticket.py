@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from sparsify.naming import first_names
 from sparsify.pass_manager import PassManager
 from sparsify.program import Program
 
-__all__ = ["Ticket"]
+__all__ = ["Ticket", "without"]
 
 _FORMAT = 1
 _KEY = "sparsify.ticket"
@@ -91,9 +91,7 @@ class Ticket:
         """
         program = unmasked(program)
         self._check(program)
-        if self.removed:
-            spec = f"layer-prune:granularity={self.record.get('granularity', 'layer')},blocks={','.join(self.removed)}"
-            program = replace(PassManager([spec]).run(program), history=program.history)
+        program = without(program, self.removed)
         if weights and self.init:
             program = initial(program, int(self.init["seed"]), self.init["init"])
         elif weights:
@@ -153,6 +151,13 @@ class Ticket:
                 raise PassError(
                     f"The ticket is for another architecture: {name} is {list(shape)} there and {list(own[name])} here."
                 )
+
+
+def without(program: Program, blocks: Sequence[str]) -> Program:
+    """Return a program without some blocks, one after the other: what can be removed depends on what is there."""
+    for name in blocks:
+        program = replace(PassManager([f"layer-prune:blocks={name}"]).run(program), history=program.history)
+    return program
 
 
 def _with(program: Program, weights: Mapping[str, Tensor]) -> Program:

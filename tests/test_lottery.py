@@ -173,7 +173,8 @@ def test_weights_are_drawn_anew_and_the_ticket_remembers_the_seed():
     start = initial(program_of(), 4, "kaiming")
     for name, value in ticket.apply(program_of(9)).parameters.items():
         assert torch.equal(value, start.parameters[name])
-    assert play(init="kaiming", rewind="2it").tickets[-1].init == {}
+    for options in ({"rewind": "2it"}, {"mode": "reinit"}):  # then no seed makes the weights again
+        assert play(init="kaiming", **options).tickets[-1].init == {}
 
 
 def test_the_record_says_which_tickets_win():

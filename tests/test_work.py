@@ -132,3 +132,13 @@ def test_the_same_call_is_another_retraining_for_another_model(tmp_path):
     sp.retrain(program_of(), spec, Clusters(), work=tmp_path)
     with pytest.raises(UsageError, match="its model is"):
         sp.retrain(program_of(1), spec, Clusters(), work=tmp_path)
+
+
+def test_the_same_call_is_another_retraining_for_other_data(tmp_path):
+    class Smaller(Clusters):
+        def batches(self, split, *, seed=0):
+            return [(x[:16], y[:16]) for x, y in super().batches(split, seed=seed)]
+
+    sp.retrain(program_of(), "fine-tune:steps=2it", Clusters(), work=tmp_path)
+    with pytest.raises(UsageError, match="its data is"):
+        sp.retrain(program_of(), "fine-tune:steps=2it", Smaller(), work=tmp_path)

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from torch import fx
 
 from sparsify.errors import PassError
-from sparsify.layers import Layer, layers
+from sparsify.layers import Layer, in_two_directions, layers
 from sparsify.layout import Layout
 from sparsify.program import Program
 from sparsify.spec import nearest
@@ -65,10 +65,10 @@ def candidates(
     for option, patterns in (("protect", protect), ("only", only), ("include", include)):
         _check(option, patterns, program)
     found: dict[str, Layer] = {}
-    several: set[str] = set()
-    for layer in layers(program):
-        if found.setdefault(layer.parameter, layer).layout != layer.layout:
-            several.add(layer.parameter)
+    read = layers(program)
+    for layer in read:
+        found.setdefault(layer.parameter, layer)
+    several = in_two_directions(read)
     looked_up = _looked_up(program)
     ends = _ends(program, list(found.values()), looked_up)
     layouts: dict[str, Layout] = {}
