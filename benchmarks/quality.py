@@ -30,8 +30,8 @@ from sparsify.errors import PassError
 from sparsify.program import Program
 from sparsify.registry import entries
 from sparsify.task import resolve
-from sparsify.train import train
-from sparsify.train_options import TrainOptions
+from sparsify.training.train import train
+from sparsify.training.train_options import TrainOptions
 
 LEVELS = (0.8,) if QUICK else (0.5, 0.8, 0.9, 0.95, 0.98)
 SEEDS = (0,) if QUICK else (0, 1, 2)

@@ -29,8 +29,8 @@ from sparsify.demo_net import ResNet
 from sparsify.mask_updates.rigl import Rigl
 from sparsify.program import Program
 from sparsify.task import Score
-from sparsify.train import train
-from sparsify.train_options import TrainOptions
+from sparsify.training.train import train
+from sparsify.training.train_options import TrainOptions
 
 STEPS, TURNS = (12, 2) if QUICK else (21, 7)
 EVERY = 100

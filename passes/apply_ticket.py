@@ -8,7 +8,7 @@ from typing import ClassVar
 from sparsify.naming import plural
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
-from sparsify.ticket import Ticket
+from sparsify.tickets.ticket import Ticket
 
 __all__ = ["ApplyTicket"]
 

@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 
 from sparsify.controls import chosen_again, small_dense
 from sparsify.errors import PassError, UsageError
-from sparsify.initialization import Init, initial
 from sparsify.masking import forgotten
 from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
 from sparsify.pruning.choice import made
+from sparsify.tickets.initialization import Init, initial
 
 __all__ = ["Sanity"]
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from sparsify.groups import Group, groups
     from sparsify.load import load
     from sparsify.loader_task import LoaderTask
-    from sparsify.mask_controller import MaskController
     from sparsify.pass_manager import Contract, Pass
     from sparsify.pipeline import Result, retrain, run
     from sparsify.program import Program
     from sparsify.task import Score, Task
-    from sparsify.ticket import Ticket
+    from sparsify.tickets.ticket import Ticket
+    from sparsify.training.mask_controller import MaskController
     from sparsify.writing.write_back import write_back
 
 _HOMES = {
@@ -34,13 +34,13 @@ _HOMES = {
     "Cost": "cost",
     "Group": "groups",
     "LoaderTask": "loader_task",
-    "MaskController": "mask_controller",
+    "MaskController": "training.mask_controller",
     "Pass": "pass_manager",
     "Program": "program",
     "Result": "pipeline",
     "Score": "task",
     "Task": "task",
-    "Ticket": "ticket",
+    "Ticket": "tickets.ticket",
     "axis_rule": "axes.op",
     "blocks": "blocks",
     "capture": "capture",

@@ -27,7 +27,6 @@ from sparsify.spec import nearest, parse_spec
 
 if TYPE_CHECKING:
     from sparsify.pass_manager import Event
-    from sparsify.train import StepEvent
 
 __all__ = ["main"]
 
@@ -141,7 +140,7 @@ def prune(
             verify=not no_verify,
             max_drop=max_drop,
             observer=_observer(print_after, time_passes, show),
-            on_step=lambda step: show(_stepped(step)),
+            on_step=show.step,
             work=work,
             trackers=track or (),
             stage=show,
@@ -265,12 +264,6 @@ def _list(package: str, as_json: bool) -> None:
         print_json([asdict(entry) for entry in found])
         return
     terminal.print_entries(out, found)
-
-
-def _stepped(event: StepEvent) -> str:
-    name = f"{event.training}: " if event.training else ""
-    density = f", {1 - event.density:.1%} sparse" if event.density < 1 else ""
-    return f"{name}step {event.step} of {event.steps}, loss {event.loss:.3f}{density}"
 
 
 def _observer(print_after: str | None, time_passes: bool, show: Callable[[str], None]) -> Callable[[Event], None]:

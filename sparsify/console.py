@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TimeRemainingColumn
+from rich.spinner import Spinner
+from rich.text import Text
 
-__all__ = ["err", "out", "print_json", "progress"]
+if TYPE_CHECKING:
+    from sparsify.training.train import StepEvent
+
+__all__ = ["Show", "err", "out", "print_json", "progress"]
 
 out = Console()
 err = Console(stderr=True)
@@ -22,11 +28,47 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
+class Show:
+    """What is being done, and how far it is: a moving line, and below it a bar while something is trained."""
+
+    def __init__(self) -> None:
+        self._spinner = Spinner("dots", Text("starting"))
+        self._bar = Progress(
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            expand=True,
+        )
+        self._task: TaskID | None = None
+
+    def __call__(self, text: str) -> None:
+        """Say what is being done."""
+        self._spinner.update(text=Text(text))
+
+    def step(self, event: StepEvent) -> None:
+        """Say how far a training is; the bar is of all trainings of the retraining."""
+        words = [event.training, f"step {event.step} of {event.steps}", f"loss {event.loss:.3f}"]
+        words += [f"score {event.score:.4f}"] if event.score is not None else []
+        words += [f"{1 - event.density:.1%} sparse"] if event.density < 1 else []
+        self(" · ".join(filter(None, words)))
+        if self._task is None:  # what was done in another process has taken no time in this one
+            self._task = self._bar.add_task("", total=event.steps_of_all, completed=event.steps_done - 1)
+        self._bar.update(self._task, completed=event.steps_done)
+        if event.steps_done >= event.steps_of_all:
+            self._bar.remove_task(self._task)
+            self._task = None
+
+    def __rich__(self) -> Group:
+        """Return what is drawn."""
+        return Group(self._spinner, *([self._bar] if self._task is not None else []))
+
+
 @contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
-    """Show on stderr what is being done: a line that moves in a terminal, nothing elsewhere."""
+def progress() -> Iterator[Show]:
+    """Show on stderr what is being done, in a terminal; nothing elsewhere."""
+    show = Show()
     if not err.is_terminal:
-        yield lambda text: None
+        yield show
         return
-    with err.status("starting") as status:
-        yield lambda text: status.update(escape(text))
+    with Live(show, console=err, transient=True, refresh_per_second=8):
+        yield show

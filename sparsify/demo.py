@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sparsify.capture import capture
+from sparsify.console import Show
 from sparsify.cost import Cost, cost
 from sparsify.demo_net import DIGITS_TRAINING, digits_resnet
 from sparsify.errors import InputError
@@ -25,15 +26,13 @@ from sparsify.pipeline import score
 from sparsify.program import Program
 from sparsify.recipe import Recipe
 from sparsify.task import Task, example_inputs, resolve
-from sparsify.train import train
+from sparsify.training.train import train
 
 __all__ = ["Demo", "Row", "run_demo"]
 
 _COUNTS = (1, 2, 4, 6)
 _RETRAIN = "fine-tune:steps=2ep"
 _HEADINGS = ("removed", "MACs", "parameters", "file", "latency", "speed", "pruned", "fine-tuned")
-
-Show = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def run_demo(folder: Path, seed: int, show: Show) -> Demo:
         reports = []
         for count, recipe, target in zip(_COUNTS, recipes, targets, strict=True):
             show(f"removing {count} of the blocks, fine-tuning, writing {target}")
-            reports.append(Job(model, recipe, [target]).run())
+            reports.append(Job(model, recipe, [target], on_step=show.step).run())
     show("measuring latency, all models in turns")
     inputs = feed(trained, one_example(trained))
     first, *others = measure([dense, *targets], [inputs] * (1 + len(targets)), seconds=3.0)
@@ -151,7 +150,7 @@ def _trained(task: Task, seed: int, show: Show) -> Program:
         task,
         DIGITS_TRAINING,
         seed=seed,
-        on_step=lambda step: show(f"training: step {step.step} of {step.steps}, loss {step.loss:.3f}"),
+        on_step=show.step,
     ).program
 
 

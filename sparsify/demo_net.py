@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sparsify.train_options import TrainOptions
+from sparsify.training.train_options import TrainOptions
 
 __all__ = ["DIGITS_TRAINING", "BasicBlock", "ResNet", "digits_resnet"]
 

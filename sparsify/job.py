@@ -26,7 +26,7 @@ from sparsify.retrain import parse_method
 from sparsify.spec import parse_spec
 from sparsify.task import Task, example_inputs, resolve
 from sparsify.trackers import tracking
-from sparsify.train import OnStep
+from sparsify.training.train import OnStep
 
 __all__ = ["ENDINGS", "Job", "check_outputs"]
 

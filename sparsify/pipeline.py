@@ -16,9 +16,9 @@ from sparsify.program import Program
 from sparsify.report.record import environment
 from sparsify.retrain import retrain as run_method
 from sparsify.task import Score, Task, resolve
-from sparsify.ticket import Ticket
-from sparsify.train import OnStep
-from sparsify.work import Listener
+from sparsify.tickets.ticket import Ticket
+from sparsify.training.train import OnStep
+from sparsify.training.work import Listener
 
 __all__ = ["Result", "execute", "retrain", "run", "score"]
 

@@ -13,9 +13,9 @@ from sparsify.digest import digest, digest_with_data
 from sparsify.observation.calibration import Calibration
 from sparsify.program import Program
 from sparsify.task import Task, resolve
-from sparsify.ticket import Ticket
-from sparsify.train import OnStep, Trained
-from sparsify.work import Listener, Work
+from sparsify.tickets.ticket import Ticket
+from sparsify.training.train import OnStep, Trained
+from sparsify.training.work import Listener, Work
 
 __all__ = ["Method", "Retrained", "parse_method", "retrain"]
 

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from sparsify import console
+from sparsify.training.train import StepEvent
 
 
 @pytest.fixture
@@ -59,3 +60,28 @@ def test_an_error_passes_through_and_the_terminal_is_free_again(screen):
     for _ in range(2):
         with pytest.raises(ValueError, match="no"):
             work()
+
+
+def event(step: int, done: int, **more) -> StepEvent:
+    return StepEvent(step, 20, 0.25, 0.1, 1.0, None, steps_done=done, steps_of_all=40, **more)
+
+
+def test_a_training_is_shown_with_its_round_and_a_bar_of_all_trainings(screen):
+    with console.progress() as show:
+        show.step(event(10, 30, training="round-1", density=0.25, score=0.5))
+        drawn = io.StringIO()
+        Console(file=drawn, width=80).print(show)
+        show.step(event(20, 40))
+        after = io.StringIO()
+        Console(file=after, width=80).print(show)
+    assert "round-1 · step 10 of 20 · loss 0.250 · score 0.5000 · 75.0% sparse" in drawn.getvalue()
+    assert "75%" in drawn.getvalue()
+    assert "%" not in after.getvalue()  # the bar goes with the last step
+
+
+def test_what_an_earlier_process_did_does_not_speed_up_the_estimate(screen):
+    with console.progress() as show:
+        show.step(event(10, 30))
+        (bar,) = show._bar.tasks
+        assert (bar.completed, bar.total) == (30, 40)
+        assert bar.time_remaining is None or bar.time_remaining > 0

@@ -11,6 +11,7 @@ from rich.console import Console
 
 import sparsify as sp
 from sparsify import demo, job, latency
+from sparsify.console import Show
 from sparsify.demo import run_demo
 from sparsify.errors import InputError
 
@@ -21,10 +22,21 @@ def printed(result, width=80):
     return file.getvalue()
 
 
+class Stages(Show):
+    """Notes what is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts = []
+
+    def __call__(self, text):
+        self.texts.append(text)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The demo with a smaller network, one count and hardly any training."""
-    folder, stages = tmp_path_factory.mktemp("demo") / "out", []
+    folder, stages = tmp_path_factory.mktemp("demo") / "out", Stages()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.parent)
         patch.setattr(demo, "digits_resnet", lambda seed: small_resnet())
@@ -33,7 +45,7 @@ def made(tmp_path_factory):
         patch.setattr(demo, "DIGITS_TRAINING", dataclasses.replace(demo.DIGITS_TRAINING, steps="2it", warmup="0it"))
         for module in (demo, job):
             patch.setattr(module, "measure", lambda files, feeds, seconds=0: latency.measure(files, feeds, seconds=0))
-        return run_demo(folder, 0, stages.append), stages
+        return run_demo(folder, 0, stages), stages.texts
 
 
 def test_the_files_are_there_and_load(made):
@@ -93,20 +105,20 @@ def test_the_command_that_was_printed_makes_the_same_file(made, monkeypatch, tmp
 def test_what_happens_is_told(made):
     stages = made[1]
     assert stages[0] == "training a residual network of 9 blocks on scikit-learn's digits"
-    assert any(stage.startswith("training: step 2 of 2, loss ") for stage in stages)
+    assert any(stage.startswith("step 2 of 2 · loss ") for stage in stages)
     assert stages[-1] == "measuring latency, all models in turns"
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file cannot be made: File exists"):
-        run_demo(tmp_path / "file", 0, print)
+        run_demo(tmp_path / "file", 0, Show())
 
 
 @pytest.mark.slow
 def test_the_true_demo(tmp_path):
     """What the README shows: nearly everything right, and smaller and faster with every block."""
-    result = run_demo(tmp_path, 0, lambda text: None)
+    result = run_demo(tmp_path, 0, Show())
     assert [row.removed for row in result.rows] == [0, *demo._COUNTS]
     assert result.rows[0].score["value"] >= 0.98
     assert result.rows[1].score["value"] >= 0.97

@@ -5,7 +5,7 @@ from torch import nn
 from sparsify.capture import capture
 from sparsify.demo_net import DIGITS_TRAINING, BasicBlock, ResNet, digits_resnet
 from sparsify.task import resolve
-from sparsify.train import train
+from sparsify.training.train import train
 
 
 def test_its_size_and_blocks():

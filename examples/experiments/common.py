@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,9 @@ import sparsify as sp
 from sparsify.program import Program
 from sparsify.tasks.digits import Digits
 
-__all__ = ["Claim", "arguments", "lenet", "mean", "said", "spread", "write_table"]
+_START = time.perf_counter()
+
+__all__ = ["Claim", "arguments", "draw", "lenet", "mean", "said", "spread", "write_table"]
 
 
 def lenet(seed: int) -> Program:
@@ -65,20 +68,54 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     print(f"wrote {path}")
 
 
+def draw(
+    path: Path, marks: Mapping[str, Sequence[Sequence[float]]], dense: Sequence[float], ticks: Sequence[str]
+) -> None:
+    """Draw the scores of all seeds, marks of one colour for each name, with their deviation; dense ones are a line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    axis = figure.subplots()
+    for index, (name, values) in enumerate(marks.items()):
+        places = [place + 0.12 * (index - (len(marks) - 1) / 2) for place in range(len(ticks))]
+        deviations = [spread(scores) for scores in values]
+        axis.errorbar(places, [mean(v) for v in values], yerr=deviations, label=name, fmt="o", markersize=5, capsize=3)
+    axis.axhline(mean(dense), color="#24292f", linestyle=":", label="dense")
+    axis.set_xticks(range(len(ticks)), ticks)
+    axis.set_ylabel("accuracy")
+    axis.set_title(f"On the digits (mean and deviation of {len(dense)} seeds)")
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+    print(f"wrote {path}")
+
+
 class Claim:
-    """Collects whether parts of a claim held, and says so at the end."""
+    """Collects whether parts of a claim held, and says so at the end; None is a part that these seeds do not decide."""
 
     def __init__(self, text: str) -> None:
-        self._text, self._parts, self._start = text, list[tuple[bool, str]](), time.perf_counter()
+        self._text, self._parts = text, list[tuple[bool | None, str]]()
 
-    def part(self, holds: bool, text: str) -> None:
+    def part(self, holds: bool | None, text: str) -> None:
         """Note a part, with its numbers."""
         self._parts.append((holds, text))
 
+    def beats(self, where: str, better: str, best: Sequence[float], worse: str, least: Sequence[float]) -> None:
+        """Note whether one way has higher scores than another, seed by seed.
+
+        The mean difference must be twice its standard error, in one direction or the other, or nothing is decided.
+        """
+        differences = [a - b for a, b in zip(best, least, strict=True)]
+        found, error = mean(differences), spread(differences) / math.sqrt(len(differences))
+        holds = None if abs(found) <= 2 * error else found > 0
+        self._parts.append((holds, f"{where} {better} beats {worse}: {said(best)}, {said(least)}"))
+
     def say(self, print_: Callable[[str], None] = print) -> bool:
         """Print the verdict, and return it."""
-        holds = all(held for held, _ in self._parts)
-        print_(f"\n{self._text}: {'held' if holds else 'did not hold'} ({time.perf_counter() - self._start:.0f} s)")
+        verdicts = [held for held, _ in self._parts]
+        holds = all(verdicts)
+        whole = "held" if holds else "did not hold" if False in verdicts else "held where these seeds decide"
+        print_(f"\n{self._text}: {whole} ({time.perf_counter() - _START:.0f} s since the start)")
         for held, text in self._parts:
-            print_(f"  {'held    ' if held else 'NOT HELD'} {text}")
+            print_(f"  {'open    ' if held is None else 'held    ' if held else 'NOT HELD'} {text}")
         return holds

@@ -21,7 +21,7 @@ from collections import defaultdict
 from typing import Any
 
 import torch
-from common import Claim, arguments, mean, said, write_table
+from common import Claim, arguments, draw, mean, said, write_table
 
 import sparsify as sp
 from sparsify.demo_net import ResNet
@@ -65,7 +65,8 @@ def main() -> None:
                              "macs_share": found["macs_share"], "removed": " ".join(found["removed"])})  # fmt: skip
         print(f"seed {seed} done", flush=True)
     write_table(given.out / "layer_tickets.csv", rows)
-    draw(scores, given.out / "layer_tickets.png")
+    marks = {way: [scores[way, count] for count in COUNTS] for way in WAYS}
+    draw(given.out / "layer_tickets.png", marks, scores["dense", 0], [f"{count} of 15 blocks gone" for count in COUNTS])
     print(f"\ndense {said(scores['dense', 0])}")
     for way in WAYS:
         print(f"{way}: " + ", ".join(f"{count} blocks {said(scores[way, count])}" for count in COUNTS))
@@ -93,26 +94,6 @@ def macs_of_the_paper(claim: Claim) -> None:
             f"ResNet-{name} without {count} blocks saves {saved:.2f}% of "
             f"{whole[name] / 1e6:.3f} million MACs (the paper: {percent})",
         )
-
-
-def draw(scores: dict[tuple[str, int], list[float]], path: Any) -> None:
-    """Draw scores against the number of blocks that are gone."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axis = figure.subplots()
-    for way in WAYS:
-        values = [scores[way, count] for count in COUNTS]
-        deviations = [(max(v) - min(v)) / 2 for v in values]
-        axis.errorbar(COUNTS, [mean(v) for v in values], yerr=deviations, label=way, marker="o", capsize=2)
-    axis.axhline(mean(scores["dense", 0]), color="#24292f", linestyle=":", label="dense")
-    axis.set_xlabel("blocks removed, of 15")
-    axis.set_ylabel("accuracy")
-    axis.set_title("Layer tickets on the digits (mean and half the range over seeds)")
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
-    figure.savefig(path, dpi=130)
-    print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import shutil
 from collections import defaultdict
 from typing import Any
 
-from common import Claim, arguments, lenet, mean, said, write_table
+from common import Claim, arguments, draw, lenet, said, write_table
 
 import sparsify as sp
 from sparsify.report.history import read_history
@@ -60,20 +60,18 @@ def main() -> None:
                              "dense": dense, "itop": found.report["retrain"].get("itop")})  # fmt: skip
         print(f"seed {seed} done", flush=True)
     write_table(given.out / "sparse_from_scratch.csv", rows)
-    picture = given.out / "sparse_from_scratch.png"
+    marks = {f"{100 * sparsity:g}% sparse": [scores[way, sparsity] for way in WAYS] for sparsity in SPARSITIES}
+    draw(given.out / "sparse_from_scratch.png", marks, scores["dense", 0.0], list(WAYS))
     shown = ("static", "set", "rigl", "snfs", "dsr", "gmp")
-    plot([read_history(given.out / f"sparse-0.98-{way}-0") for way in shown], picture)
-    print(f"wrote {picture}\n\ndense {said(scores['dense', 0.0])}")
+    plot([read_history(given.out / f"sparse-0.98-{way}-0") for way in shown], given.out / "sparse_curves.png")
+    print(f"wrote {given.out / 'sparse_curves.png'}\n\ndense {said(scores['dense', 0.0])}")
     for sparsity in SPARSITIES:
         print(f"{100 * sparsity:g}% sparse: " + ", ".join(f"{way} {said(scores[way, sparsity])}" for way in WAYS))
     claim = Claim("Static < SET < RigL, and ER before uniform")
     for sparsity in SPARSITIES:
         for worse, better in (("static uniform", "static"), ("static", "set"), ("set", "rigl")):
-            claim.part(
-                mean(scores[worse, sparsity]) < mean(scores[better, sparsity]),
-                f"at {100 * sparsity:g}% {better} beats {worse}: {said(scores[better, sparsity])}, "
-                f"{said(scores[worse, sparsity])}",
-            )
+            where = f"at {100 * sparsity:g}%"
+            claim.beats(where, better, scores[better, sparsity], worse, scores[worse, sparsity])
     claim.say()
 
 

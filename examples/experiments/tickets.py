@@ -81,20 +81,11 @@ def judge(scores: dict[tuple[str, int], list[float]], early: dict[tuple[str, int
     for number, text in LOOKED_AT.items():
         for other in ("reinit", "random", "one-shot"):
             if number > 7 or other == "reinit":
-                win.part(
-                    mean(scores["ticket", number]) > mean(scores[other, number]),
-                    f"at {text} it beats {other}: {said(scores['ticket', number])}, {said(scores[other, number])}",
-                )
+                win.beats(f"at {text}", "the ticket", scores["ticket", number], other, scores[other, number])
     win.say()
     fast = Claim("Tickets learn faster")
-    fast.part(
-        mean(early["ticket", 7]) > mean(early["dense", 0]),
-        f"after {EARLY} steps, at 21%: {said(early['ticket', 7])}, dense {said(early['dense', 0])}",
-    )
-    fast.part(
-        mean(early["ticket", 7]) > mean(early["reinit", 7]),
-        f"after {EARLY} steps, at 21%: {said(early['ticket', 7])}, reinit {said(early['reinit', 7])}",
-    )
+    for other, values in (("the dense network", early["dense", 0]), ("reinit", early["reinit", 7])):
+        fast.beats(f"after {EARLY} steps, at 21%,", "the ticket", early["ticket", 7], other, values)
     fast.say()
 
 

@@ -1,1 +1,1 @@
-"""Readers of data sets in their usual formats, for the built-in tasks: without downloads, and no file's code runs."""
+"""Data: readers of the usual formats, without downloads, and what the tasks made of them have in common."""

@@ -12,9 +12,9 @@ import torch
 from torch import Generator, Tensor
 
 from sparsify.data.augmentation import crop_and_flip
+from sparsify.data.labelled import LabelledBatch
 from sparsify.data.pixels import Pixels
 from sparsify.errors import InputError
-from sparsify.labelled import LabelledBatch
 from sparsify.loading.safe_array import load_arrays
 from sparsify.task import Split
 

@@ -16,8 +16,8 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sparsify.data.augmentation import resized_box
+from sparsify.data.labelled import LabelledBatch
 from sparsify.errors import InputError, UsageError
-from sparsify.labelled import LabelledBatch
 from sparsify.naming import first_names
 from sparsify.task import Split
 

@@ -9,9 +9,9 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from sparsify.classification import Classification
+from sparsify.data.classification import Classification
+from sparsify.data.labelled import LabelledBatch
 from sparsify.errors import InputError
-from sparsify.labelled import LabelledBatch
 from sparsify.task import Split
 
 __all__ = ["Pixels", "moments"]

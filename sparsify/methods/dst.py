@@ -9,16 +9,16 @@ from typing import Literal, TypeAlias
 
 from sparsify import registry
 from sparsify.errors import UsageError
-from sparsify.initialization import initial
 from sparsify.mask_updates import MaskUpdate
 from sparsify.pass_manager import PassManager
 from sparsify.patterns import NofM, parse_pattern
 from sparsify.program import Program
 from sparsify.schedules import parse_steps
 from sparsify.task import Task
-from sparsify.train import Trained, epoch_length
-from sparsify.train_options import TrainOptions
-from sparsify.work import Work
+from sparsify.tickets.initialization import initial
+from sparsify.training.train import Trained, epoch_length
+from sparsify.training.train_options import TrainOptions
+from sparsify.training.work import Work
 
 __all__ = ["Dst"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from sparsify.program import Program
 from sparsify.task import Task
-from sparsify.train import Trained
-from sparsify.train_options import TrainOptions
-from sparsify.work import Work
+from sparsify.training.train import Trained
+from sparsify.training.train_options import TrainOptions
+from sparsify.training.work import Work
 
 __all__ = ["FineTune"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sparsify.lottery import Lottery
-from sparsify.lottery_options import LotteryOptions
 from sparsify.program import Program
 from sparsify.task import Task
-from sparsify.train import Trained
-from sparsify.work import Work
+from sparsify.tickets.lottery import Lottery
+from sparsify.tickets.lottery_options import LotteryOptions
+from sparsify.training.train import Trained
+from sparsify.training.work import Work
 
 __all__ = ["Lth"]
 

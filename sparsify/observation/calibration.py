@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sparsify.errors import PassError
 from sparsify.program import Program
 from sparsify.task import Task
-from sparsify.train import checked_loss, on_device
+from sparsify.training.train import checked_loss, on_device
 
 __all__ = ["Calibration", "Data"]
 

@@ -15,7 +15,7 @@ from sparsify.errors import PassError
 from sparsify.observation.signals import GroupSignal
 from sparsify.observation.subject import Subject
 from sparsify.observation.watching import Watched
-from sparsify.train import checked_loss
+from sparsify.training.train import checked_loss
 
 __all__ = ["Closed", "Run", "Trials"]
 

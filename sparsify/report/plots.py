@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["plot"]
 
 _LABELS = 16  # more are not readable
+_ROUNDS = 6  # labels of a lottery's rounds
 
 _COLOURS = {"ticket": "#1a7f37", "reinit": "#b35900", "random": "#8250df", "shuffle": "#0969da", "invert": "#cf222e",
             "small-dense": "#6e7781", "dense": "#24292f"}  # fmt: skip
@@ -99,10 +100,11 @@ def _curves(axis: Axes, histories: Sequence[History]) -> None:
     measured = any(item.measured for item in histories)
     for label, points, colour in _trainings(histories, measured=measured):
         axis.plot(*zip(*points, strict=True), label=label, color=colour, linewidth=1.2)
+    lines = axis.get_lines()
     axis.set_xlabel("step")
     axis.set_ylabel("score" if measured else "training loss")
     axis.set_title(_title("Learning curves", histories))
-    if len(axis.get_lines()) <= _LABELS:
+    if sum(not line.get_label().startswith("_") for line in lines) <= _LABELS:  # type: ignore[union-attr]
         axis.legend(frameon=False, fontsize=7, ncols=2)
 
 
@@ -122,28 +124,35 @@ def _trainings(histories: Sequence[History], *, measured: bool) -> Iterable[tupl
                 value = point["score"] if measured else point["loss"]
                 found.setdefault(item.name if several else name, {}).setdefault(point["step"], []).append(value)
     rounds = [name for name in found if name.startswith("round-")]
+    left = {f"round-{entry['round']}": _left(entry) for item in histories for entry in item.rounds}
+    labelled = {rounds[round(k * (len(rounds) - 1) / (_ROUNDS - 1))] for k in range(_ROUNDS)} if rounds else set()
     shades = mpl.colormaps["viridis_r"]
     for name, values in found.items():
-        colour = shades(0.1 + 0.9 * rounds.index(name) / max(1, len(rounds) - 1)) if name in rounds else None
-        label = "dense" if name == "round-0" else name.replace("-", " ")
-        kind = name.rpartition("-")[0]
-        yield label, [(x, statistics.mean(ys)) for x, ys in sorted(values.items())], colour or _COLOURS.get(kind)
+        kind, label = name.rpartition("-")[0], name.replace("-", " ")
+        colour = _COLOURS.get(kind) or _colours(histories).get(name)
+        if name in rounds:
+            colour = shades(0.1 + 0.9 * rounds.index(name) / max(1, len(rounds) - 1))
+            label = "dense" if name == "round-0" else f"{label}: {left.get(name, 100):.3g}% left"
+            label = label if name in labelled else f"_{label}"  # matplotlib leaves those out of the legend
+        yield label, [(x, statistics.mean(ys)) for x, ys in sorted(values.items())], colour
 
 
 def _exchanges(axis: Axes, histories: Sequence[History]) -> None:
     """Draw which share of the kept weights each update moved, and how many weights have been in use so far."""
+    colours = _colours(histories)
     for item in histories:
         for points in item.exchanged.values():
             steps = [point["step"] for point in points]
             moved = [point["grown"] / max(1, point["kept"]) for point in points]
-            (line,) = axis.plot(steps, moved, linewidth=1.2, label=f"{item.name}: moved")
-            axis.plot(steps, [point["itop"] for point in points], linewidth=1.2, linestyle="--",
-                      color=line.get_color(), label=f"{item.name}: used so far (ITOP)")  # fmt: skip
+            axis.plot(steps, moved, linewidth=1.2, color=colours[item.name], label=item.name.replace("-", " "))
+            used = [point["itop"] for point in points]
+            axis.plot(steps, used, linewidth=1.2, linestyle="--", color=colours[item.name])
     axis.set_xlabel("step")
-    axis.set_ylabel("share")
+    axis.set_ylabel("share: moved by an update; dashed, used so far (ITOP)")
     axis.set_ylim(0, None)
     axis.set_title("How the masks change")
-    axis.legend(frameon=False, fontsize=7)
+    if len(histories) > 1:
+        axis.legend(frameon=False, fontsize=7)
 
 
 def _layers(axis: Axes, histories: Sequence[History]) -> None:
@@ -161,6 +170,11 @@ def _layers(axis: Axes, histories: Sequence[History]) -> None:
     _log_scale(axis.yaxis, sorted({round(value, 3) for point in points for value in point["layers"].values()}))
     if len(names) <= _LABELS:
         axis.legend(frameon=False, fontsize=7)
+
+
+def _colours(histories: Sequence[History]) -> dict[str, str]:
+    """Return a colour for each retraining, the same one in every panel."""
+    return {item.name: f"C{index % 10}" for index, item in enumerate(histories)}
 
 
 def _log_scale(axis: Axis, values: Sequence[float]) -> None:

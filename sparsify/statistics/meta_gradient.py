@@ -14,7 +14,7 @@ from sparsify.observation.calibration import Data
 from sparsify.observation.second_order import second_derivatives
 from sparsify.observation.subject import Subject
 from sparsify.statistics import Statistic
-from sparsify.train import checked_loss
+from sparsify.training.train import checked_loss
 
 __all__ = ["MetaGradient"]
 

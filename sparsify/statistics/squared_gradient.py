@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from sparsify.observation.calibration import Data
 from sparsify.observation.subject import Subject
 from sparsify.statistics import Statistic
-from sparsify.train import checked_loss
+from sparsify.training.train import checked_loss
 
 __all__ = ["SquaredGradient"]
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sparsify.classification import Classification
+from sparsify.data.classification import Classification
 from sparsify.errors import UsageError
 from sparsify.task import Split
 

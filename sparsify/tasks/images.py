@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sparsify.data.image_files import ImageBatches, ImageFile, find
+from sparsify.data.labelled import Labelled, check_size, check_split
 from sparsify.errors import UsageError
-from sparsify.labelled import Labelled, check_size, check_split
 from sparsify.task import Split
 
 __all__ = ["Images"]

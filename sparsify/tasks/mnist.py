@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from sparsify.data import idx
+from sparsify.data.labelled import LabelledBatch
 from sparsify.data.pixels import Pixels
 from sparsify.errors import InputError
-from sparsify.labelled import LabelledBatch
 from sparsify.task import Split
 
 __all__ = ["Mnist"]

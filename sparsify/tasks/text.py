@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from sparsify.classification import Batches
+from sparsify.data.classification import Batches
+from sparsify.data.labelled import LabelledBatch, check_size, check_split, device_of
+from sparsify.data.logits import logits_of
 from sparsify.data.tokens import read
 from sparsify.errors import InputError, UsageError
-from sparsify.labelled import LabelledBatch, check_size, check_split, device_of
-from sparsify.logits import logits_of
 from sparsify.task import Score, Split, mean_score
 
 __all__ = ["Text"]

@@ -8,7 +8,7 @@ from sparsify.layout import Layout
 from sparsify.mask_updates import Stats
 from sparsify.methods.dst import Dst
 from sparsify.task import Score
-from sparsify.work import Work
+from sparsify.training.work import Work
 
 
 class Clusters:

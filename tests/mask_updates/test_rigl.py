@@ -6,8 +6,8 @@ from helpers.sparse import Clusters, program_of, run, stats
 
 import sparsify as sp
 from sparsify.mask_updates.rigl import Rigl
-from sparsify.train import train
-from sparsify.train_options import TrainOptions
+from sparsify.training.train import train
+from sparsify.training.train_options import TrainOptions
 
 
 def test_the_smallest_go_and_the_largest_gradients_come():

@@ -8,7 +8,7 @@ import sparsify as sp
 from sparsify.errors import UsageError
 from sparsify.methods.dst import Dst
 from sparsify.registry import entries
-from sparsify.work import Work
+from sparsify.training.work import Work
 
 RULES = [name for name in entries("sparsify.mask_updates") if name not in ("gmp", "static")]
 

@@ -4,9 +4,9 @@ from torch import nn
 from sparsify.capture import capture
 from sparsify.methods.fine_tune import FineTune
 from sparsify.task import resolve
-from sparsify.train import train
-from sparsify.train_options import TrainOptions
-from sparsify.work import Work
+from sparsify.training.train import train
+from sparsify.training.train_options import TrainOptions
+from sparsify.training.work import Work
 
 
 def test_it_is_training_from_the_weights_that_there_are_at_a_small_rate():

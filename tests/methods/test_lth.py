@@ -8,7 +8,7 @@ from helpers.sparse import Clusters, program_of
 
 import sparsify as sp
 from sparsify.errors import UsageError
-from sparsify.ticket import Ticket
+from sparsify.tickets.ticket import Ticket
 
 TASK = """
 import sys

@@ -4,7 +4,7 @@ from helpers.sparse import Clusters, program_of
 
 import sparsify as sp
 from sparsify.errors import InputError, PassError
-from sparsify.ticket import Ticket
+from sparsify.tickets.ticket import Ticket
 
 GOLDEN = """
 %where_scalar_other: float32[16, 32] = where.ScalarOther(2.weight_mask, 2.weight, 0.0)

@@ -14,8 +14,8 @@ from sparsify.masking import unmasked
 from sparsify.observation.calibration import Calibration
 from sparsify.reconstruction.outputs import output_gap
 from sparsify.tasks.digits import Digits
-from sparsify.train import train
-from sparsify.train_options import TrainOptions
+from sparsify.training.train import train
+from sparsify.training.train_options import TrainOptions
 
 GOLDEN = """
 %input_1: float32[batch, 3] = input

@@ -15,8 +15,8 @@ from sparsify.errors import PassError, UsageError
 from sparsify.layers import layers
 from sparsify.masking import baked, masked
 from sparsify.tasks.digits import Digits
-from sparsify.train import train
-from sparsify.train_options import TrainOptions
+from sparsify.training.train import train
+from sparsify.training.train_options import TrainOptions
 
 GOLDEN = """
 %where_scalar_other: float32[3, 4] = where.ScalarOther(2.weight_mask, 2.weight, 0.0)

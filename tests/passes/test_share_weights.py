@@ -13,8 +13,8 @@ from sparsify.demo_net import digits_resnet
 from sparsify.errors import PassError, UsageError
 from sparsify.masking import masked
 from sparsify.tasks.digits import Digits
-from sparsify.train import train
-from sparsify.train_options import TrainOptions
+from sparsify.training.train import train
+from sparsify.training.train_options import TrainOptions
 
 TASK = Digits()
 

@@ -61,15 +61,28 @@ def test_scores_by_density_with_controls_and_deviation(drawn):
 
 def test_learning_curves_have_the_controls_of_the_last_round(drawn):
     axis = drawn(lottery("a"))["Learning curves"]
-    assert labels(axis) == ["dense", "round 1", "round 2", "random 2"]
-    assert lines(axis)["round 1"] == [[1, 0.1], [2, 0.2], [3, pytest.approx(0.3)]]
+    assert labels(axis) == ["dense", "round 1: 50% left", "round 2: 25% left", "random 2"]
+    assert lines(axis)["round 1: 50% left"] == [[1, 0.1], [2, 0.2], [3, pytest.approx(0.3)]]
+
+
+def test_of_many_rounds_some_are_named(drawn):
+    points = [{"step": step, "score": 0.1, "validation_loss": 1.0} for step in (1, 2)]
+    rounds = [entry(number, 0.9, 0.8**number) for number in range(21)]
+    many = History("a", "lth", {}, {f"round-{number}": points for number in range(21)}, {}, rounds)
+    axis = drawn(many)["Learning curves"]
+    assert [label.partition(":")[0] for label in labels(axis)] == ["dense", *(f"round {n}" for n in (4, 8, 12, 16, 20))]
+    assert len(axis.get_lines()) == 21
 
 
 def test_how_masks_change_and_how_dense_layers_are(drawn):
     axes = drawn(sparse("one", "dst:method=set"), sparse("two", "dst:method=rigl"))
     assert list(axes) == ["Learning curves", "How the masks change", "Density by layer, one"]
-    assert lines(axes["How the masks change"])["one: moved"] == [[1, 0.09], [2, 0.08], [3, 0.07]]
-    assert lines(axes["How the masks change"])["two: used so far (ITOP)"][-1] == [3, pytest.approx(0.3)]
+    first, _, _, used = axes["How the masks change"].get_lines()
+    assert first.get_xydata().tolist() == [[1, 0.09], [2, 0.08], [3, 0.07]]
+    assert used.get_xydata().tolist()[-1] == [3, pytest.approx(0.3)]
+    assert labels(axes["How the masks change"]) == ["one", "two"]
+    curves = axes["Learning curves"].get_lines()
+    assert [line.get_color() for line in curves] == [first.get_color(), used.get_color()]  # one run has one colour
     assert lines(axes["Density by layer, one"])["a"][0] == [1, pytest.approx(0.11)]
     assert axes["Learning curves"].get_ylabel() == "training loss"
 

@@ -8,8 +8,8 @@ from torch import nn
 from sparsify.capture import capture
 from sparsify.errors import UsageError
 from sparsify.task import Score, resolve
-from sparsify.train import TrainingError, epoch_length, train
-from sparsify.train_options import TrainOptions
+from sparsify.training.train import TrainingError, epoch_length, train
+from sparsify.training.train_options import TrainOptions
 
 
 @dataclass

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from sparsify.data.logits import logits_of
 from sparsify.errors import UsageError
-from sparsify.logits import logits_of
 from sparsify.task import Score, Split, accuracy
 
 __all__ = ["Labelled", "LabelledBatch", "check_size", "check_split", "device_of"]

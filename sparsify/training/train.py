@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from sparsify.checkpoints import Checkpoints
 from sparsify.errors import SparsifyError, UsageError
 from sparsify.mask_updates import MaskUpdate
 from sparsify.program import Program
 from sparsify.schedules import parse_steps, warm
-from sparsify.sparse_training import Exchange, SparseTraining
 from sparsify.task import Batch, Task
-from sparsify.train_options import TrainOptions
+from sparsify.training.checkpoints import Checkpoints
+from sparsify.training.sparse_training import Exchange, SparseTraining
+from sparsify.training.train_options import TrainOptions
 
 __all__ = [
     "OnStep",
@@ -50,7 +50,10 @@ class StepEvent:
         gradient_norm: of all parameters together, before clipping.
         module: the live module, to be looked at, not changed; `program.with_state(module)` takes a copy of it.
         density: which share of the weights that have masks is kept.
+        score: the last that was measured on the way, if `score_every` is given.
         training: its name, where a retraining has several.
+        steps_done: in all trainings of the retraining, those of earlier calls included.
+        steps_of_all: how many there will be.
     """
 
     step: int
@@ -60,7 +63,10 @@ class StepEvent:
     gradient_norm: float
     module: nn.Module
     density: float = 1.0
+    score: float | None = None
     training: str = ""
+    steps_done: int = 0
+    steps_of_all: int = 0
 
 
 OnStep: TypeAlias = Callable[[StepEvent], None]
@@ -177,7 +183,7 @@ class _Run:
         replaced = self._sparse.before_step(step, steps, rate)
         if options.clip is not None:
             self._sparse.mask_gradients()
-        norm = nn.utils.clip_grad_norm_(self.parameters, options.clip or math.inf).item()
+        norm = self._clipped()
         if not self._scaler.is_enabled():  # else it skips the step, and scales less
             _finite(norm, "gradient", step + 1, steps)
         if not replaced:
@@ -187,7 +193,17 @@ class _Run:
         self._sparse.after_step(step + 1, steps, rate)
         if self._score_every and ((step + 1) % self._score_every == 0 or step + 1 == steps):
             self._curve.append({"step": step + 1, **self._measured()})
-        return StepEvent(step + 1, steps, self._losses[-1], rate, norm, self._module, self._sparse.density)
+        score = self._curve[-1]["score"] if self._curve else None
+        loss_now, density = self._losses[-1], self._sparse.density
+        return StepEvent(
+            step + 1, steps, loss_now, rate, norm, self._module, density, score, steps_done=step + 1, steps_of_all=steps
+        )
+
+    def _clipped(self) -> float:
+        """Clip the gradients, if that is wanted; return the norm of all before."""
+        if self._options.clip is not None:
+            return nn.utils.clip_grad_norm_(self.parameters, self._options.clip).item()
+        return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]).item()
 
     def stream(self, step: int) -> Iterator[Batch]:
         """Yield the training batches from a step on, for ever, every epoch in a new order."""

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from sparsify.coding.bits import packed, unpacked
 from sparsify.errors import ContractError
 from sparsify.layers import layers
-from sparsify.mask_controller import MaskController
 from sparsify.mask_updates import MaskUpdate, Stats
 from sparsify.masking import baked, with_masks
 from sparsify.program import Program
+from sparsify.training.mask_controller import MaskController
 
 __all__ = ["Exchange", "SparseTraining"]
 

@@ -9,7 +9,7 @@ from helpers.zoo import FAMILIES
 from torch import nn
 
 import sparsify as sp
-from sparsify.initialization import initial
+from sparsify.tickets.initialization import initial
 
 INITS = ("torch", "kaiming", "xavier", "shuffle")
 

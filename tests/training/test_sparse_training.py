@@ -6,13 +6,13 @@ from helpers.sparse import Clusters, program_of, run
 from torch import nn
 
 import sparsify as sp
-from sparsify.checkpoints import Checkpoints
 from sparsify.errors import ContractError
 from sparsify.mask_updates.rigl import Rigl
 from sparsify.mask_updates.set import Set
-from sparsify.sparse_training import SparseTraining
-from sparsify.train import train
-from sparsify.train_options import TrainOptions
+from sparsify.training.checkpoints import Checkpoints
+from sparsify.training.sparse_training import SparseTraining
+from sparsify.training.train import train
+from sparsify.training.train_options import TrainOptions
 
 OPTIONS = TrainOptions(steps="30it", audit=True, score_every="10it")
 

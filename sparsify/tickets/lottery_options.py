@@ -9,7 +9,7 @@ from sparsify.errors import UsageError
 from sparsify.patterns import NofM, parse_pattern
 from sparsify.pruning.choice import made
 from sparsify.schedules import parse_steps
-from sparsify.train_options import TrainOptions
+from sparsify.training.train_options import TrainOptions
 
 __all__ = ["Control", "LotteryOptions"]
 

@@ -6,9 +6,9 @@ import pickle
 import pytest
 import torch
 
-from sparsify import checkpoints as module
-from sparsify.checkpoints import Checkpoints
 from sparsify.errors import InputError
+from sparsify.training import checkpoints as module
+from sparsify.training.checkpoints import Checkpoints
 
 
 def names(folder):

@@ -9,11 +9,11 @@ from helpers.residual import resnet
 from helpers.sparse import Clusters, program_of
 
 import sparsify as sp
-from sparsify.initialization import initial
 from sparsify.methods.lth import Lth
-from sparsify.train import train
-from sparsify.train_options import TrainOptions
-from sparsify.work import Work
+from sparsify.tickets.initialization import initial
+from sparsify.training.train import train
+from sparsify.training.train_options import TrainOptions
+from sparsify.training.work import Work
 
 WEIGHTS = {"0.weight": 12 * 32, "2.weight": 32 * 16, "4.weight": 16 * 4}
 TOTAL = sum(WEIGHTS.values())
@@ -185,6 +185,16 @@ def test_the_record_says_which_tickets_win():
     for item in record["rounds"]:
         best = min(item["curve"], key=lambda point: point["validation_loss"])
         assert item["first_steps_to_best"] == best["step"]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"rewind": "2it", "controls": ("reinit", "random")}, {"when": "init", "rounds": 1}]
+)
+def test_the_steps_of_all_trainings_are_known_from_the_first_on(options):
+    seen = []
+    work = Work(on_step=lambda event: seen.append((event.steps_done, event.steps_of_all)))
+    Lth(**{"steps": "4it", "rounds": 2, **options}).retrain(program_of(), Clusters(), seed=0, work=work)
+    assert seen == [(number, len(seen)) for number in range(1, len(seen) + 1)]
 
 
 def test_tickets_are_files(tmp_path):

@@ -8,9 +8,9 @@ from torch import nn
 
 import sparsify as sp
 from sparsify.errors import InputError, PassError
-from sparsify.initialization import initial
 from sparsify.masking import unmasked
-from sparsify.ticket import Ticket
+from sparsify.tickets.initialization import initial
+from sparsify.tickets.ticket import Ticket
 
 
 def pruned(seed=0):

@@ -13,8 +13,9 @@ from helpers.sparse import Clusters, program_of
 
 import sparsify as sp
 from sparsify.errors import InputError, UsageError
-from sparsify.train_options import TrainOptions
-from sparsify.work import Work
+from sparsify.training.train import TrainingError
+from sparsify.training.train_options import TrainOptions
+from sparsify.training.work import Work
 
 OPTIONS = TrainOptions(steps="6it", score_every="3it")
 SCRIPT = """
@@ -24,7 +25,7 @@ import torch
 torch.set_num_threads(1)
 from helpers.sparse import Clusters, program_of
 import sparsify as sp
-import sparsify.work as work
+import sparsify.training.work as work
 work.Checkpoints.due = lambda self: True
 slow = float(sys.argv[3])
 result = sp.retrain(program_of(), sys.argv[2], Clusters(), work=sys.argv[1], on_step=lambda event: time.sleep(slow))
@@ -142,3 +143,21 @@ def test_the_same_call_is_another_retraining_for_other_data(tmp_path):
     sp.retrain(program_of(), "fine-tune:steps=2it", Clusters(), work=tmp_path)
     with pytest.raises(UsageError, match="its data is"):
         sp.retrain(program_of(), "fine-tune:steps=2it", Smaller(), work=tmp_path)
+
+
+@pytest.mark.parametrize("every", [0.0, 60.0])
+def test_a_training_that_diverges_says_what_is_kept(tmp_path, every):
+    class Poisoned(Clusters):
+        def batches(self, split, *, seed=0):
+            x, y = super().batches(split, seed=seed)[0]
+            return [(x, y)] * 3 + [(x * float("nan"), y)]
+
+    work = Work(tmp_path, {}, seconds=every)
+    with pytest.raises(TrainingError) as told:
+        work.train("round-1", program_of(), Poisoned(), OPTIONS, seed=0)
+    assert "The loss is nan at step 4 of 6." in str(told.value)
+    last = "" if every else " and step-00000003.ckpt of round-1"
+    assert str(told.value).endswith(f"{tmp_path} keeps the trainings that are done{last}.")
+    assert [path.name for path in tmp_path.glob("round-1/*")] == (
+        [] if every else ["step-00000002.ckpt", "step-00000003.ckpt"]
+    )

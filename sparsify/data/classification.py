@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from sparsify.labelled import Labelled, LabelledBatch, check_size, check_split
+from sparsify.data.labelled import Labelled, LabelledBatch, check_size, check_split
 from sparsify.task import Split
 
 __all__ = ["Batches", "Classification", "Prepare"]

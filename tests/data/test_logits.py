@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sparsify.data.logits import logits_of
 from sparsify.errors import UsageError
-from sparsify.logits import logits_of
 
 LOGITS = torch.arange(6.0).view(2, 3)
 

@@ -1,7 +1,7 @@
 import pytest
 
 from sparsify.errors import UsageError
-from sparsify.lottery_options import LotteryOptions
+from sparsify.tickets.lottery_options import LotteryOptions
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from helpers.sparse import Clusters, program_of
 from torch import nn
 
 from sparsify.errors import UsageError
-from sparsify.train import train
-from sparsify.train_options import TrainOptions
+from sparsify.training.train import train
+from sparsify.training.train_options import TrainOptions
 
 
 @pytest.mark.parametrize(

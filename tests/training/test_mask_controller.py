@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 import sparsify as sp
 from sparsify.errors import ContractError, UsageError
-from sparsify.mask_controller import MaskController
 from sparsify.masking import masked
+from sparsify.training.mask_controller import MaskController
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, 0.1),

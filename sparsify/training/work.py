@@ -14,13 +14,13 @@ from typing import Any, TextIO
 import torch
 
 from sparsify.atomic import writing
-from sparsify.checkpoints import Checkpoints
 from sparsify.errors import InputError, UsageError
 from sparsify.mask_updates import MaskUpdate
 from sparsify.program import Program
 from sparsify.task import Task
-from sparsify.train import OnStep, StepEvent, Trained, train
-from sparsify.train_options import TrainOptions
+from sparsify.training.checkpoints import Checkpoints
+from sparsify.training.train import OnStep, StepEvent, Trained, TrainingError, train
+from sparsify.training.train_options import TrainOptions
 
 __all__ = ["Listener", "Work"]
 
@@ -60,6 +60,7 @@ class Work:
     ) -> None:
         self._folder, self._seconds, self._on_step, self._listeners = folder, seconds, on_step, listeners
         self._log: TextIO | None = None
+        self._done = self._expected = 0
         if folder is None:
             return
         try:
@@ -78,6 +79,10 @@ class Work:
         """Where things are kept."""
         return self._folder
 
+    def expect(self, steps: int) -> None:
+        """Say how many steps all trainings have together, so that progress can be shown."""
+        self._expected = steps
+
     def train(
         self,
         name: str,
@@ -89,7 +94,7 @@ class Work:
         rule: MaskUpdate | None = None,
         span: tuple[int, int | None] = (0, None),
     ) -> Trained:
-        """Do one training, as `sparsify.train.train` does, unless it is done already.
+        """Do one training, as `sparsify.training.train.train` does, unless it is done already.
 
         Args:
             name: of the training, unique within the retraining.
@@ -99,16 +104,27 @@ class Work:
             seed: of everything random.
             rule: updates the masks.
             span: the first step and the one behind the last.
+
+        Raises:
+            TrainingError: the training diverged; what was kept before stays.
         """
         store = kept = None
         if self._folder is not None:
             store = Checkpoints(self._folder / re.sub(r"[^\w.-]", "-", name), self._seconds, self._warn)
             kept = Checkpoints(store.folder.with_suffix(".done"), warn=self._warn)
             if (state := kept.load()) is not None:
-                return _restored(program, state)
-        trained = train(
-            program, task, options, seed=seed, on_step=self._listener(name), rule=rule, span=span, checkpoints=store
-        )
+                known = _restored(program, state)
+                self._done += len(known.losses)
+                return known
+        on_step = self._listener(name, span[0])
+        try:
+            trained = train(program, task, options, seed=seed, on_step=on_step, rule=rule, span=span, checkpoints=store)
+        except TrainingError as error:
+            if store is None:
+                raise
+            kept_of_it = f" and {store.newest.name} of {name}" if store.newest else ""
+            raise TrainingError(f"{error} {self._folder} keeps the trainings that are done{kept_of_it}.") from error
+        self._done += len(trained.losses)
         for kind, items in (("measured", trained.curve), ("exchanged", trained.exchanges)):
             for item in items:
                 self.log(kind, training=name, **item)
@@ -154,9 +170,11 @@ class Work:
             )
         self.log("resumed")
 
-    def _listener(self, name: str) -> OnStep:
+    def _listener(self, name: str, first: int) -> OnStep:
         def listen(event: StepEvent) -> None:
-            self._on_step(replace(event, training=name))
+            done = self._done + event.step - first
+            of_all = max(self._expected, self._done + event.steps - first)
+            self._on_step(replace(event, training=name, steps_done=done, steps_of_all=of_all))
             every = max(1, event.steps // _LINES)
             if event.step % every == 0 or event.step in (1, event.steps):
                 self.log("step", training=name, step=event.step, steps=event.steps, loss=event.loss,

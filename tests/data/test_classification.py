@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparsify.classification import Batches, Classification
+from sparsify.data.classification import Batches, Classification
 from sparsify.errors import UsageError
 
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from sparsify.data.labelled import Labelled, check_size, check_split, device_of
 from sparsify.errors import UsageError
-from sparsify.labelled import Labelled, check_size, check_split, device_of
 from sparsify.task import Task
 
 X = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])

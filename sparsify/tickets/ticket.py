@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from sparsify.atomic import writing
 from sparsify.coding.bits import BITMASK, packed, unpacked
 from sparsify.errors import InputError, PassError, first_line
-from sparsify.initialization import initial
 from sparsify.masking import masked, unmasked
 from sparsify.naming import first_names
 from sparsify.pass_manager import PassManager
 from sparsify.program import Program
+from sparsify.tickets.initialization import initial
 
 __all__ = ["Ticket", "without"]
 

@@ -46,6 +46,11 @@ class Checkpoints:
         """Where they lie."""
         return self._folder
 
+    @property
+    def newest(self) -> Path | None:
+        """The file of the last of them."""
+        return next(reversed(self._files()), None)
+
     def due(self) -> bool:
         """Whether it is time for the next one."""
         return time.monotonic() - self._written >= self._seconds
@@ -64,8 +69,8 @@ class Checkpoints:
             with writing(path) as temporary, temporary.open("wb") as file:
                 file.write(_MAGIC + hashlib.sha256(payload).digest() + payload)
         except (OSError, InputError) as error:
-            last = self._files()
-            rest = f"The last good one is {last[-1].name}" if last else "There is none before it"
+            last = self.newest
+            rest = f"The last good one is {last.name}" if last else "There is none before it"
             raise InputError(
                 f"The checkpoint {path} cannot be written: {getattr(error, 'strerror', None) or first_line(error)}. "
                 f"{rest}; make room and run the same command again."

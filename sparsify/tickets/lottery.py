@@ -9,8 +9,6 @@ from typing import Any, Literal
 from torch import Tensor
 
 from sparsify.cost import cost
-from sparsify.initialization import initial
-from sparsify.lottery_options import Control, LotteryOptions
 from sparsify.masking import masked, unmasked
 from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import PassManager
@@ -23,9 +21,11 @@ from sparsify.pruning.weight_masks import Shaper
 from sparsify.pruning.weight_scores import weight_scores
 from sparsify.schedules import parse_steps
 from sparsify.task import Score, Task
-from sparsify.ticket import Ticket, without
-from sparsify.train import Trained, epoch_length
-from sparsify.work import Work
+from sparsify.tickets.initialization import initial
+from sparsify.tickets.lottery_options import Control, LotteryOptions
+from sparsify.tickets.ticket import Ticket, without
+from sparsify.training.train import Trained, epoch_length
+from sparsify.training.work import Work
 
 __all__ = ["Lottery"]
 
@@ -66,6 +66,7 @@ class Lottery:
             The last ticket, trained; its record tells the rounds, the controls and which tickets won.
         """
         plan = self._options
+        self._work.expect(self._steps())
         start = self._start()
         trained = None
         if plan.when == "trained":
@@ -85,6 +86,14 @@ class Lottery:
         assert trained is not None
         record = {"rounds": self._rounds, **({"controls": self._controls} if self._controls else {})}
         return replace(trained, record={**record, **self._verdict()}, tickets=tuple(self._tickets))
+
+    def _steps(self) -> int:
+        """Return the number of steps of all trainings."""
+        plan = self._options
+        controls = len(plan.controls) * (plan.rounds if plan.controls_at == "all" else 1)
+        trainings = (plan.when == "trained") + plan.rounds + controls
+        length = parse_steps(plan.steps, lambda: epoch_length(self._task))
+        return self._from + trainings * (length - self._from)
 
     def _start(self) -> Program:
         """Return the network at the step to which weights are rewound."""
