@@ -100,11 +100,10 @@ def _curves(axis: Axes, histories: Sequence[History]) -> None:
     measured = any(item.measured for item in histories)
     for label, points, colour in _trainings(histories, measured=measured):
         axis.plot(*zip(*points, strict=True), label=label, color=colour, linewidth=1.2)
-    lines = axis.get_lines()
     axis.set_xlabel("step")
     axis.set_ylabel("score" if measured else "training loss")
     axis.set_title(_title("Learning curves", histories))
-    if sum(not line.get_label().startswith("_") for line in lines) <= _LABELS:  # type: ignore[union-attr]
+    if sum(not str(line.get_label()).startswith("_") for line in axis.get_lines()) <= _LABELS:
         axis.legend(frameon=False, fontsize=7, ncols=2)
 
 
@@ -129,7 +128,7 @@ def _trainings(histories: Sequence[History], *, measured: bool) -> Iterable[tupl
     shades = mpl.colormaps["viridis_r"]
     for name, values in found.items():
         kind, label = name.rpartition("-")[0], name.replace("-", " ")
-        colour = _COLOURS.get(kind) or _colours(histories).get(name)
+        colour: Any = _COLOURS.get(kind) or _colours(histories).get(name)
         if name in rounds:
             colour = shades(0.1 + 0.9 * rounds.index(name) / max(1, len(rounds) - 1))
             label = "dense" if name == "round-0" else f"{label}: {left.get(name, 100):.3g}% left"
