@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from sparsify.batches import on_device
 from sparsify.data.labelled import check_split, device_of
 from sparsify.data.seeded import Seeded
 from sparsify.errors import UsageError
 from sparsify.task import Batch, Score, Split, accuracy, mean_score
-from sparsify.training.train import on_device
 
 __all__ = ["LoaderTask"]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from sparsify import registry
+from sparsify.batches import epoch_length
 from sparsify.errors import UsageError
 from sparsify.mask_updates import MaskUpdate
 from sparsify.pass_manager import PassManager
@@ -16,7 +17,7 @@ from sparsify.program import Program
 from sparsify.schedules import parse_steps
 from sparsify.task import Task
 from sparsify.tickets.initialization import initial
-from sparsify.training.train import Trained, epoch_length
+from sparsify.training.train import Trained
 from sparsify.training.train_options import TrainOptions
 from sparsify.training.work import Work
 

@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
 
+from sparsify.batches import checked_loss, on_device
 from sparsify.errors import PassError
 from sparsify.program import Program
 from sparsify.task import Task
-from sparsify.training.train import checked_loss, on_device
 
 __all__ = ["Calibration", "Data"]
 

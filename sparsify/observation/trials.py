@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from sparsify.batches import checked_loss
 from sparsify.errors import PassError
 from sparsify.observation.signals import GroupSignal
 from sparsify.observation.subject import Subject
 from sparsify.observation.watching import Watched
-from sparsify.training.train import checked_loss
 
 __all__ = ["Closed", "Run", "Trials"]
 

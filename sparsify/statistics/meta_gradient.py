@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from sparsify.batches import checked_loss
 from sparsify.observation.calibration import Data
 from sparsify.observation.second_order import second_derivatives
 from sparsify.observation.subject import Subject
 from sparsify.statistics import Statistic
-from sparsify.training.train import checked_loss
 
 __all__ = ["MetaGradient"]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from sparsify.batches import checked_loss
 from sparsify.observation.calibration import Data
 from sparsify.observation.subject import Subject
 from sparsify.statistics import Statistic
-from sparsify.training.train import checked_loss
 
 __all__ = ["SquaredGradient"]
 

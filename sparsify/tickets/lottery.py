@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from sparsify.batches import epoch_length
 from sparsify.cost import cost
 from sparsify.masking import masked, unmasked
 from sparsify.observation.calibration import Calibration
@@ -24,7 +25,7 @@ from sparsify.task import Score, Task
 from sparsify.tickets.initialization import initial
 from sparsify.tickets.lottery_options import Control, LotteryOptions
 from sparsify.tickets.ticket import Ticket, without
-from sparsify.training.train import Trained, epoch_length
+from sparsify.training.train import Trained
 from sparsify.training.work import Work
 
 __all__ = ["Lottery"]

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
+from sparsify.batches import checked_loss, epoch_length, on_device
 from sparsify.errors import SparsifyError, UsageError
 from sparsify.mask_updates import MaskUpdate
 from sparsify.program import Program
@@ -22,16 +22,7 @@ from sparsify.training.checkpoints import Checkpoints
 from sparsify.training.sparse_training import Exchange, SparseTraining
 from sparsify.training.train_options import TrainOptions
 
-__all__ = [
-    "OnStep",
-    "StepEvent",
-    "Trained",
-    "TrainingError",
-    "checked_loss",
-    "epoch_length",
-    "on_device",
-    "train",
-]
+__all__ = ["OnStep", "StepEvent", "Trained", "TrainingError", "train"]
 
 
 class TrainingError(SparsifyError):
@@ -257,32 +248,6 @@ class _Run:
         self._module.train()
         found = {"score": score, "validation_loss": sum(losses) / max(1, len(losses))}
         return {**found, "density": self._sparse.density} if self._sparse.masks else found
-
-
-def epoch_length(task: Task) -> int:
-    """Return the number of training batches in an epoch; counts them when the task does not say."""
-    batches: Any = task.batches("train", seed=0)
-    try:
-        return len(batches)
-    except TypeError:
-        return sum(1 for _ in batches)
-
-
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch with its tensors on a device."""
-    return pytree.tree_map(lambda leaf: leaf.to(device) if hasattr(leaf, "to") else leaf, batch)
-
-
-def checked_loss(task: Task, module: nn.Module, batch: Batch) -> Tensor:
-    """Return the task's loss of a batch.
-
-    Raises:
-        UsageError: it is not a scalar tensor, or has no gradient where gradients are recorded.
-    """
-    loss = task.loss(module, batch)
-    if not isinstance(loss, Tensor) or loss.numel() != 1 or (torch.is_grad_enabled() and not loss.requires_grad):
-        raise UsageError(f"The loss of the task {task.name} is not a scalar tensor with a gradient.")
-    return loss
 
 
 def _finite(value: float, what: str, step: int, steps: int) -> float:

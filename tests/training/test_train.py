@@ -7,8 +7,8 @@ from torch import nn
 
 from sparsify.capture import capture
 from sparsify.errors import UsageError
-from sparsify.task import Score, resolve
-from sparsify.training.train import TrainingError, epoch_length, train
+from sparsify.task import Score
+from sparsify.training.train import TrainingError, train
 from sparsify.training.train_options import TrainOptions
 
 
@@ -187,9 +187,3 @@ def test_frozen_parameters_stay():
     assert torch.equal(trained.parameters["0.weight"], program.parameters["0.weight"])
     assert not trained.parameters["0.weight"].requires_grad
     assert not torch.equal(trained.parameters["1.weight"], program.parameters["1.weight"])
-
-
-@pytest.mark.parametrize("sized", [True, False])
-def test_the_length_of_an_epoch(sized):
-    assert epoch_length(Line(epoch=5, sized=sized)) == 5
-    assert epoch_length(resolve("digits")) == 21
