@@ -47,7 +47,7 @@ class Show:
 
     def step(self, event: StepEvent) -> None:
         """Say how far a training is; the bar is of all trainings of the retraining."""
-        words = [event.training, f"step {event.step} of {event.steps}", f"loss {event.loss:.3f}"]
+        words = [event.training.replace("-", " "), f"step {event.step} of {event.steps}", f"loss {event.loss:.3f}"]
         words += [f"score {event.score:.4f}"] if event.score is not None else []
         words += [f"{1 - event.density:.1%} sparse"] if event.density < 1 else []
         self(" · ".join(filter(None, words)))

@@ -74,7 +74,7 @@ def test_a_training_is_shown_with_its_round_and_a_bar_of_all_trainings(screen):
         show.step(event(20, 40))
         after = io.StringIO()
         Console(file=after, width=80).print(show)
-    assert "round-1 · step 10 of 20 · loss 0.250 · score 0.5000 · 75.0% sparse" in drawn.getvalue()
+    assert "round 1 · step 10 of 20 · loss 0.250 · score 0.5000 · 75.0% sparse" in drawn.getvalue()
     assert "75%" in drawn.getvalue()
     assert "%" not in after.getvalue()  # the bar goes with the last step
 

@@ -105,8 +105,8 @@ class SparseTraining:
 
     @property
     def density(self) -> float:
-        """Which share of the weights that have masks is kept now."""
-        return self._now / max(1, sum(mask.numel() for mask in self._masks.values()))
+        """Which share of the weights that have masks is kept now; 1 where nothing has one."""
+        return self._now / sum(mask.numel() for mask in self._masks.values()) if self._masks else 1.0
 
     @property
     def itop(self) -> float:

@@ -47,8 +47,9 @@ def test_masked_programs_are_trained_without_their_masks_in_the_graph():
 
 
 def test_without_masks_nothing_is_different():
-    program = program_of()
-    trained = train(program, Clusters(), OPTIONS)
+    program, densities = program_of(), []
+    trained = train(program, Clusters(), OPTIONS, on_step=lambda event: densities.append(event.density))
+    assert set(densities) == {1.0}
     assert (trained.exchanges, trained.itop) == ((), None)
     assert trained.program.masks == {}
     assert all("density" not in item for item in trained.curve)
