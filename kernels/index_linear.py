@@ -1,0 +1,95 @@
+"""index_linear: a linear layer whose weight is stored as the weights that are kept and their columns."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+from sparsify.kernels._activations import activated, derivative
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["index_linear"]
+
+_NUMBA = importlib.util.find_spec("numba") is not None
+
+
+@torch.library.custom_op("sparsify::index_linear", mutates_args=())
+def index_linear(
+    x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
+) -> Tensor:
+    """Return `activation(x Wᵀ + bias)` for a weight in the format `Index`.
+
+    On a CPU in float32 with numba (`sparsify-fx[cpu]`) only kept weights are read and computed; without it, and in
+    other types, the weight is written out as a dense matrix first.
+
+    Args:
+        x: `[..., K]`.
+        values: what is kept, row by row, `[E]`, in the type of x.
+        columns: of each value, `int32[E]`.
+        offsets: of each row the first value, `int32[N + 1]`.
+        bias: `[N]`, in the type of x.
+        activation: none, relu, gelu or silu.
+
+    Returns:
+        `[..., N]`.
+
+    Raises:
+        ValueError: there is no such activation.
+    """
+    if x.device.type == "cpu" and x.dtype == values.dtype == torch.float32 and _NUMBA:
+        return activated(_on_cpu(x, values, columns, offsets, bias), activation)
+    return activated(F.linear(x, _dense(values, columns, offsets, x.shape[-1]), bias), activation)
+
+
+@index_linear.register_fake
+def _(
+    x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
+) -> Tensor:
+    return x.new_empty(*x.shape[:-1], offsets.shape[0] - 1)
+
+
+def _on_cpu(x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None) -> Tensor:
+    from sparsify.kernels._row_products import row_products
+
+    flat = x.reshape(-1, x.shape[-1])
+    matrix, starts = (values.contiguous().numpy(), columns.contiguous().numpy()), offsets.contiguous().numpy()
+    row = None if bias is None else bias.contiguous().numpy()
+    out = row_products(*matrix, starts, flat.contiguous().numpy(), row, torch.get_num_threads())
+    return torch.from_numpy(out).view(*x.shape[:-1], len(offsets) - 1)
+
+
+def _dense(values: Tensor, columns: Tensor, offsets: Tensor, inputs: int) -> Tensor:
+    """Return the weight as a matrix `[N, K]`."""
+    dense = values.new_zeros(offsets.shape[0] - 1, inputs)
+    return dense.index_put((_rows(values, offsets), columns.long()), values)
+
+
+def _rows(values: Tensor, offsets: Tensor) -> Tensor:
+    """Return which row each value is in."""
+    return torch.repeat_interleave(offsets.diff().long(), output_size=values.shape[0])
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, values, columns, offsets, bias, ctx.activation = inputs
+    ctx.save_for_backward(x, values, columns, offsets, bias)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x, of the values and of the bias."""
+    x, values, columns, offsets, bias = ctx.saved_tensors
+    if ctx.activation != "none":
+        gradient = gradient * derivative(index_linear(x, values, columns, offsets, bias), ctx.activation)
+    rows, flat = gradient.reshape(-1, gradient.shape[-1]), x.reshape(-1, x.shape[-1])
+    of_x = of_values = of_bias = None
+    if ctx.needs_input_grad[0]:
+        of_x = gradient @ _dense(values, columns, offsets, x.shape[-1])
+    if ctx.needs_input_grad[1]:
+        of_values = (rows.t() @ flat)[_rows(values, offsets), columns.long()]
+    if bias is not None and ctx.needs_input_grad[4]:
+        of_bias = rows.sum(0)
+    return of_x, of_values, None, None, of_bias, None
+
+
+index_linear.register_autograd(_backward, setup_context=_keep)
