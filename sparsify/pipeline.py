@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from sparsify.batches import of_task
 from sparsify.cost import cost
-from sparsify.errors import SparsifyError, UsageError
+from sparsify.errors import UsageError
 from sparsify.pass_manager import Event, Observer, PassManager
 from sparsify.program import Program
 from sparsify.report.record import environment
@@ -165,15 +166,8 @@ def score(program: Program, task: Task) -> dict[str, Any]:
     Raises:
         UsageError: the task's own code failed.
     """
-    try:
-        with torch.no_grad():
-            found = task.score(program.module(copy=False))
-    except SparsifyError:
-        raise
-    except Exception as error:
-        raise UsageError(
-            f"The task {task.name} cannot score the model: {type(error).__name__}: {error}. --debug shows where."
-        ) from error
+    with of_task(task, "score the model"), torch.no_grad():
+        found = task.score(program.module(copy=False))
     if not isinstance(found, Score):
         raise UsageError(f"The task {task.name} must return a sparsify.Score from score, not {type(found).__name__}.")
     interval = None if found.interval is None else list(found.interval)  # as JSON has it

@@ -100,7 +100,7 @@ def retrain(
         "steps": len(trained.losses),
         "first_loss": trained.losses[0] if tail else None,
         "final_loss": sum(tail) / len(tail) if tail else None,
-        **({"itop": trained.itop, "exchanges": len(trained.exchanges)} if trained.exchanges else {}),
+        **({"itop": trained.itop, "exchanges": trained.updates} if trained.updates else {}),
         **({"curve": list(trained.curve)} if trained.curve else {}),
         **trained.record,
         "seconds": round(time.perf_counter() - started, 3),

@@ -13,7 +13,7 @@ from typing import Any
 from sparsify.errors import UsageError
 from sparsify.spec import nearest
 
-__all__ = ["extend_path", "load_object", "make"]
+__all__ = ["extend_path", "load_object", "make", "reason"]
 
 
 def load_object(spec: str, what: str) -> Any:
@@ -46,7 +46,7 @@ def make(factory: Any, spec: str, what: str) -> Any:
     try:
         return factory()
     except Exception as error:
-        raise UsageError(f"The {what} {spec!r} could not be made: {_reason(error)}.") from error
+        raise UsageError(f"The {what} {spec!r} could not be made: {reason(error)}.") from error
 
 
 def _import_file(source: str, what: str) -> ModuleType:
@@ -65,7 +65,7 @@ def _import_file(source: str, what: str) -> ModuleType:
         found.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise UsageError(f"The {what} file {source} cannot be imported: {_reason(error)}.") from error
+        raise UsageError(f"The {what} file {source} cannot be imported: {reason(error)}.") from error
     return module
 
 
@@ -74,7 +74,7 @@ def _import_module(source: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(source)
     except Exception as error:
-        raise UsageError(f"The {what} module {source} cannot be imported: {_reason(error)}.") from error
+        raise UsageError(f"The {what} module {source} cannot be imported: {reason(error)}.") from error
 
 
 def extend_path(directory: Path) -> None:
@@ -83,7 +83,7 @@ def extend_path(directory: Path) -> None:
         sys.path.append(str(directory))
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return the error in one line, with the place in the user's code that raised it."""
     text = f"{type(error).__name__}: {error}"
     frames = [

@@ -2,12 +2,15 @@
 
 import pytest
 import torch
-from helpers.sparse import Clusters
+from helpers.sparse import Clusters, program_of
 from torch import nn
 
-from sparsify.batches import checked_loss, epoch_length, on_device
+import sparsify as sp
+from sparsify.batches import checked_loss, epoch_length, given_batches, on_device
 from sparsify.errors import UsageError
 from sparsify.task import resolve
+from sparsify.training.train import train
+from sparsify.training.train_options import TrainOptions
 
 
 class Unsized(Clusters):
@@ -44,3 +47,40 @@ def test_without_gradients_a_loss_needs_none():
 
     with torch.no_grad():
         assert checked_loss(Plain(), nn.Identity(), None).item() == 1.0
+
+
+class Failing(Clusters):
+    def __init__(self, where):
+        self.where = where
+
+    def batches(self, split, *, seed=0):
+        if self.where == "batches":
+            raise OSError("no such disk")
+        return super().batches(split, seed=seed)
+
+    def loss(self, model, batch):
+        return {}["missing"]
+
+
+@pytest.mark.parametrize(("where", "what"), [("batches", "give its train batches: OSError: no such disk"),
+                                              ("loss", "compute the loss: KeyError: 'missing'")])  # fmt: skip
+def test_errors_of_a_task_are_the_tasks(where, what):
+    task = Failing(where)
+    with pytest.raises(UsageError, match=rf"The task clusters cannot {what} \(.*test_batches.py, line \d+\)"):
+        checked_loss(task, nn.Identity(), next(given_batches(task, "train")))
+    with pytest.raises(UsageError, match="clusters cannot"):
+        sp.retrain(program_of(), "fine-tune:steps=2it", task)
+
+
+def test_an_epoch_without_batches_is_refused():
+    class Empty(Clusters):
+        def batches(self, split, *, seed=0):
+            return [] if split == self.empty else super().batches(split, seed=seed)
+
+    task = Empty()
+    task.empty = "train"
+    with pytest.raises(UsageError, match="clusters gives no training batch"):
+        sp.retrain(program_of(), "fine-tune:steps=2ep", task)
+    task.empty = "validation"
+    with pytest.raises(UsageError, match="gives no validation batch"):
+        train(program_of(), task, TrainOptions(steps="2it", score_every="1it"))

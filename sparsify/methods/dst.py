@@ -69,8 +69,8 @@ class Dst(TrainOptions):
         super().__post_init__()
         if self.sparsity is not None and not 0 < self.sparsity < 1:
             raise UsageError(f"dst: sparsity={self.sparsity} is not between 0 and 1.")
-        if self.every is not None:
-            parse_steps(self.every, 1)
+        if self.every is not None and parse_steps(self.every, 1) < 1:
+            raise UsageError(f"dst: every={self.every} is no pace; updates are at least one step apart.")
         for name in ("alpha", "until"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
@@ -110,7 +110,7 @@ class Dst(TrainOptions):
         given = {name: getattr(self, name) for name in ("alpha", "until") if getattr(self, name) is not None}
         every = self.every or cls.pace
         if every:
-            given["every"] = max(1, parse_steps(every, lambda: epoch_length(task)))
+            given["every"] = parse_steps(every, lambda: epoch_length(task))
         if self.method == "sr-ste":
             pattern = parse_pattern(self.pattern)
             assert isinstance(pattern, NofM)

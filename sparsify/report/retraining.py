@@ -36,7 +36,7 @@ def _rounds(record: Mapping[str, Any]) -> Table:
         wins = item["round"] in winning and "control" not in item
         cells = [
             str(item["round"]),
-            item.get("control", "ticket" if item["round"] else "dense"),
+            item.get("control", "ticket" if item["round"] else "dense" if item["density"] == 1 else "start"),
             share(item["density"]),
             share(item["nonzero_share"]),
             share(item["macs_share"]),
@@ -56,4 +56,6 @@ def _verdict(record: Mapping[str, Any]) -> str:
     winning = record["winning"]
     if not winning:
         return f"no ticket wins: none is {bar}"
-    return f"[green]winning tickets[/] ({bar}): rounds {', '.join(map(str, winning))}"
+    as_good = [f"{item['control']} of round {item['round']}" for item in record.get("controls_as_good", ())]
+    but = f"; as good or better: {', '.join(as_good)}" if as_good else ""
+    return f"[green]winning tickets[/] ({bar}): rounds {', '.join(map(str, winning))}{but}"

@@ -24,10 +24,11 @@ def initial(program: Program, seed: int, init: Init = "torch") -> Program:
     """Return a program whose parameters are drawn anew and whose running statistics start again; masks stay.
 
     Weights of layers follow `init`: `torch` is what torch's layers do, uniform within 1/√fan-in; `kaiming` is normal
-    with the variance 2/fan-in; `xavier` uniform within √(6/(fan-in + fan-out)). Scales of norms become one, other
-    vectors zero, embeddings normal with the deviation 0.02. `shuffle` instead puts the values of every parameter of
-    two and more dimensions in random places of it, which keeps their distribution. A graph does not say how its model
-    was initialised: where that matters, retrain the model's own initial weights.
+    with the variance 2/fan-in; `xavier` uniform within √(6/(fan-in + fan-out)). Vectors that scale (of norms, of
+    residual branches) become one, slopes of PReLU a quarter, other vectors zero, embeddings normal with the deviation
+    0.02. `shuffle` instead puts the values of every parameter of two and more dimensions in random places of it, which
+    keeps their distribution. A graph does not say how its model was initialised: where that matters, as it may for
+    biases and scales of branches, retrain the model's own initial weights.
 
     Args:
         program: is not changed.
@@ -38,12 +39,12 @@ def initial(program: Program, seed: int, init: Init = "torch") -> Program:
     Training Deep Feedforward Neural Networks", 2010.
     """
     layouts = {layer.parameter: layer.layout for layer in layers(program)}
-    scales = norm_scales(program)
+    scales, slopes = norm_scales(program), _slopes(program)
     parameters = {}
     for name, old in program.parameters.items():
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
         if old.ndim < 2:
-            drawn = torch.full(old.shape, float(name in scales))
+            drawn = torch.full(old.shape, 1.0 if name in scales else 0.25 if name in slopes else 0.0)
         elif init == "shuffle":
             drawn = old.detach().cpu().flatten()[torch.randperm(old.numel(), generator=generator)].view(old.shape)
         elif name in layouts:
@@ -57,6 +58,12 @@ def initial(program: Program, seed: int, init: Init = "torch") -> Program:
             name = str(node.args[place].target)  # type: ignore[union-attr]
             buffers[name] = torch.full_like(buffers[name], value)
     return replace(program, parameters=parameters, buffers=buffers)
+
+
+def _slopes(program: Program) -> set[str]:
+    """Return the names of the slopes of PReLU."""
+    nodes = [node for node in program.graph.nodes if node.target is torch.ops.aten.prelu.default]
+    return {str(node.args[1].target) for node in nodes}
 
 
 def _drawn(shape: torch.Size, layout: Layout, init: Init, generator: torch.Generator) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from sparsify.batches import epoch_length
 from sparsify.cost import cost
+from sparsify.errors import PassError, UsageError
 from sparsify.masking import masked, unmasked
+from sparsify.naming import first_names
 from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import PassManager
 from sparsify.patterns import NofM, parse_pattern
@@ -21,8 +24,9 @@ from sparsify.pruning.choice import chosen
 from sparsify.pruning.weight_masks import Shaper
 from sparsify.pruning.weight_scores import weight_scores
 from sparsify.schedules import parse_steps
+from sparsify.spec import canonical
 from sparsify.task import Score, Task
-from sparsify.tickets.initialization import initial
+from sparsify.tickets.initialization import Init, initial
 from sparsify.tickets.lottery_options import Control, LotteryOptions
 from sparsify.tickets.ticket import Ticket, without
 from sparsify.training.train import Trained
@@ -30,7 +34,7 @@ from sparsify.training.work import Work
 
 __all__ = ["Lottery"]
 
-_MARGIN = 0.01  # a ticket wins that is at most one point worse than the dense network
+_FRESH = ("reinit", "random", "small-dense")  # controls with new weights, which are trained from the first step on
 
 
 @dataclass(frozen=True)
@@ -46,16 +50,32 @@ class Lottery:
 
     Args:
         options: how to look for them.
-        program: the whole network.
+        program: the whole network, or a ticket to go on with: then rounds prune shares of what it has left.
         task: data, loss and score.
         seed: of everything random.
         work: trains, and keeps what is done.
+
+    Raises:
+        UsageError: channels are to be pruned where weights are masked, or weights are rewound to the end.
     """
 
     def __init__(self, options: LotteryOptions, program: Program, task: Task, *, seed: int, work: Work) -> None:
         self._options, self._task, self._seed, self._work = options, task, seed, work
+        if options.unit == "channels" and program.masks:
+            raise UsageError(
+                "lth: unit=channels counts channels, and those that masks have emptied would be counted again. Put the "
+                "pass shrink before, which takes them out."
+            )
         self._whole = program if options.init == "given" else initial(program, seed, options.init)
-        self._from = parse_steps(options.rewind, lambda: epoch_length(task))
+        self._init: Init = "torch" if options.init == "given" else options.init
+        self._from, self._length = (
+            parse_steps(text, lambda: epoch_length(task)) for text in (options.rewind, options.steps)
+        )
+        if self._from >= self._length:
+            raise UsageError(
+                f"lth: rewind={options.rewind} is not before the end of the training, steps={options.steps}: nothing "
+                "would be trained."
+            )
         self._rounds: list[dict[str, Any]] = []
         self._controls: list[dict[str, Any]] = []
         self._tickets: list[Ticket] = []
@@ -73,28 +93,37 @@ class Lottery:
         if plan.when == "trained":
             trained = self._train("round-0", start)
             self._note(0, trained, _Pruned(start))
-        pruned = _Pruned(start)
-        for number in range(1, plan.rounds + 1):
-            pruned = self._pruned(trained.program if trained else start, pruned, number)
+        pruned, ticket = _Pruned(start), start
+        for number in self._numbers:
+            pruned = self._pruned(ticket if trained is None or plan.when == "init" else trained.program, pruned, number)
             ticket = self._rewound(pruned, start)
-            ticket = initial(ticket, self._seed + 1) if plan.mode == "reinit" else ticket
-            trained = self._train(f"round-{number}", ticket if plan.mode in ("rewind", "reinit") else pruned.program)
+            ticket = initial(ticket, self._seed + 1, self._init) if plan.mode == "reinit" else ticket
+            begun = ticket if plan.mode in ("rewind", "reinit") else pruned.program
+            trained = self._train(f"round-{number}", begun, fresh=plan.mode == "reinit")
             self._note(number, trained, pruned)
             self._keep(ticket, pruned, number)
             if plan.controls and (plan.controls_at == "all" or number == plan.rounds):
                 for control in plan.controls:
-                    self._control(control, pruned, ticket, number)
+                    self._control(control, pruned, ticket, number, start)
         assert trained is not None
         record = {"rounds": self._rounds, **({"controls": self._controls} if self._controls else {})}
         return replace(trained, record={**record, **self._verdict()}, tickets=tuple(self._tickets))
 
     def _steps(self) -> int:
         """Return the number of steps of all trainings."""
-        plan = self._options
-        controls = len(plan.controls) * (plan.rounds if plan.controls_at == "all" else 1)
-        trainings = (plan.when == "trained") + plan.rounds + controls
-        length = parse_steps(plan.steps, lambda: epoch_length(self._task))
-        return self._from + trainings * (length - self._from)
+        plan, rounds = self._options, len(self._numbers)
+        each = rounds if plan.controls_at == "all" else 1
+        fresh = each * sum(map(self._is_fresh, plan.controls)) + (rounds if plan.mode == "reinit" else 0)
+        trainings = (plan.when == "trained") + rounds + each * len(plan.controls)
+        return self._from + trainings * (self._length - self._from) + fresh * self._from
+
+    @property
+    def _numbers(self) -> Sequence[int]:
+        """The rounds that are played."""
+        return [self._options.rounds] if self._options.once else range(1, self._options.rounds + 1)
+
+    def _is_fresh(self, control: Control) -> bool:
+        return control == "reinit" or (control in _FRESH and self._options.unit != "layers")
 
     def _start(self) -> Program:
         """Return the network at the step to which weights are rewound."""
@@ -103,8 +132,8 @@ class Lottery:
         early = self._work.train("start", self._whole, self._task, self._options, seed=self._seed, span=(0, self._from))
         return early.program
 
-    def _train(self, name: str, program: Program) -> Trained:
-        options, span = self._options, (self._from, None)
+    def _train(self, name: str, program: Program, *, fresh: bool = False) -> Trained:
+        options, span = self._options, (0 if fresh else self._from, None)
         if self._options.mode == "fine-tune" and name.startswith("round-") and name != "round-0":
             options = replace(options, learning_rate=options.learning_rate / 10, schedule="constant", warmup="0it")
         return self._work.train(name, program, self._task, options, seed=self._seed, span=span)
@@ -113,7 +142,8 @@ class Lottery:
         """Prune a program that was trained, or that is to be, up to the share of a round."""
         plan = self._options
         if plan.unit == "layers":
-            words = [f"count={plan.count}", f"criterion={plan.criterion}", f"batches={plan.batches}"]
+            count = plan.count * (number if plan.once else 1)
+            words = [f"count={count}", f"criterion={plan.criterion}", f"batches={plan.batches}"]
             after, record = self._passed(f"layer-prune:{','.join(words + self._protect())}", program)
             return _Pruned(after, (*before.removed, *record["removed"]))
         if plan.unit == "channels":
@@ -121,7 +151,13 @@ class Lottery:
             scope = "uniform" if plan.scope == "layer" else "global"
             words = [amount, f"criterion={plan.criterion}", f"scope={scope}", f"batches={plan.batches}"]
             return _Pruned(self._passed(f"channel-prune:{','.join(words + self._protect())}", program)[0])
-        return _Pruned(masked(program, self._weight_masks(program, number)))
+        masks = self._weight_masks(program, number)
+        if empty := [name for name, mask in masks.items() if not bool(mask.any())]:
+            raise PassError(
+                f"lth: nothing would be left of {first_names(empty)} in round {number}. Take fewer rounds or a lower "
+                "rate, scope=layer, or protect it."
+            )
+        return _Pruned(masked(program, masks))
 
     def _weight_masks(self, program: Program, number: int) -> Mapping[str, Tensor]:
         plan, pattern = self._options, parse_pattern(self._options.pattern)
@@ -135,43 +171,47 @@ class Lottery:
         scored = weight_scores(program, list(layouts), criterion, calibration, gone)
         if isinstance(pattern, NofM):
             return shaper.apart(scored, {})
-        share = 1 - (1 - plan.rate) ** number
+        masks = self._whole.masks  # what a ticket that is gone on with has lost already
+        lost = {name: int((~masks[name]).sum()) if name in masks else 0 for name in layouts}
+        left = {name: shaper.size(name) - lost[name] for name in layouts}
         if plan.scope == "global":
-            return shaper.together(scored, rounded(share * sum(map(shaper.size, layouts))))
+            share = 1 - (1 - plan.rate) ** number
+            return shaper.together(scored, sum(lost.values()) + rounded(share * sum(left.values())))
         rates = {name: plan.rate / 2 if plan.last == "half" and name in found.last else plan.rate for name in layouts}
-        counts = {name: rounded((1 - (1 - rate) ** number) * shaper.size(name)) for name, rate in rates.items()}
-        return shaper.apart(scored, counts)
+        more = {name: rounded((1 - (1 - rate) ** number) * left[name]) for name, rate in rates.items()}
+        return shaper.apart(scored, {name: lost[name] + more[name] for name in layouts})
 
     def _rewound(self, pruned: _Pruned, start: Program) -> Program:
         """Return what is left of a pruned program with the weights of the start."""
         return masked(without(start, pruned.removed), pruned.program.masks)
 
-    def _control(self, control: Control, pruned: _Pruned, ticket: Program, number: int) -> None:
+    def _control(self, control: Control, pruned: _Pruned, ticket: Program, number: int, start: Program) -> None:
         if control == "dense":
-            program = self._whole
+            program = start
         elif control == "random" and self._options.unit == "layers":
             words = [f"count={len(pruned.removed)}", "criterion=random", *self._protect()]
-            program = self._passed(f"layer-prune:{','.join(words)}", self._whole)[0]
+            program = self._passed(f"layer-prune:{','.join(words)}", start)[0]
         elif control == "reinit":
-            program = initial(ticket, self._seed + 1)
+            program = initial(ticket, self._seed + 1, self._init)
         elif control in ("shuffle", "invert"):  # other places, chosen by the trained weights, with the first weights
             how = f",criterion={self._options.criterion},batches={self._options.batches}" if control == "invert" else ""
             other = self._passed(f"sanity:control={control}{how}", pruned.program)[0]
             program = masked(unmasked(ticket), other.masks)
         else:
-            program = self._passed(f"sanity:control={control}", ticket)[0]
-        trained = self._train(f"{control}-{number}", program)
-        self._controls.append({"control": control, **self._entry(number, trained, program)})
+            program = self._passed(f"sanity:control={control},init={self._init}", ticket)[0]
+        trained = self._train(f"{control}-{number}", program, fresh=self._is_fresh(control))
+        self._controls.append({"control": control, **self._entry(number, trained)})
         self._work.log("control", **self._controls[-1])
 
     def _note(self, number: int, trained: Trained, pruned: _Pruned) -> None:
-        self._rounds.append({**self._entry(number, trained, trained.program), "removed": list(pruned.removed)})
+        self._rounds.append({**self._entry(number, trained), "removed": list(pruned.removed)})
         self._work.log("round", **self._rounds[-1])
 
-    def _entry(self, number: int, trained: Trained, program: Program) -> dict[str, Any]:
+    def _entry(self, number: int, trained: Trained) -> dict[str, Any]:
+        program = trained.program
         known = cost(program)
         dense = cost(self._whole)
-        score: Score = self._task.score(trained.program.module(copy=False))
+        score: Score = self._task.score(program.module(copy=False))
         best = min(trained.curve, key=lambda item: item["validation_loss"], default=None)
         masks = program.masks
         total = sum(mask.numel() for mask in masks.values())
@@ -188,6 +228,7 @@ class Lottery:
         first = plan.init != "given" and not self._from and plan.mode != "reinit"  # the weights that a seed makes
         drawn = {"init": plan.init, "seed": self._seed} if first else None
         record = {
+            "method": canonical("lth", plan),
             "task": self._task.name,
             "seed": self._seed,
             **{k: v for k, v in self._rounds[-1].items() if k != "curve"},
@@ -198,17 +239,20 @@ class Lottery:
             found.save(self._work.folder / f"round-{number}.ticket")
 
     def _verdict(self) -> dict[str, Any]:
-        """Say which tickets win: those at most one point worse than the dense network."""
+        """Say which tickets win: those that are hardly worse than the dense network; and which controls do as well."""
         dense = [
             item for item in (*self._rounds, *self._controls) if item["round"] == 0 or item.get("control") == "dense"
         ]
         if not dense:
             return {}
-        bar = dense[0]["score"] - _MARGIN
-        return {
-            "dense_score": dense[0]["score"], "margin": _MARGIN,
-            "winning": [item["round"] for item in self._rounds if item["round"] and item["score"] >= bar],
-        }  # fmt: skip
+        bar = dense[0]["score"] - self._options.margin
+        winning = {item["round"]: item["score"] for item in self._rounds if item["round"] and item["score"] >= bar}
+        as_good = [
+            {"round": item["round"], "control": item["control"]} for item in self._controls
+            if item["control"] != "dense" and item["score"] >= winning.get(item["round"], math.inf)
+        ]  # fmt: skip
+        found = {"dense_score": dense[0]["score"], "margin": self._options.margin, "winning": list(winning)}
+        return {**found, "controls_as_good": as_good} if self._controls else found
 
     def _passed(self, spec: str, program: Program) -> tuple[Program, dict[str, Any]]:
         records: list[dict[str, Any]] = []

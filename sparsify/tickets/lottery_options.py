@@ -23,6 +23,7 @@ class LotteryOptions(TrainOptions):
 
     Attributes:
         rounds: how often is pruned; one is one shot.
+        once: prune at once, behind the first training, what the rounds would in turn.
         rate: which share of what is left goes in each round.
         unit: what goes: single weights, channels, or layers (residual blocks).
         pattern: of weights: unstructured, N:M (one round), or blockBxB.
@@ -36,11 +37,15 @@ class LotteryOptions(TrainOptions):
         rewind: to which step of the training the weights go back, `0it` or `500it`.
         mode: rewind takes the weights back; learning-rate keeps the trained weights and repeats the training from the
             step of the rewinding on; fine-tune keeps them and trains on at a tenth of the learning rate; reinit draws
-            what is left anew.
+            what is left anew. What keeps trained weights is trained longer than the dense network; its tickets hold
+            the weights of the start all the same.
         init: how weights are drawn before everything; given keeps those of the program.
-        controls: networks that a ticket must beat, trained alike: reinit, random, shuffle, invert, small-dense; dense
-            with when=init.
+        controls: networks that a ticket must beat, trained alike: reinit (its places, new weights), random (as many in
+            random places, new weights; of layers the first weights), shuffle and invert (other places, the first
+            weights), small-dense (as many in narrower layers, new weights); dense with when=init. New weights are
+            drawn as init says, and are trained from the first step on.
         controls_at: the rounds at which controls are trained; the last one, or all.
+        margin: how much worse than the dense network a winning ticket may score.
         batches: how many training batches a criterion that needs data looks at.
 
     Raises:
@@ -48,6 +53,7 @@ class LotteryOptions(TrainOptions):
     """
 
     rounds: int = 5
+    once: bool = False
     rate: float = 0.2
     unit: Literal["weights", "channels", "layers"] = "weights"
     pattern: str = "unstructured"
@@ -63,6 +69,7 @@ class LotteryOptions(TrainOptions):
     init: Start = "given"
     controls: tuple[Control, ...] = ()
     controls_at: Literal["last", "all"] = "last"
+    margin: float = 0.01
     batches: int = 8
 
     def __post_init__(self) -> None:

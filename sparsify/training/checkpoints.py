@@ -87,7 +87,7 @@ class Checkpoints:
             if data.startswith(_MAGIC) and hashlib.sha256(payload).digest() == digest:
                 found: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
                 return found
-            self._warn(f"{path} is damaged; the checkpoint before it is used.")
+            self._warn(f"{path} is damaged; what is before it is used.")
         return None
 
     def clear(self) -> None:

@@ -59,11 +59,16 @@ class MaskController:
         while hasattr(optimizer, "optimizer"):  # Accelerate and Fabric wrap it
             optimizer = optimizer.optimizer
         trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        named = {_plain(name): value for name, value in module.named_parameters(remove_duplicate=False)}
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise UsageError(
+                "LBFGS keeps a history of all weights as one, which masks cannot act on. Take another one."
+            )
+        named = self._named(module)
         if lacking := [name for name in self.masks if name not in named or id(named[name]) not in trained]:
             raise UsageError(
                 f"{first_names(lacking)} cannot be masked: the module has no such parameter, or the optimizer does not "
-                "train it. Attach the controller to the module that was captured, and to its optimizer."
+                "train it. Attach the controller to the module that was captured, and to its optimizer; where two "
+                "optimizers share the module, attach one controller to each, with the masks of its parameters."
             )
         for name, mask in self.masks.items():
             if named[name].shape != mask.shape:
@@ -105,7 +110,7 @@ class MaskController:
     @torch.no_grad()
     def mask(self, module: nn.Module) -> None:
         """Mask the parameters of another module of the same names, such as a moving average of the weights."""
-        named = {_plain(name): value for name, value in module.named_parameters(remove_duplicate=False)}
+        named = self._named(module)
         _multiply({name: named[name] for name in self.masks}, self._factors)
 
     def check(self) -> None:
@@ -120,6 +125,11 @@ class MaskController:
                 if alive:
                     raise ContractError(f"Of the {kind} of {name}, {alive} pruned values are not zero.")
 
+    def _named(self, module: nn.Module) -> dict[str, Tensor]:
+        """Return the parameters of a module by the names that masks have, whatever it is wrapped in."""
+        found: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
+        return found if found.keys() >= self.masks.keys() else {_plain(name): value for name, value in found.items()}
+
     def _after_step(self, *_: Any) -> None:
         self.apply()
         if self._audit:
@@ -132,6 +142,11 @@ class MaskController:
         for name, weight in self._weights.items():
             for kind, value in state.get(weight, {}).items():
                 if isinstance(value, Tensor) and value.shape == weight.shape:
+                    if not value.is_floating_point():
+                        raise UsageError(
+                            f"The optimizer keeps {kind} of {name} as {value.dtype}, in which a mask cannot tell zero. "
+                            "Take one that keeps floating-point numbers."
+                        )
                     found.setdefault(str(kind), {})[name] = value
         return found
 

@@ -19,6 +19,8 @@ from sparsify.training.mask_controller import MaskController
 
 __all__ = ["Exchange", "SparseTraining"]
 
+_TOLD = 1000  # of the updates of one training; rules that move a weight at every step would fill the log
+
 Exchange = dict[str, Any]
 """What an update did: `step`, `dropped`, `grown`, `kept`, `density`, `itop`, and `layers` with the density of each."""
 
@@ -37,12 +39,14 @@ class SparseTraining:
 
     Attributes:
         program: what is trained: the program with zeros for pruned weights.
-        exchanges: what the updates did.
+        updates: how many changed the masks.
+        exchanges: what they did; of very many, some.
     """
 
     def __init__(self, program: Program, rule: MaskUpdate | None, seed: int, *, audit: bool = False) -> None:
         self.program = baked(program)
         self.exchanges: list[Exchange] = []
+        self.updates = 0
         self._masks = {n: mask.clone() for n, mask in program.masks.items() if self.program.parameters[n].requires_grad}
         self._given = program
         self._rule, self._seed, self._audit = rule, seed, audit
@@ -121,14 +125,15 @@ class SparseTraining:
         """Return what a checkpoint needs to go on."""
         rule = {} if self._rule is None else {name: value.clone() for name, value in self._rule.state.items()}
         masks, seen = ({name: packed(m) for name, m in known.items()} for known in (self._masks, self._seen))
-        return {"masks": masks, "seen": seen, "rule": rule, "exchanges": list(self.exchanges)}
+        return {"masks": masks, "seen": seen, "rule": rule, "exchanges": list(self.exchanges),
+                "updates": self.updates}  # fmt: skip
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint; the module and the optimizer have their state already."""
         for known, bits in ((self._masks, state["masks"]), (self._seen, state["seen"])):
             for name, mask in known.items():
                 known[name] = unpacked(bits[name].to(mask.device), mask.shape)
-        self.exchanges = list(state["exchanges"])
+        self.exchanges, self.updates = list(state["exchanges"]), state["updates"]
         self._now = self._kept()
         if self._rule is not None:
             self._rule.state = {name: value.clone() for name, value in state["rule"].items()}
@@ -152,6 +157,9 @@ class SparseTraining:
             return
         for name, mask in found.items():
             self._seen[name] |= mask
+        self.updates += 1
+        if self.exchanges and stats.step - self.exchanges[-1]["step"] < stats.steps / _TOLD:
+            return
         self.exchanges.append({
             "step": stats.step, "dropped": dropped, "grown": grown, "kept": self._now, "density": self.density,
             "itop": self.itop,

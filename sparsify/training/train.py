@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
+import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
+import numpy as np
 import torch
 from torch import nn
 
-from sparsify.batches import checked_loss, epoch_length, on_device
+from sparsify.batches import checked_loss, epoch_length, given_batches, of_task, on_device
 from sparsify.errors import SparsifyError, UsageError
 from sparsify.mask_updates import MaskUpdate
 from sparsify.program import Program
@@ -42,6 +45,8 @@ class StepEvent:
         module: the live module, to be looked at, not changed; `program.with_state(module)` takes a copy of it.
         density: which share of the weights that have masks is kept.
         score: the last that was measured on the way, if `score_every` is given.
+        measured: what was measured behind this step.
+        exchange: what was done to the masks at this step.
         training: its name, where a retraining has several.
         steps_done: in all trainings of the retraining, those of earlier calls included.
         steps_of_all: how many there will be.
@@ -55,6 +60,8 @@ class StepEvent:
     module: nn.Module
     density: float = 1.0
     score: float | None = None
+    measured: Mapping[str, Any] | None = None
+    exchange: Exchange | None = None
     training: str = ""
     steps_done: int = 0
     steps_of_all: int = 0
@@ -71,7 +78,8 @@ class Trained:
         program: with the masks of the end.
         losses: of every step's batch.
         curve: what was measured on the way: `step`, `score`, `validation_loss`, and `density` where there are masks.
-        exchanges: what a rule did to the masks, update by update.
+        updates: how often a rule changed the masks.
+        exchanges: what it did to them; of very many updates, some.
         itop: which share of the masked weights was kept at some time.
         record: what a method tells besides, for reports.
         tickets: that a method found, the last one last.
@@ -80,6 +88,7 @@ class Trained:
     program: Program
     losses: tuple[float, ...]
     curve: tuple[dict[str, Any], ...] = ()
+    updates: int = 0
     exchanges: tuple[Exchange, ...] = ()
     itop: float | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -123,7 +132,7 @@ def train(
     first, last = span
     device = run.parameters[0].device
     last = run.steps if last is None else min(last, run.steps)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with _generators_restored(device):
         step = run.restore(checkpoints, first)
         stream = run.stream(step)
         while step < last:
@@ -161,7 +170,7 @@ class _Run:
 
     def step(self, step: int, batch: Batch) -> StepEvent:
         """Do one step."""
-        options, steps = self._options, self.steps
+        options, steps, known = self._options, self.steps, len(self._sparse.exchanges)
         _seed_generators(self._device, _derived_seed(self._seed, step, of_epoch=False))
         rate = options.learning_rate * warm(options.schedule, step, steps, self._warmup)
         for group in self._optimizer.param_groups:
@@ -184,11 +193,14 @@ class _Run:
         self._sparse.after_step(step + 1, steps, rate)
         if self._score_every and ((step + 1) % self._score_every == 0 or step + 1 == steps):
             self._curve.append({"step": step + 1, **self._measured()})
-        score = self._curve[-1]["score"] if self._curve else None
-        loss_now, density = self._losses[-1], self._sparse.density
+        last = self._curve[-1] if self._curve else None
         return StepEvent(
-            step + 1, steps, loss_now, rate, norm, self._module, density, score, steps_done=step + 1, steps_of_all=steps
-        )
+            step + 1, steps, self._losses[-1], rate, norm, self._module, self._sparse.density,
+            score=last["score"] if last else None,
+            measured=last if last and last["step"] == step + 1 else None,
+            exchange=self._sparse.exchanges[-1] if len(self._sparse.exchanges) > known else None,
+            steps_done=step + 1, steps_of_all=steps,
+        )  # fmt: skip
 
     def _clipped(self) -> float:
         """Clip the gradients, if that is wanted; return the norm of all before."""
@@ -201,7 +213,7 @@ class _Run:
         length = self._epoch() if step else 1
         epoch, skip = divmod(step, max(1, length))
         for number in itertools.count(epoch):
-            batches = iter(self._task.batches("train", seed=_derived_seed(self._seed, number, of_epoch=True)))
+            batches = given_batches(self._task, "train", _derived_seed(self._seed, number, of_epoch=True))
             first = next(batches, None)
             _require(first is not None, f"the task {self._task.name} gives no training batch")
             for batch in itertools.islice(itertools.chain([first], batches), skip, None):
@@ -236,17 +248,20 @@ class _Run:
         """Return what there is now."""
         program = self._sparse.result(self._module)
         itop = self._sparse.itop if program.masks else None
-        return Trained(program, tuple(self._losses), tuple(self._curve), tuple(self._sparse.exchanges), itop)
+        sparse = self._sparse
+        return Trained(program, tuple(self._losses), tuple(self._curve), sparse.updates, tuple(sparse.exchanges), itop)
 
     def _measured(self) -> dict[str, Any]:
         """Measure the score and the validation loss, and leave everything random as it was."""
         self._module.eval()
         with torch.no_grad(), torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
-            score = self._task.score(self._module).value
             losses = [float(checked_loss(self._task, self._module, on_device(batch, self._device)))
-                      for batch in self._task.batches("validation")]  # fmt: skip
+                      for batch in given_batches(self._task, "validation")]  # fmt: skip
+            _require(bool(losses), f"the task {self._task.name} gives no validation batch, and score_every= needs some")
+            with of_task(self._task, "score the model"):
+                score = self._task.score(self._module).value
         self._module.train()
-        found = {"score": score, "validation_loss": sum(losses) / max(1, len(losses))}
+        found = {"score": score, "validation_loss": sum(losses) / len(losses)}
         return {**found, "density": self._sparse.density} if self._sparse.masks else found
 
 
@@ -257,7 +272,21 @@ def _finite(value: float, what: str, step: int, steps: int) -> float:
     return value
 
 
+@contextlib.contextmanager
+def _generators_restored(device: torch.device) -> Iterator[None]:
+    """Leave all generators that a task may draw from as they were: torch's, numpy's and Python's."""
+    numpys, pythons = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            np.random.set_state(numpys)
+            random.setstate(pythons)
+
+
 def _seed_generators(device: torch.device, seed: int) -> None:
+    np.random.seed(seed)
+    random.seed(seed)
     # Not torch.manual_seed: it reaches for every accelerator there might be, and takes longer than a small step.
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

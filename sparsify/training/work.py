@@ -122,12 +122,9 @@ class Work:
         except TrainingError as error:
             if store is None:
                 raise
-            kept_of_it = f" and {store.newest.name} of {name}" if store.newest else ""
-            raise TrainingError(f"{error} {self._folder} keeps the trainings that are done{kept_of_it}.") from error
+            kept_of_it = f", and {store.newest.name} of {name}" if store.newest else ""
+            raise TrainingError(f"{error} {self._folder} keeps the log, what was done before{kept_of_it}.") from error
         self._done += len(trained.losses)
-        for kind, items in (("measured", trained.curve), ("exchanged", trained.exchanges)):
-            for item in items:
-                self.log(kind, training=name, **item)
         if store is not None and kept is not None:
             kept.save(len(trained.losses), _state(trained))
             store.clear()
@@ -138,8 +135,14 @@ class Work:
         """Write a line to the log, and tell the listeners."""
         line = {"event": event, "time": round(time.time(), 3), **values}
         if self._log is not None:
-            self._log.write(json.dumps(line) + "\n")
-            self._log.flush()
+            try:
+                self._log.write(json.dumps(line) + "\n")
+                self._log.flush()
+            except OSError as error:
+                raise InputError(
+                    f"The log {self._log.name} cannot be written: {error.strerror or error}. Make room and run the "
+                    "same command again."
+                ) from error
         for listener in self._listeners:
             listener(line)
 
@@ -180,6 +183,10 @@ class Work:
                 self.log("step", training=name, step=event.step, steps=event.steps, loss=event.loss,
                          learning_rate=event.learning_rate, gradient_norm=event.gradient_norm,
                          density=event.density)  # fmt: skip
+            if event.exchange is not None:
+                self.log("exchanged", training=name, **event.exchange)
+            if event.measured is not None:
+                self.log("measured", training=name, **event.measured)
 
         return listen
 
@@ -193,7 +200,8 @@ def _state(trained: Trained) -> dict[str, Any]:
         "parameters": {name: value.detach() for name, value in program.parameters.items()},
         "buffers": dict(program.buffers),
         "losses": torch.tensor(trained.losses, dtype=torch.float64),
-        "curve": list(trained.curve), "exchanges": list(trained.exchanges), "itop": trained.itop,
+        "curve": list(trained.curve), "updates": trained.updates,
+        "exchanges": list(trained.exchanges), "itop": trained.itop,
     }  # fmt: skip
 
 
@@ -205,4 +213,4 @@ def _restored(program: Program, state: Mapping[str, Any]) -> Trained:
     buffers = {name: state["buffers"][name].to(old.device) for name, old in program.buffers.items()}
     known = replace(program, parameters=parameters, buffers=buffers)
     losses, curve, exchanges = tuple(state["losses"].tolist()), tuple(state["curve"]), tuple(state["exchanges"])
-    return Trained(known, losses, curve, exchanges, state["itop"])
+    return Trained(known, losses, curve, state["updates"], exchanges, state["itop"])

@@ -174,3 +174,12 @@ def test_recurrent_weights_are_drawn_like_those_of_layers():
     drawn = initial(program, 0).parameters
     for name, fan in (("weight_ih_l0", 20), ("weight_hh_l0", 30)):
         assert 0.95 * fan**-0.5 < drawn[name].abs().max() <= fan**-0.5
+
+
+def test_slopes_start_as_torch_starts_them():
+    model = nn.Sequential(nn.Linear(4, 6), nn.PReLU(6), nn.Linear(6, 2))
+    with torch.no_grad():
+        model[1].weight.fill_(0.9)
+    drawn = initial(sp.capture(model, (torch.randn(2, 4),)), 0).parameters
+    assert torch.equal(drawn["1.weight"], torch.full((6,), 0.25))
+    assert not drawn["0.bias"].any()

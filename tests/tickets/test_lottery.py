@@ -9,6 +9,7 @@ from helpers.residual import resnet
 from helpers.sparse import Clusters, program_of
 
 import sparsify as sp
+from sparsify.errors import PassError, UsageError
 from sparsify.methods.lth import Lth
 from sparsify.tickets.initialization import initial
 from sparsify.training.train import train
@@ -201,3 +202,82 @@ def test_tickets_are_files(tmp_path):
     work = Work(tmp_path, {})
     Lth(steps="4it", rounds=2, rate=0.5).retrain(program_of(), Clusters(), seed=0, work=work)
     assert sorted(path.name for path in tmp_path.glob("*.ticket")) == ["round-1.ticket", "round-2.ticket"]
+
+
+@pytest.mark.parametrize("options", [{}, {"scope": "layer"}, {"pattern": "block4x4"}])
+def test_a_ticket_is_gone_on_with(options):
+    ticket = play(rounds=1, rate=0.3, **options).tickets[-1]
+    found = play(ticket.apply(program_of()), rounds=2, rate=0.3, **options)
+    densities = [entry["density"] for entry in found.record["rounds"]]
+    assert densities == pytest.approx([0.7, 0.49, 0.343], abs=0.01)
+    for name, mask in found.tickets[-1].masks.items():
+        assert not bool((mask & ~ticket.masks[name]).any())
+        assert torch.equal(found.tickets[-1].weights[name], ticket.weights[name])
+
+
+def test_channels_that_masks_emptied_are_taken_out_first():
+    ticket = play(unit="channels", rounds=1).tickets[-1]
+    start = ticket.apply(program_of())
+    with pytest.raises(UsageError, match="Put the pass shrink before"):
+        play(start, unit="channels")
+    small = sp.run(start, ["shrink"]).program
+    assert play(small, unit="channels", rounds=1).record["rounds"][1]["nonzero_share"] < 0.6
+
+
+@pytest.mark.parametrize("unit", [{"rate": 0.5, "criterion": "magnitude"}, {"unit": "layers", "criterion": "snip"}])
+def test_before_training_every_round_looks_at_the_start(unit):
+    program, task = (resnet()[1], Regression((3, 8, 8), 3)) if "unit" in unit else (program_of(), None)
+    options = {"when": "init", "rounds": 2, "steps": "4it", **unit}
+    slow, fast = (play(program, task, learning_rate=rate, **options) for rate in (1e-9, 1e-3))
+    for one, other in zip(slow.tickets, fast.tickets, strict=True):
+        assert one.removed == other.removed
+        assert all(torch.equal(mask, other.masks[name]) for name, mask in one.masks.items())
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_at_once_as_much_goes_as_in_rounds(scope):
+    options = {"rounds": 3, "rate": 0.3, "scope": scope, **({"last": "half"} if scope == "layer" else {})}
+    rounds, once = play(**options), play(once=True, **options)
+    assert [entry["round"] for entry in once.record["rounds"]] == [0, 3]
+    assert once.record["rounds"][1]["density"] == rounds.record["rounds"][3]["density"]
+    if scope == "layer":
+        assert kept(once.tickets[-1].masks) == kept(rounds.tickets[-1].masks)
+
+
+def test_new_weights_are_drawn_alike_and_trained_from_the_first_step(monkeypatch):
+    begun = {}
+    real = Work.train
+
+    def noted(self, name, program, *args, span=(0, None), **more):
+        begun[name] = (program, span[0])
+        return real(self, name, program, *args, span=span, **more)
+
+    monkeypatch.setattr(Work, "train", noted)
+    play(rounds=1, init="kaiming", rewind="3it", controls=("reinit", "random", "shuffle"), batches=1)
+    assert {name: step for name, (_, step) in begun.items()} == {
+        "start": 0, "round-0": 3, "round-1": 3, "reinit-1": 0, "random-1": 0, "shuffle-1": 3
+    }  # fmt: skip
+    for name in ("reinit-1", "random-1"):
+        drawn = begun[name][0].parameters["0.weight"].detach()
+        assert float(drawn.std()) == pytest.approx((2 / 12) ** 0.5, rel=0.1)
+
+
+def test_controls_that_do_as_well_are_named():
+    record = play(rounds=1, rate=0.1, steps="30it", margin=1.0, controls=("reinit",)).record
+    ticket, control = record["rounds"][1]["score"], record["controls"][0]["score"]
+    assert record["winning"] == [1]
+    assert record["margin"] == 1.0
+    assert record["controls_as_good"] == ([{"round": 1, "control": "reinit"}] if control >= ticket else [])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"rewind": "8it"}, UsageError, "rewind=8it is not before the end"),
+        ({"steps": "0it"}, UsageError, "steps=0it: nothing would be trained"),
+        ({"rounds": 60, "scope": "layer"}, PassError, "nothing would be left of .* Take fewer rounds"),
+    ],
+)
+def test_what_would_train_nothing_is_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        play(**{"steps": "2it", **options} if "rounds" in options else options)

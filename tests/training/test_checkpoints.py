@@ -38,7 +38,7 @@ def test_a_damaged_one_is_told_and_the_one_before_is_used(tmp_path, damage):
     path.write_bytes({"cut": bytes(data[: len(data) // 2]), "flip": bytes(data), "empty": b"",
                       "other": b"x" + bytes(data[1:])}[damage])  # fmt: skip
     assert store.load() == {"step": 1}
-    assert told == [f"{path} is damaged; the checkpoint before it is used."]
+    assert told == [f"{path} is damaged; what is before it is used."]
     (tmp_path / "step-00000001.ckpt").write_bytes(b"")
     assert store.load() is None
 

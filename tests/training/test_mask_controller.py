@@ -193,3 +193,22 @@ def test_what_does_not_fit_is_refused():
         MaskController({"0.weight": torch.ones(2) > 0}).attach(optimizer, module)
     with pytest.raises(UsageError, match="does not train it"):
         MaskController(half(module)).attach(OPTIMIZERS["sgd"](network().parameters()), module)
+
+
+def test_a_submodule_that_is_called_as_wrappers_are():
+    model = nn.Sequential()
+    model.add_module("module", nn.Linear(4, 4))
+    mask = {"module.weight": torch.eye(4).bool()}
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    sp.MaskController(mask).attach(optimizer, model)
+    assert not model.module.weight[~mask["module.weight"]].any()
+
+
+def test_optimizers_that_masks_cannot_act_on_are_refused():
+    model = nn.Linear(4, 4)
+    with pytest.raises(UsageError, match="LBFGS keeps a history"):
+        sp.MaskController({"weight": torch.eye(4).bool()}).attach(torch.optim.LBFGS(model.parameters()), model)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    optimizer.state[model.weight]["codes"] = torch.zeros(4, 4, dtype=torch.uint8)
+    with pytest.raises(UsageError, match=r"keeps codes of weight as torch\.uint8"):
+        sp.MaskController({"weight": torch.eye(4).bool()}).attach(optimizer, model)

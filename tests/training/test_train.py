@@ -1,6 +1,8 @@
 import math
+import random
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -187,3 +189,19 @@ def test_frozen_parameters_stay():
     assert torch.equal(trained.parameters["0.weight"], program.parameters["0.weight"])
     assert not trained.parameters["0.weight"].requires_grad
     assert not torch.equal(trained.parameters["1.weight"], program.parameters["1.weight"])
+
+
+def test_what_a_task_draws_is_the_same_and_generators_are_left_alone(program):
+    class Noisy(Line):
+        def loss(self, model, batch):
+            x, y = batch["x"]
+            return (model(x + float(np.random.randn()) + random.random()) - y).square().mean()
+
+    np.random.seed(1)
+    random.seed(1)
+    before = random.getstate()
+    first = train(program, Noisy(), OPTIONS).losses
+    assert random.getstate() == before
+    np.random.seed(2)
+    random.seed(2)
+    assert train(program, Noisy(), OPTIONS).losses == first
