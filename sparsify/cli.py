@@ -144,6 +144,7 @@ def prune(
             work=work,
             trackers=track or (),
             stage=show,
+            warn=lambda text: err.print(f"warning: {text}", style="yellow", markup=False, highlight=False),
         )
         result = job.run()
     if as_json:

@@ -27,6 +27,7 @@ from sparsify.spec import parse_spec
 from sparsify.task import Task, example_inputs, resolve
 from sparsify.trackers import tracking
 from sparsify.training.train import OnStep
+from sparsify.training.work import Listener
 
 __all__ = ["ENDINGS", "Job", "check_outputs"]
 
@@ -69,6 +70,7 @@ class Job:
     work: Path | None = None
     trackers: Sequence[str] = ()
     stage: Stage = lambda text: None
+    warn: Stage = lambda text: None
 
     def run(self) -> dict[str, Any]:
         """Do the job; return the report.
@@ -85,7 +87,8 @@ class Job:
         )
         loaded = time.perf_counter()
         self.stage("running passes")
-        with tracking(self.trackers) as listeners:
+        with tracking(self.trackers) as trackers:
+            listeners: list[Listener] = [*trackers, self._warned]
             result = execute(
                 before,
                 recipe.passes,
@@ -123,6 +126,10 @@ class Job:
         if self.max_drop is not None and recipe.task is None:
             raise UsageError("--max-drop compares scores: give --task too.")
         return recipe, None if recipe.task is None else resolve(recipe.task)
+
+    def _warned(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "warning":
+            self.warn(str(event["text"]))
 
     def _gate(self, report: Mapping[str, Any]) -> None:
         if self.max_drop is None:

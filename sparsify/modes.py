@@ -50,6 +50,8 @@ class ProgramModule(fx.GraphModule):
         for name in [*transient, *(alias for alias, name in aliases.items() if name in transient)]:
             path, _, leaf = name.rpartition(".")
             self.get_submodule(path)._non_persistent_buffers_set.add(leaf)
+        for name, parameter in self.named_parameters():
+            parameter.__dict__["sparsify_name"] = name  # so that what sees only the optimizer knows it
         self.train(training)
 
     def train(self, mode: bool = True) -> ProgramModule:

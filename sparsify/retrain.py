@@ -36,8 +36,8 @@ class Retrained:
     Attributes:
         program: the result.
         record: what a report says about it: `method` (canonical spec), `seed`, `steps`, `first_loss`, `final_loss`
-            (mean of the last ten steps; both None without a step) and `seconds`; with dynamic masks `itop` and the
-            number of `exchanges`; `curve` where scores were measured on the way; and what the method tells.
+            (mean of the last ten steps; both None without a step) and `seconds`; `curve` where scores were measured on
+            the way; and what the method tells.
         ticket: that the method found.
     """
 
@@ -100,7 +100,6 @@ def retrain(
         "steps": len(trained.losses),
         "first_loss": trained.losses[0] if tail else None,
         "final_loss": sum(tail) / len(tail) if tail else None,
-        **({"itop": trained.itop, "exchanges": trained.updates} if trained.updates else {}),
         **({"curve": list(trained.curve)} if trained.curve else {}),
         **trained.record,
         "seconds": round(time.perf_counter() - started, 3),

@@ -125,7 +125,8 @@ def resolve(task: Task | str) -> Task:
     Args:
         task: a Task; or a built-in name with options, such as `digits` or `digits:batch_size=32` (a value without a
             name in the first place is that of the first option); or `file.py:factory`, or `package.module:factory`,
-            where the factory is a class or a function that needs no arguments, or a Task itself.
+            where the factory is a class or a function that needs no arguments, or a Task itself. A file alone means
+            its `make`.
 
     Raises:
         UsageError: nothing is found under the name, it cannot be imported or made, or it is not a Task.
@@ -138,6 +139,8 @@ def resolve(task: Task | str) -> Task:
         if options and "=" not in options.partition(",")[0]:
             options = f"{known[name].options[0].name}={options}"
         return _checked(registry.make(_PACKAGE, f"{name}:{options}")[0], name)
+    if task.endswith(".py"):
+        task = f"{task}:make"
     if ":" not in task:
         raise UsageError(
             f"There is no built-in task {name!r}{nearest(name, known)}. There are: {', '.join(known)}. "

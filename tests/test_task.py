@@ -127,3 +127,12 @@ def test_what_is_no_task_is_refused(spec, message):
 def test_a_wrong_object_is_refused():
     with pytest.raises(UsageError, match="object without name, batches, loss, score"):
         resolve(object())
+
+
+def test_a_file_alone_means_its_make(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("from sparsify.tasks.digits import Digits\nmake = Digits\n", encoding="utf-8")
+    assert resolve("mine.py").name == resolve("mine.py:make").name == "digits"
+    (tmp_path / "other.py").write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"other\.py has no 'make'"):
+        resolve("other.py")

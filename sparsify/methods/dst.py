@@ -7,6 +7,8 @@ import importlib
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from torch import Tensor
+
 from sparsify import registry
 from sparsify.batches import epoch_length
 from sparsify.errors import UsageError
@@ -14,6 +16,7 @@ from sparsify.mask_updates import MaskUpdate
 from sparsify.pass_manager import PassManager
 from sparsify.patterns import NofM, parse_pattern
 from sparsify.program import Program
+from sparsify.pruning.amounts import rounded
 from sparsify.schedules import parse_steps
 from sparsify.task import Task
 from sparsify.tickets.initialization import initial
@@ -86,7 +89,14 @@ class Dst(TrainOptions):
         program = self._masked(program, seed)
         if self.init != "given":
             program = initial(program, seed, self.init)
-        return work.train("dst", program, task, self, seed=seed, rule=rule)
+        trained = work.train("dst", program, task, self, seed=seed, rule=rule)
+        masks = trained.program.masks
+        kept, weights = (sum(count(m) for m in masks.values()) for count in (lambda m: int(m.sum()), Tensor.numel))
+        record = {"kept": kept, "masked_weights": weights, "wanted": self._wanted(weights), "dense": rule.dense}
+        return replace(trained, record={**record, "itop": trained.itop, "exchanges": trained.updates})
+
+    def _wanted(self, weights: int) -> int | None:
+        return None if self.sparsity is None or self.method == "sr-ste" else rounded((1 - self.sparsity) * weights)
 
     def _masked(self, program: Program, seed: int) -> Program:
         if self.method == "sr-ste":

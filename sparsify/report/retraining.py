@@ -23,6 +23,11 @@ def print_retraining(console: Console, record: Mapping[str, Any]) -> None:
     if "itop" in record:
         moved = f"the masks changed {plural(record['exchanges'], 'time')}"
         console.print(f"{moved}; {share(record['itop'])} of the weights were in use at some time", highlight=False)
+        few = f"{record['kept']:,} of {record['masked_weights']:,} weights are kept"
+        if record["wanted"] not in (None, record["kept"]):
+            console.print(f"{few}, and {record['wanted']:,} were asked for: every row keeps a whole number of them")
+        if record["dense"]:
+            console.print(f"this training was {record['dense']}: it cost what a dense one costs, or nearly")
 
 
 def _rounds(record: Mapping[str, Any]) -> Table:

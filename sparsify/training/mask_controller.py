@@ -43,14 +43,14 @@ class MaskController:
         self._weights: dict[str, Tensor] = {}
         self._factors: dict[str, Tensor] = {}
 
-    def attach(self, optimizer: torch.optim.Optimizer, module: nn.Module) -> MaskController:
+    def attach(self, optimizer: torch.optim.Optimizer, module: nn.Module | None = None) -> MaskController:
         """Mask the parameters of a module now, and after every step of its optimizer.
 
         Args:
             optimizer: trains the parameters; any of torch's, or one whose state has tensors of the parameters' shape,
                 also inside Accelerate or Fabric.
-            module: has parameters of the masks' names: `program.module()`, or the model that was captured, also
-                inside DDP, torch.compile or Fabric.
+            module: has parameters of the masks' names: the model that was captured, or `program.module()`, also
+                inside DDP, torch.compile or Fabric; not needed where the optimizer was made for `program.module()`.
 
         Raises:
             UsageError: a mask has no parameter in the module and the optimizer, or another shape.
@@ -63,11 +63,15 @@ class MaskController:
             raise UsageError(
                 "LBFGS keeps a history of all weights as one, which masks cannot act on. Take another one."
             )
-        named = self._named(module)
+        if module is not None:
+            named = self._named(module)
+        else:
+            all_ = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            named = {p.sparsify_name: p for p in all_ if hasattr(p, "sparsify_name")}
         if lacking := [name for name in self.masks if name not in named or id(named[name]) not in trained]:
             raise UsageError(
                 f"{first_names(lacking)} cannot be masked: the module has no such parameter, or the optimizer does not "
-                "train it. Attach the controller to the module that was captured, and to its optimizer; where two "
+                "train it. Attach the controller to the optimizer and the module that was captured; where two "
                 "optimizers share the module, attach one controller to each, with the masks of its parameters."
             )
         for name, mask in self.masks.items():

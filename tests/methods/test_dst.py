@@ -107,3 +107,23 @@ def test_wrong_options_are_refused(options, message):
 def test_what_does_not_fit_is_refused(options, message):
     with pytest.raises(UsageError, match=message):
         Dst(**options).retrain(program_of(), Clusters(), seed=0, work=Work())
+
+
+def test_the_record_says_what_was_kept_and_what_was_dense():
+    static, gmp, rows = (run(method, sparsity=0.9).record for method in ("static", "gmp", "srigl"))
+    assert (static["kept"], static["wanted"], static["exchanges"]) == (static["wanted"], static["wanted"], 0)
+    assert static["itop"] == pytest.approx(0.1, abs=1e-3)
+    assert (static["dense"], gmp["dense"]) == ("", "dense at first")
+    assert rows["kept"] != rows["wanted"]  # whole numbers of inputs
+    assert run("sr-ste").record["dense"] == "dense underneath"
+
+
+def test_updates_are_a_step_apart():
+    with pytest.raises(UsageError, match="every=0it is no pace"):
+        Dst(sparsity=0.9, every="0it")
+
+
+def test_very_many_updates_are_counted_and_some_are_told():
+    trained = run("deepr", steps="3000it", sparsity=0.5)
+    assert 300 < len(trained.exchanges) <= 1001
+    assert trained.updates > len(trained.exchanges)

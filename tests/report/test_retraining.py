@@ -41,6 +41,10 @@ def test_the_step_of_the_best_loss_is_a_column_and_losing_is_said():
 
 
 def test_masks_that_moved():
+    record = {"itop": 0.25, "exchanges": 3, "kept": 100, "wanted": 100, "masked_weights": 1000, "dense": ""}
     text = "the masks changed 3 times; 25.0% of the weights were in use at some time\n"
-    assert printed({"itop": 0.25, "exchanges": 3}) == text
-    assert printed({"method": "fine-tune"}) == ""
+    assert printed(record) == text
+    few = "100 of 1,000 weights are kept, and 120 were asked for: every row keeps a whole number of them\n"
+    assert printed({**record, "wanted": 120}) == text + few
+    underneath = "this training was dense underneath: it cost what a dense one costs, or nearly\n"
+    assert printed({**record, "wanted": None, "dense": "dense underneath"}) == text + underneath

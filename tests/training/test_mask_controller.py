@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from helpers.sparse import program_of
 from torch import nn
 from torch.nn import functional as F
 
@@ -212,3 +213,15 @@ def test_optimizers_that_masks_cannot_act_on_are_refused():
     optimizer.state[model.weight]["codes"] = torch.zeros(4, 4, dtype=torch.uint8)
     with pytest.raises(UsageError, match=r"keeps codes of weight as torch\.uint8"):
         sp.MaskController({"weight": torch.eye(4).bool()}).attach(optimizer, model)
+
+
+def test_the_optimizer_is_enough_where_the_module_is_the_programs():
+    program = sp.run(program_of(), ["weight-prune:sparsity=0.8"]).program
+    module = program.module(training=True)
+    controller = sp.MaskController(program).attach(torch.optim.AdamW(module.parameters(), 0.1))
+    for name, mask in program.masks.items():
+        assert not dict(module.named_parameters())[name][~mask].any()
+    controller.check()
+    other = nn.Linear(12, 32)
+    with pytest.raises(UsageError, match=r"cannot be masked: .* Attach the controller to the optimizer and the module"):
+        sp.MaskController(program).attach(torch.optim.SGD(other.parameters(), 0.1))

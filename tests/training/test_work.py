@@ -114,7 +114,7 @@ def test_a_place_that_is_no_folder_is_refused(tmp_path):
 )
 def test_killed_at_any_point_it_ends_with_the_same_bits(tmp_path, method):
     script = tmp_path / "run.py"
-    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent)), encoding="utf-8")
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parents[1])), encoding="utf-8")
 
     def start(folder, slow, out):
         return subprocess.Popen([sys.executable, script, folder, method, str(slow), out])
