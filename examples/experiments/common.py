@@ -103,11 +103,12 @@ class Claim:
     def beats(self, where: str, better: str, best: Sequence[float], worse: str, least: Sequence[float]) -> None:
         """Note whether one way has higher scores than another, seed by seed.
 
-        The mean difference must be twice its standard error, in one direction or the other, or nothing is decided.
+        The mean difference must be twice its standard error, in one direction or the other, or nothing is decided;
+        one seed decides nothing.
         """
         differences = [a - b for a, b in zip(best, least, strict=True)]
         found, error = mean(differences), spread(differences) / math.sqrt(len(differences))
-        holds = None if abs(found) <= 2 * error else found > 0
+        holds = None if len(differences) < 2 or abs(found) <= 2 * error else found > 0
         self._parts.append((holds, f"{where} {better} beats {worse}: {said(best)}, {said(least)}"))
 
     def say(self, print_: Callable[[str], None] = print) -> bool:

@@ -49,10 +49,9 @@ def main() -> None:
         entries = [("ticket", item) for item in record["rounds"]]
         entries += [(item["control"], item) for item in record["controls"]]
         for number in LOOKED_AT:
-            rate = 1 - 0.8**number
-            once = f"lth:{TRAINING},scope=layer,rate={rate!r},rounds=1"
-            found = sp.retrain(lenet(seed), once, Digits(batch_size=60), seed).report["retrain"]["rounds"][1]
-            entries.append(("one-shot", {**found, "round": number}))
+            once = f"lth:{TRAINING},{PRUNING},rounds={number},once=yes"  # as many weights of every layer
+            found = sp.retrain(lenet(seed), once, Digits(batch_size=60), seed).report["retrain"]["rounds"][-1]
+            entries.append(("one-shot", found))
         for network, item in entries:
             name = "dense" if item["round"] == 0 else network
             rows.append({"seed": seed, "network": name, "round": item["round"], "density": item["density"],
