@@ -37,7 +37,7 @@ Inputs = Annotated[
 Task = Annotated[
     str | None,
     Parameter(
-        name="--task", help="data, loss and score: digits, mnist:DIR, my_task.py:make, package.module:make", group=INPUT
+        name="--task", help="data, loss and score: digits, mnist:DIR, my_task.py, package.module:make", group=INPUT
     ),
 ]
 Factory = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -59,27 +60,47 @@ def plot(histories: Sequence[History], path: str | Path) -> None:
 
 
 def _rounds(axis: Axes, histories: Sequence[History]) -> None:
-    """Draw scores against density; bars are the deviation over seeds."""
-    tickets, controls = defaultdict[float, list[float]](list), defaultdict[str, dict[float, list[float]]](dict)
-    dense = [item.rounds[0]["score"] for item in histories if item.rounds and item.rounds[0]["round"] == 0]
-    for item in histories:
-        for entry in item.rounds:
-            if entry["round"]:
-                tickets[_left(entry)].append(entry["score"])
-        for entry in item.controls:
-            if entry["control"] != "dense":
-                controls[entry["control"]].setdefault(_left(entry), []).append(entry["score"])
-    _line(axis, "ticket", tickets, marker="o")
-    for name, found in controls.items():
-        _line(axis, name, found, marker="s", linestyle="--")
-    if dense:
-        axis.axhline(statistics.mean(dense), color=_COLOURS["dense"], linewidth=1, linestyle=":", label="dense")
-    _log_scale(axis.xaxis, sorted(tickets))
+    """Draw scores against density; bars are the deviation over seeds; every method has its own lines."""
+    groups, lefts = _groups([item for item in histories if item.rounds]), set[float]()
+    for index, (group, members) in enumerate(groups.items()):
+        tickets, controls = defaultdict[float, list[float]](list), defaultdict[str, dict[float, list[float]]](dict)
+        for item in members:
+            for entry in item.rounds:
+                if entry["round"]:
+                    tickets[_left(entry)].append(entry["score"])
+            for entry in item.controls:
+                if entry["control"] != "dense":
+                    controls[entry["control"]].setdefault(_left(entry), []).append(entry["score"])
+        before, colour = (f"{group}: ", f"C{index % 10}") if len(groups) > 1 else ("", None)
+        _line(axis, f"{before}ticket", tickets, marker="o", color=colour or _COLOURS["ticket"])
+        for name, found in controls.items():
+            _line(axis, before + name, found, marker="s", linestyle="--", color=colour or _COLOURS.get(name))
+        dense = [item.rounds[0]["score"] for item in members if item.rounds and item.rounds[0]["round"] == 0]
+        if dense:
+            black = colour or _COLOURS["dense"]
+            axis.axhline(statistics.mean(dense), label=f"{before}dense", color=black, linewidth=1, linestyle=":")
+        lefts |= set(tickets)
+    _log_scale(axis.xaxis, sorted(lefts))
     axis.invert_xaxis()
     axis.set_xlabel("weights left, %")
     axis.set_ylabel("score")
     axis.set_title(_title("Score by what is left", histories))
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, fontsize=7 if len(groups) > 1 else None)
+
+
+def _groups(histories: Sequence[History]) -> dict[str, list[History]]:
+    """Return retrainings by what they are called; those of one method are its seeds."""
+    methods = defaultdict[str, list[History]](list)
+    for item in histories:
+        methods[item.method].append(item)
+    named: dict[str, list[History]] = {}
+    for members in methods.values():
+        letters = itertools.takewhile(
+            lambda same: len(set(same)) == 1, zip(*(item.name for item in members), strict=False)
+        )
+        name = "".join(same[0] for same in letters).rstrip("-_0123456789")
+        named[members[0].name if len(members) == 1 or name in ("", *named) else name] = members
+    return named
 
 
 def _left(entry: dict[str, Any]) -> float:
@@ -91,7 +112,7 @@ def _line(axis: Axes, name: str, found: dict[float, list[float]], **style: Any) 
     xs = sorted(found, reverse=True)
     means = [statistics.mean(found[x]) for x in xs]
     spread = [statistics.stdev(found[x]) if len(found[x]) > 1 else 0.0 for x in xs]
-    axis.errorbar(xs, means, yerr=spread if any(spread) else None, label=name, color=_COLOURS.get(name),
+    axis.errorbar(xs, means, yerr=spread if any(spread) else None, label=name,
                   markersize=3.5, capsize=2, linewidth=1.2, **style)  # fmt: skip
 
 
@@ -108,7 +129,10 @@ def _curves(axis: Axes, histories: Sequence[History]) -> None:
 
 
 def _trainings(histories: Sequence[History], *, measured: bool) -> Iterable[tuple[str, list[tuple[int, float]], Any]]:
-    """Yield the curve of each training, the mean over retrainings of one method; controls of the last round only."""
+    """Yield the curve of each training, the mean over retrainings of one method; controls of the last round only.
+
+    Of several methods there is one curve each, for lotteries that of the last ticket.
+    """
     import matplotlib as mpl
 
     found: dict[str, dict[int, list[float]]] = {}
@@ -118,6 +142,8 @@ def _trainings(histories: Sequence[History], *, measured: bool) -> Iterable[tupl
         for name, points in (item.measured if measured else item.steps).items():
             kind, _, number = name.rpartition("-")
             if kind in _COLOURS and int(number) != last:
+                continue
+            if several and item.rounds and name != f"round-{last}":
                 continue
             for point in points:
                 value = point["score"] if measured else point["loss"]
@@ -156,6 +182,8 @@ def _exchanges(axis: Axes, histories: Sequence[History]) -> None:
 
 def _layers(axis: Axes, histories: Sequence[History]) -> None:
     """Draw the density of each layer of one retraining, of that whose layers change most."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     known = {item.name: points for item in histories for points in item.exchanged.values()}
     name = max(known, key=lambda name: len({tuple(point["layers"].values()) for point in known[name]}))
     points = known[name]
@@ -166,7 +194,12 @@ def _layers(axis: Axes, histories: Sequence[History]) -> None:
                   label=name.removesuffix(".weight") if len(names) <= _LABELS else None)  # fmt: skip
     axis.set_xlabel("step")
     axis.set_ylabel("density")
-    _log_scale(axis.yaxis, sorted({round(value, 3) for point in points for value in point["layers"].values()}))
+    shares = [value for point in points for value in point["layers"].values() if value > 0]
+    if max(shares, default=1) > 5 * min(shares, default=1):
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_locator(NullLocator())
     if len(names) <= _LABELS:
         axis.legend(frameon=False, fontsize=7)
 

@@ -41,7 +41,7 @@ class StepEvent:
         steps: in the whole run.
         loss: of the step's batch, before the update.
         learning_rate: of the update.
-        gradient_norm: of all parameters together, before clipping.
+        gradient_norm: of all parameters together, before clipping; pruned weights count where nothing is clipped.
         module: the live module, to be looked at, not changed; `program.with_state(module)` takes a copy of it.
         density: which share of the weights that have masks is kept.
         score: the last that was measured on the way, if `score_every` is given.

@@ -1,5 +1,7 @@
 """Plots: which panels there are, what they show, and that they are pictures."""
 
+import dataclasses
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -72,6 +74,22 @@ def test_of_many_rounds_some_are_named(drawn):
     axis = drawn(many)["Learning curves"]
     assert [label.partition(":")[0] for label in labels(axis)] == ["dense", *(f"round {n}" for n in (4, 8, 12, 16, 20))]
     assert len(axis.get_lines()) == 21
+
+
+def test_several_methods_have_lines_of_their_own(drawn):
+    other = dataclasses.replace(lottery("b-0", 0.1), method="lth:rewind=2it")
+    axes = drawn(lottery("a-0"), lottery("a-1"), other)
+    assert labels(axes["Score by what is left"]) == [
+        "a: dense",
+        "b-0: dense",
+        "a: ticket",
+        "a: random",
+        "b-0: ticket",
+        "b-0: random",
+    ]
+    curves = lines(axes["Learning curves"])
+    assert set(curves) == {"a 0", "a 1", "b 0"}
+    assert curves["b 0"] == [[1, 0.1], [2, 0.2], [3, pytest.approx(0.3)]]  # of the last ticket alone
 
 
 def test_how_masks_change_and_how_dense_layers_are(drawn):
