@@ -22,7 +22,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["row_products"]
+__all__ = ["bitmask_products", "index_products"]
+
+Array = np.ndarray[Any, Any]
 
 _CHUNK = 64  # rows that a thread takes at a time
 _LOCK = threading.Lock()  # numba's simplest threading layer must not be entered twice
@@ -30,10 +32,8 @@ _MOST: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 _WIDTHS = ((4, 1, 8), (8, 1, 8), (16, 1, 4), (16, 2, 4))  # lanes, registers of so many, weights in flight
 
 
-def row_products(
-    values: np.ndarray, columns: np.ndarray, offsets: np.ndarray, x: np.ndarray, bias: np.ndarray | None, threads: int
-) -> np.ndarray:
-    """Return `x Wᵀ + bias`, `float32[M, N]`, for a matrix of kept weights row by row.
+def index_products(values: Array, columns: Array, offsets: Array, x: Array, bias: Array | None, threads: int) -> Array:
+    """Return `x Wᵀ + bias`, `float32[M, N]`, for a matrix of kept weights with their columns, row by row.
 
     Args:
         values: `float32[E]`.
@@ -43,8 +43,23 @@ def row_products(
         bias: `float32[N]`.
         threads: how many may work.
     """
+    return _products(_by_index, (values, columns, offsets), x, bias, threads)
+
+
+def bitmask_products(values: Array, bits: Array, offsets: Array, x: Array, bias: Array | None, threads: int) -> Array:
+    """Return the same for a matrix whose columns are bits, `uint8[N, ⌈K / 8⌉]`; a row's are counted out on the way."""
+    return _products(_by_bits, (values, bits, offsets), x, bias, threads)
+
+
+def _products(
+    make: Callable[[int, int, int], Callable[..., None]],
+    matrix: tuple[Array, Array, Array],
+    x: Array,
+    bias: Array | None,
+    threads: int,
+) -> Array:
     batch, inputs = x.shape
-    out = np.empty((batch, len(offsets) - 1), np.float32)
+    out = np.empty((batch, len(matrix[2]) - 1), np.float32)
     if not out.size:
         return out
     bias = np.zeros(out.shape[1], np.float32) if bias is None else bias
@@ -58,14 +73,14 @@ def row_products(
         before = numba.get_num_threads()
         numba.set_num_threads(max(1, min(threads, _MOST)))
         try:
-            _compiled(lanes, registers, flight)(values, columns, offsets, panels, bias, out)
+            make(lanes, registers, flight)(*matrix, panels, bias, out)
         finally:
             numba.set_num_threads(before)
     return out
 
 
 @functools.cache
-def _compiled(lanes: int, registers: int, flight: int) -> Callable[..., None]:
+def _by_index(lanes: int, registers: int, flight: int) -> Callable[..., None]:
     product = _product(lanes, registers, flight)
     width = lanes * registers
 
@@ -83,6 +98,38 @@ def _compiled(lanes: int, registers: int, flight: int) -> Callable[..., None]:
             for number in range(min(width, batch - panel * width)):
                 for row in range(many):
                     out[panel * width + number, first + row] = sums[row, number] + bias[first + row]
+
+    return multiply
+
+
+@functools.cache
+def _by_bits(lanes: int, registers: int, flight: int) -> Callable[..., None]:
+    product = _product(lanes, registers, flight)
+    width = lanes * registers
+    places = np.array([[*(bit for bit in range(8) if byte >> bit & 1), *[0] * 8][:8] for byte in range(256)], np.int32)
+    counts = np.array([byte.bit_count() for byte in range(256)], np.int64)
+
+    @numba.njit(parallel=True, nogil=True, error_model="numpy")
+    def multiply(values, bits, offsets, panels, bias, out) -> None:  # type: ignore[no-untyped-def]
+        batch, rows = out.shape
+        chunks = (rows + _CHUNK - 1) // _CHUNK
+        for job in numba.prange(chunks):
+            first = job * _CHUNK
+            many = min(_CHUNK, rows - first)
+            columns = np.empty(8 * bits.shape[1] + 8, np.int32)
+            sums = np.empty(width, np.float32)
+            for row in range(first, first + many):
+                end = np.int64(0)
+                for number in range(bits.shape[1]):
+                    byte = bits[row, number]
+                    for place in range(8):  # all eight at once; those that are no bits are written over
+                        columns[end + place] = 8 * number + places[byte, place]
+                    end += counts[byte]
+                kept = values[offsets[row] :]
+                for panel in range(panels.shape[0]):
+                    product(kept.ctypes, columns.ctypes, np.int64(0), end, panels[panel].ctypes, sums.ctypes)
+                    for number in range(min(width, batch - panel * width)):
+                        out[panel * width + number, row] = sums[number] + bias[row]
 
     return multiply
 

@@ -6,7 +6,8 @@ import importlib.util
 from typing import Any
 
 import torch
-from sparsify.kernels._activations import activated, derivative
+from sparsify.kernels._activations import activated
+from sparsify.kernels._linear import gradients, through_numpy
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -39,7 +40,9 @@ def index_linear(
         ValueError: there is no such activation.
     """
     if x.device.type == "cpu" and x.dtype == values.dtype == torch.float32 and _NUMBA:
-        return activated(_on_cpu(x, values, columns, offsets, bias), activation)
+        from sparsify.kernels._row_products import index_products
+
+        return activated(through_numpy(index_products, (values, columns, offsets), x, bias), activation)
     return activated(F.linear(x, _dense(values, columns, offsets, x.shape[-1]), bias), activation)
 
 
@@ -48,16 +51,6 @@ def _(
     x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
 ) -> Tensor:
     return x.new_empty(*x.shape[:-1], offsets.shape[0] - 1)
-
-
-def _on_cpu(x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None) -> Tensor:
-    from sparsify.kernels._row_products import row_products
-
-    flat = x.reshape(-1, x.shape[-1])
-    matrix, starts = (values.contiguous().numpy(), columns.contiguous().numpy()), offsets.contiguous().numpy()
-    row = None if bias is None else bias.contiguous().numpy()
-    out = row_products(*matrix, starts, flat.contiguous().numpy(), row, torch.get_num_threads())
-    return torch.from_numpy(out).view(*x.shape[:-1], len(offsets) - 1)
 
 
 def _dense(values: Tensor, columns: Tensor, offsets: Tensor, inputs: int) -> Tensor:
@@ -76,19 +69,15 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(x, values, columns, offsets, bias)
 
 
-def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     """Return the gradients of x, of the values and of the bias."""
     x, values, columns, offsets, bias = ctx.saved_tensors
-    if ctx.activation != "none":
-        gradient = gradient * derivative(index_linear(x, values, columns, offsets, bias), ctx.activation)
-    rows, flat = gradient.reshape(-1, gradient.shape[-1]), x.reshape(-1, x.shape[-1])
-    of_x = of_values = of_bias = None
-    if ctx.needs_input_grad[0]:
-        of_x = gradient @ _dense(values, columns, offsets, x.shape[-1])
-    if ctx.needs_input_grad[1]:
-        of_values = (rows.t() @ flat)[_rows(values, offsets), columns.long()]
-    if bias is not None and ctx.needs_input_grad[4]:
-        of_bias = rows.sum(0)
+    of_x, of_values, of_bias = gradients(
+        upstream, x, ctx.activation, [ctx.needs_input_grad[place] for place in (0, 1, 4)],
+        before=lambda: index_linear(x, values, columns, offsets, bias),
+        of_x=lambda g: g @ _dense(values, columns, offsets, x.shape[-1]),
+        of_values=lambda g, rows: (g.t() @ rows)[_rows(values, offsets), columns.long()],
+    )  # fmt: skip
     return of_x, of_values, None, None, of_bias, None
 
 

@@ -1,0 +1,52 @@
+"""What linear layers with sparse weights have in common: their gradients, and how they meet numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from sparsify.kernels._activations import derivative
+from torch import Tensor
+
+__all__ = ["gradients", "through_numpy"]
+
+
+def gradients(
+    upstream: Tensor,
+    x: Tensor,
+    activation: str,
+    needed: Sequence[bool],
+    *,
+    before: Callable[[], Tensor],
+    of_x: Callable[[Tensor], Tensor],
+    of_values: Callable[[Tensor, Tensor], Tensor],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the gradients of x, of the weight's values and of the bias.
+
+    Args:
+        upstream: the gradient of what the layer returned, `[..., N]`.
+        x: `[..., K]`.
+        activation: of the layer.
+        needed: which of the three are.
+        before: computes what the layer returns without its activation.
+        of_x: computes the gradient of x from the upstream one, `[M, K]` from `[M, N]`.
+        of_values: computes that of the values from the upstream one and x, `[M, N]` and `[M, K]`.
+    """
+    if activation != "none":
+        upstream = upstream * derivative(before(), activation)
+    rows = upstream.reshape(-1, upstream.shape[-1])
+    return (
+        of_x(rows).view(x.shape) if needed[0] else None,
+        of_values(rows, x.reshape(-1, x.shape[-1])) if needed[1] else None,
+        rows.sum(0) if needed[2] else None,
+    )
+
+
+def through_numpy(products: Callable[..., Any], matrix: Sequence[Tensor], x: Tensor, bias: Tensor | None) -> Tensor:
+    """Return what a function of numpy arrays makes of a matrix, the rows of x and a bias, in the shape `[..., N]`."""
+    flat = x.reshape(-1, x.shape[-1])
+    arrays = [value.contiguous().numpy() for value in (*matrix, flat)]
+    row = None if bias is None else bias.contiguous().numpy()
+    out = torch.from_numpy(products(*arrays, row, torch.get_num_threads()))
+    return out.view(*x.shape[:-1], out.shape[1])

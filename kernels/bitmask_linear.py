@@ -1,0 +1,96 @@
+"""bitmask_linear: a linear layer whose weight is stored as one bit for every weight and the weights that are kept."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+from sparsify.kernels._activations import activated
+from sparsify.kernels._linear import gradients, through_numpy
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["bitmask_linear"]
+
+_NUMBA = importlib.util.find_spec("numba") is not None
+
+
+@torch.library.custom_op("sparsify::bitmask_linear", mutates_args=())
+def bitmask_linear(
+    x: Tensor, values: Tensor, bits: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
+) -> Tensor:
+    """Return `activation(x Wᵀ + bias)` for a weight in the format `Bitmask`.
+
+    On a CPU in float32 with numba (`sparsify-fx[cpu]`) only kept weights are computed; without it, and in other types,
+    the weight is written out as a dense matrix first.
+
+    Args:
+        x: `[..., K]`.
+        values: what is kept, row by row, `[E]`, in the type of x.
+        bits: `uint8[N, ⌈K / 8⌉]`; the first weight of a row is the lowest bit of its first byte.
+        offsets: of each row the first value, `int32[N + 1]`.
+        bias: `[N]`, in the type of x.
+        activation: none, relu, gelu or silu.
+
+    Returns:
+        `[..., N]`.
+
+    Raises:
+        ValueError: there is no such activation.
+    """
+    if x.device.type == "cpu" and x.dtype == values.dtype == torch.float32 and _NUMBA:
+        from sparsify.kernels._row_products import bitmask_products
+
+        return activated(through_numpy(bitmask_products, (values, bits, offsets), x, bias), activation)
+    return activated(F.linear(x, _dense(values, bits, offsets, x.shape[-1]), bias), activation)
+
+
+@bitmask_linear.register_fake
+def _(
+    x: Tensor, values: Tensor, bits: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
+) -> Tensor:
+    return x.new_empty(*x.shape[:-1], bits.shape[0])
+
+
+def _dense(values: Tensor, bits: Tensor, offsets: Tensor, inputs: int) -> Tensor:
+    """Return the weight as a matrix `[N, K]`."""
+    kept, places = _places(bits, offsets, inputs)
+    if not values.shape[0]:
+        return values.new_zeros(kept.shape)
+    dense: Tensor = values[places.clamp(0, values.shape[0] - 1)].masked_fill(~kept, 0.0)
+    return dense
+
+
+def _places(bits: Tensor, offsets: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
+    """Return which weights are kept, and for each the place of its value, both `[N, K]`."""
+    shifts = torch.arange(8, dtype=torch.uint8, device=bits.device)
+    kept = ((bits[:, :, None] >> shifts) & 1).flatten(1)[:, :inputs].bool()
+    return kept, offsets[:-1, None] + kept.cumsum(1) - 1
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, values, bits, offsets, bias, ctx.activation = inputs
+    ctx.save_for_backward(x, values, bits, offsets, bias)
+
+
+def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x, of the values and of the bias."""
+    x, values, bits, offsets, bias = ctx.saved_tensors
+
+    def of_kept(g: Tensor, rows: Tensor) -> Tensor:
+        kept, places = _places(bits, offsets, x.shape[-1])
+        target = torch.where(kept, places, values.shape[0])  # all that is not kept goes behind the end
+        found: Tensor = values.new_zeros(values.shape[0] + 1)  # one more for those
+        return found.scatter(0, target.flatten(), (g.t() @ rows).flatten())[:-1]
+
+    of_x, of_values, of_bias = gradients(
+        upstream, x, ctx.activation, [ctx.needs_input_grad[place] for place in (0, 1, 4)],
+        before=lambda: bitmask_linear(x, values, bits, offsets, bias),
+        of_x=lambda g: g @ _dense(values, bits, offsets, x.shape[-1]),
+        of_values=of_kept,
+    )  # fmt: skip
+    return of_x, of_values, None, None, of_bias, None
+
+
+bitmask_linear.register_autograd(_backward, setup_context=_keep)

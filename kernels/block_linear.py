@@ -1,0 +1,96 @@
+"""block_linear: a linear layer whose weight is stored as the tiles that are not empty."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sparsify.kernels._activations import activated
+from sparsify.kernels._linear import gradients
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["block_linear"]
+
+
+@torch.library.custom_op("sparsify::block_linear", mutates_args=())
+def block_linear(
+    x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none",
+    outputs: int | None = None,
+) -> Tensor:  # fmt: skip
+    """Return `activation(x Wᵀ + bias)` for a weight in the format `BlockRows`.
+
+    On a CPU every tile is one product of a batch, forward and backward: time follows the number of tiles.
+
+    Args:
+        x: `[..., K]`.
+        values: the tiles, `[T, rows, columns]`, in the type of x.
+        columns: which column of tiles each is in, `int32[T]`.
+        offsets: of every row of tiles the first one, `int32[⌈N / rows⌉ + 1]`.
+        bias: `[N]`, in the type of x.
+        activation: none, relu, gelu or silu.
+        outputs: N; whole tiles if not given.
+
+    Returns:
+        `[..., N]`.
+
+    Raises:
+        ValueError: there is no such activation.
+    """
+    flat, rows = x.reshape(-1, x.shape[-1]), _rows(columns, offsets)
+    parts = _across(flat, values.shape[2])[columns.long()] @ values.mT
+    out = _together(parts, rows, offsets.shape[0] - 1, _outputs(values, offsets, outputs))
+    out = out if bias is None else out + bias
+    return activated(out, activation).view(*x.shape[:-1], out.shape[1])
+
+
+@block_linear.register_fake
+def _(
+    x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none",
+    outputs: int | None = None,
+) -> Tensor:  # fmt: skip
+    return x.new_empty(*x.shape[:-1], _outputs(values, offsets, outputs))
+
+
+def _outputs(values: Tensor, offsets: Tensor, outputs: int | None) -> int:
+    return (offsets.shape[0] - 1) * values.shape[1] if outputs is None else outputs
+
+
+def _rows(columns: Tensor, offsets: Tensor) -> Tensor:
+    """Return which row of tiles each tile is in."""
+    return torch.repeat_interleave(offsets.diff().long(), output_size=columns.shape[0])
+
+
+def _across(value: Tensor, width: int) -> Tensor:
+    """Cut rows `[M, K]` into pieces `[⌈K / width⌉, M, width]`."""
+    padded = F.pad(value, (0, -value.shape[1] % width))
+    return padded.view(value.shape[0], padded.shape[1] // width, width).transpose(0, 1)
+
+
+def _together(parts: Tensor, places: Tensor, count: int, size: int) -> Tensor:
+    """Add up pieces `[T, M, width]` that belong to the same place, and join the places to rows `[M, size]`."""
+    sums = parts.new_zeros(count, *parts.shape[1:]).index_add(0, places, parts)
+    return sums.transpose(0, 1).flatten(1)[:, :size].contiguous()
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, values, columns, offsets, bias, ctx.activation, ctx.outputs = inputs
+    ctx.save_for_backward(x, values, columns, offsets, bias)
+
+
+def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x, of the tiles and of the bias."""
+    x, values, columns, offsets, bias = ctx.saved_tensors
+    rows, places = _rows(columns, offsets), columns.long()
+    height, width = values.shape[1:]
+    across = -(-x.shape[-1] // width)
+    of_x, of_values, of_bias = gradients(
+        upstream, x, ctx.activation, [ctx.needs_input_grad[place] for place in (0, 1, 4)],
+        before=lambda: block_linear(x, values, columns, offsets, bias, "none", ctx.outputs),
+        of_x=lambda g: _together(_across(g, height)[rows] @ values, places, across, x.shape[-1]),
+        of_values=lambda g, given: _across(g, height)[rows].mT @ _across(given, width)[places],
+    )  # fmt: skip
+    return of_x, of_values, None, None, of_bias, None, None
+
+
+block_linear.register_autograd(_backward, setup_context=_keep)

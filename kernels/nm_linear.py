@@ -1,0 +1,89 @@
+"""nm_linear: a linear layer whose weight is stored as n of every m consecutive weights and their places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sparsify.kernels._activations import activated
+from sparsify.kernels._linear import gradients
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparsify.formats.nm import code_bits
+
+__all__ = ["nm_linear"]
+
+
+@torch.library.custom_op("sparsify::nm_linear", mutates_args=())
+def nm_linear(
+    x: Tensor, values: Tensor, codes: Tensor, bias: Tensor | None = None, activation: str = "none",
+    n: int = 2, m: int = 4,
+) -> Tensor:  # fmt: skip
+    """Return `activation(x Wᵀ + bias)` for a weight in the format `Nm`.
+
+    On a CPU the weight is written out as a dense matrix first: no processor computes N:M faster than dense.
+
+    Args:
+        x: `[..., K]`.
+        values: `[N, ⌈K / m⌉ · n]`, in the type of x.
+        codes: their places in their groups, `uint8[N, ...]`, packed as `Nm` says.
+        bias: `[N]`, in the type of x.
+        activation: none, relu, gelu or silu.
+        n: how many are stored of a group.
+        m: how long a group is.
+
+    Returns:
+        `[..., N]`.
+
+    Raises:
+        ValueError: there is no such activation.
+    """
+    return activated(F.linear(x, _dense(values, codes, x.shape[-1], n, m), bias), activation)
+
+
+@nm_linear.register_fake
+def _(
+    x: Tensor, values: Tensor, codes: Tensor, bias: Tensor | None = None, activation: str = "none",
+    n: int = 2, m: int = 4,
+) -> Tensor:  # fmt: skip
+    return x.new_empty(*x.shape[:-1], values.shape[0])
+
+
+def _dense(values: Tensor, codes: Tensor, inputs: int, n: int, m: int) -> Tensor:
+    """Return the weight as a matrix `[N, K]`."""
+    whole = values.new_zeros(values.shape[0], values.shape[1] // n * m)
+    return whole.scatter(1, _columns(values, codes, n, m), values)[:, :inputs]
+
+
+def _columns(values: Tensor, codes: Tensor, n: int, m: int) -> Tensor:
+    """Return the column of every value, `int64[N, ⌈K / m⌉ · n]`."""
+    bits = code_bits(m)
+    shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=codes.device)
+    places = ((codes[:, :, None] >> shifts) & ((1 << bits) - 1)).flatten(1)[:, : values.shape[1]].long()
+    return places + torch.arange(values.shape[1], device=codes.device) // n * m
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, values, codes, bias, ctx.activation, ctx.n, ctx.m = inputs
+    ctx.save_for_backward(x, values, codes, bias)
+
+
+def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x, of the values and of the bias; beyond the end of a row values have none."""
+    x, values, codes, bias = ctx.saved_tensors
+
+    def of_stored(g: Tensor, rows: Tensor) -> Tensor:
+        whole = F.pad(g.t() @ rows, (0, values.shape[1] // ctx.n * ctx.m - x.shape[-1]))
+        return whole.gather(1, _columns(values, codes, ctx.n, ctx.m))
+
+    of_x, of_values, of_bias = gradients(
+        upstream, x, ctx.activation, [ctx.needs_input_grad[place] for place in (0, 1, 3)],
+        before=lambda: nm_linear(x, values, codes, bias, "none", ctx.n, ctx.m),
+        of_x=lambda g: g @ _dense(values, codes, x.shape[-1], ctx.n, ctx.m),
+        of_values=of_stored,
+    )  # fmt: skip
+    return of_x, of_values, None, of_bias, None, None, None
+
+
+nm_linear.register_autograd(_backward, setup_context=_keep)
