@@ -83,7 +83,7 @@ class SparseLinear:
         for leaf, gradient in zip(leaves, expected, strict=True):
             assert_close(leaf.grad, gradient)
 
-    @pytest.mark.parametrize("needed", itertools.product([False, True], repeat=3))
+    @pytest.mark.parametrize("needed", list(itertools.product([False, True], repeat=3)))
     def test_only_gradients_that_are_needed(self, needed):
         x, _, bias, (values, *others), _ = self.given(4, (6, 8))
         leaves = [leaf.clone().requires_grad_(need) for leaf, need in zip((x, values, bias), needed, strict=True)]
