@@ -9,14 +9,14 @@ import torch
 from sparsify.kernels._activations import derivative
 from torch import Tensor
 
-__all__ = ["gradients", "through_numpy"]
+__all__ = ["gradients", "needed", "through_numpy", "trimmed"]
 
 
 def gradients(
     upstream: Tensor,
     x: Tensor,
     activation: str,
-    needed: Sequence[bool],
+    wanted: Sequence[bool],
     *,
     before: Callable[[], Tensor],
     of_x: Callable[[Tensor], Tensor],
@@ -28,7 +28,7 @@ def gradients(
         upstream: the gradient of what the layer returned, `[..., N]`.
         x: `[..., K]`.
         activation: of the layer.
-        needed: which of the three are.
+        wanted: which of the three are needed.
         before: computes what the layer returns without its activation.
         of_x: computes the gradient of x from the upstream one, `[M, K]` from `[M, N]`.
         of_values: computes that of the values from the upstream one and x, `[M, N]` and `[M, K]`.
@@ -37,10 +37,21 @@ def gradients(
         upstream = upstream * derivative(before(), activation)
     rows = upstream.reshape(-1, upstream.shape[-1])
     return (
-        of_x(rows).view(x.shape) if needed[0] else None,
-        of_values(rows, x.reshape(-1, x.shape[-1])) if needed[1] else None,
-        rows.sum(0) if needed[2] else None,
+        of_x(rows).view(x.shape) if wanted[0] else None,
+        of_values(rows, x.reshape(-1, x.shape[-1])) if wanted[1] else None,
+        rows.sum(0) if wanted[2] else None,
     )
+
+
+def needed(ctx: Any, places: Sequence[int]) -> list[bool]:
+    """Return which arguments need gradients; of those that were left out at the end torch knows nothing."""
+    known = ctx.needs_input_grad
+    return [place < len(known) and known[place] for place in places]
+
+
+def trimmed(ctx: Any, *found: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Return the gradients of the arguments that were given."""
+    return found[: len(ctx.needs_input_grad)]
 
 
 def through_numpy(products: Callable[..., Any], matrix: Sequence[Tensor], x: Tensor, bias: Tensor | None) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients
+from sparsify.kernels._linear import gradients, needed, trimmed
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -85,12 +85,12 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     height, width = values.shape[1:]
     across = -(-x.shape[-1] // width)
     of_x, of_values, of_bias = gradients(
-        upstream, x, ctx.activation, [ctx.needs_input_grad[place] for place in (0, 1, 4)],
+        upstream, x, ctx.activation, needed(ctx, (0, 1, 4)),
         before=lambda: block_linear(x, values, columns, offsets, bias, "none", ctx.outputs),
         of_x=lambda g: _together(_across(g, height)[rows] @ values, places, across, x.shape[-1]),
         of_values=lambda g, given: _across(g, height)[rows].mT @ _across(given, width)[places],
     )  # fmt: skip
-    return of_x, of_values, None, None, of_bias, None, None
+    return trimmed(ctx, of_x, of_values, None, None, of_bias, None, None)
 
 
 block_linear.register_autograd(_backward, setup_context=_keep)

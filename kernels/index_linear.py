@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients, through_numpy
+from sparsify.kernels._linear import gradients, needed, through_numpy, trimmed
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -73,12 +73,12 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     """Return the gradients of x, of the values and of the bias."""
     x, values, columns, offsets, bias = ctx.saved_tensors
     of_x, of_values, of_bias = gradients(
-        upstream, x, ctx.activation, [ctx.needs_input_grad[place] for place in (0, 1, 4)],
+        upstream, x, ctx.activation, needed(ctx, (0, 1, 4)),
         before=lambda: index_linear(x, values, columns, offsets, bias),
         of_x=lambda g: g @ _dense(values, columns, offsets, x.shape[-1]),
         of_values=lambda g, rows: (g.t() @ rows)[_rows(values, offsets), columns.long()],
     )  # fmt: skip
-    return of_x, of_values, None, None, of_bias, None
+    return trimmed(ctx, of_x, of_values, None, None, of_bias, None)
 
 
 index_linear.register_autograd(_backward, setup_context=_keep)

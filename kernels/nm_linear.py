@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients
+from sparsify.kernels._linear import gradients, needed, trimmed
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -78,12 +78,12 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         return whole.gather(1, _columns(values, codes, ctx.n, ctx.m))
 
     of_x, of_values, of_bias = gradients(
-        upstream, x, ctx.activation, [ctx.needs_input_grad[place] for place in (0, 1, 3)],
+        upstream, x, ctx.activation, needed(ctx, (0, 1, 3)),
         before=lambda: nm_linear(x, values, codes, bias, "none", ctx.n, ctx.m),
         of_x=lambda g: g @ _dense(values, codes, x.shape[-1], ctx.n, ctx.m),
         of_values=of_stored,
     )  # fmt: skip
-    return of_x, of_values, None, of_bias, None, None, None
+    return trimmed(ctx, of_x, of_values, None, of_bias, None, None, None)
 
 
 nm_linear.register_autograd(_backward, setup_context=_keep)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +17,7 @@ __all__ = ["Cost", "cost", "macs_by_node"]
 
 aten = torch.ops.aten
 Shape = tuple[int, ...]
+_SPARSE = re.compile(r"sparsify::\w+_linear")
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,15 @@ def macs_by_node(
     shapes = _Shapes(program, resize)
     counted = {}
     for node in program.graph.nodes if nodes is None else nodes:
-        rule = _RULES.get(node.target) if node.op == "call_function" else None
+        rule = _rule(node) if node.op == "call_function" else None
         if rule is not None:
             counted[node.name] = rule(node, shapes)
     return counted
+
+
+def _rule(node: fx.Node) -> Callable[[fx.Node, _Shapes], int] | None:
+    schema = getattr(node.target, "_schema", None)
+    return _sparse if schema is not None and _SPARSE.fullmatch(schema.name) else _RULES.get(node.target)
 
 
 def _nonzero(value: Tensor, mask: Tensor | None) -> int:
@@ -129,6 +136,11 @@ def _product(first: int) -> Callable[[fx.Node, _Shapes], int]:
         return math.prod(shapes(node)) * (left[-1] if left else 1)
 
     return count
+
+
+def _sparse(node: fx.Node, shapes: _Shapes) -> int:
+    """A sparse operator multiplies every row of its input with what is stored of the weight."""
+    return math.prod(shapes(node.args[0])[:-1]) * math.prod(shapes(node.args[1]))
 
 
 def _attention(node: fx.Node, shapes: _Shapes) -> int:

@@ -15,7 +15,7 @@ from sparsify.layout import Layout
 from sparsify.program import Program
 from sparsify.spec import nearest
 
-__all__ = ["Candidates", "First", "Last", "candidates", "matches"]
+__all__ = ["Candidates", "First", "Last", "candidates", "check_patterns", "matches"]
 
 First: TypeAlias = Literal["prune", "dense"]
 Last: TypeAlias = Literal["prune", "half", "dense"]
@@ -63,7 +63,7 @@ def candidates(
         PassError: a pattern matches nothing, or nothing may be pruned.
     """
     for option, patterns in (("protect", protect), ("only", only), ("include", include)):
-        _check(option, patterns, program)
+        check_patterns(option, patterns, program)
     found: dict[str, Layer] = {}
     read = layers(program)
     for layer in read:
@@ -101,7 +101,12 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(item, pattern) for pattern in patterns for item in names)
 
 
-def _check(option: str, patterns: Sequence[str], program: Program) -> None:
+def check_patterns(option: str, patterns: Sequence[str], program: Program) -> None:
+    """Check that every pattern matches a parameter.
+
+    Raises:
+        PassError: one does not.
+    """
     for pattern in patterns:
         if not any(matches(name, [pattern]) for name in program.parameters):
             modules = {name.rpartition(".")[0] for name in program.parameters} - {""}

@@ -93,6 +93,15 @@ class SparseLinear:
             out.sum().backward()
         assert [leaf.grad is not None for leaf in leaves] == list(needed)
 
+    def test_arguments_that_are_left_out(self):
+        x, weight, _, (values, *others), mask = self.given(4, (6, 8), 0.5)
+        leaves = [leaf.clone().requires_grad_() for leaf in (x, values)]
+        self.operator(*leaves, *others).square().sum().backward()
+        dense = [leaf.double().requires_grad_() for leaf in (x, weight)]
+        F.linear(*dense).square().sum().backward()
+        assert_close(leaves[0].grad, dense[0].grad)
+        assert_close(leaves[1].grad, self.taken(dense[1].grad, mask))
+
     @pytest.mark.parametrize("biased", [True, False])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_torch_accepts_it(self, dtype, biased):

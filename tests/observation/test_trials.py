@@ -8,7 +8,7 @@ from torch import nn
 
 from sparsify.axes import axes
 from sparsify.blocks import blocks
-from sparsify.errors import PassError
+from sparsify.errors import PassError, UsageError
 from sparsify.groups import groups_of
 from sparsify.observation.calibration import Calibration
 from sparsify.observation.signals import GroupSignal, block_signals, group_signals
@@ -83,7 +83,7 @@ def test_what_was_closed_is_open_again_even_after_an_error():
     run = next(trials_of(program, task).runs())
     before = run.output
     task.broken = True
-    with pytest.raises(ValueError, match="no"):
+    with pytest.raises(UsageError, match="ValueError: no"):
         run.rise({"blocks.0.0": slice(None)})
     task.broken = False
     assert torch.equal(run.output_without({}), before)

@@ -1,0 +1,15 @@
+"""Registering: the operators are known to torch once their modules are imported."""
+
+from __future__ import annotations
+
+import importlib
+
+__all__ = ["OPERATORS", "register"]
+
+OPERATORS = ("bitmask_linear", "block_linear", "index_linear", "nm_linear")
+
+
+def register() -> None:
+    """Let torch know all operators, so that graphs that name them can be read."""
+    for name in OPERATORS:
+        importlib.import_module(f"sparsify.kernels.{name}")
