@@ -34,14 +34,14 @@ import torch
 from chain import chain, network
 from common import QUICK, Clock, save, table
 from rival import MODELS, VERSION, Model, dependencies, pruner_of
-from sparsify.passes.channel_prune import ChannelPrune
-from sparsify.passes.shrink import Shrink
 from torch import Tensor, nn
 
 import sparsify as sp
 from sparsify.axes import axes
 from sparsify.groups import groups_of
 from sparsify.pass_manager import Context
+from sparsify.passes.channel_prune import ChannelPrune
+from sparsify.passes.shrink import Shrink
 from sparsify.program import Program
 from sparsify.shapes import KnownShapes, propagate_shapes
 

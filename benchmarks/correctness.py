@@ -31,7 +31,6 @@ import torch
 from common import QUICK, save, table
 from judge import Kept, judge, run, same_types
 from rival import VERSION, dependencies, examples_settings, pruner, write_heads
-from sparsify.passes.channel_prune import ChannelPrune
 from torch import Tensor, nn
 
 import sparsify as sp
@@ -39,6 +38,7 @@ from sparsify import verify
 from sparsify.axes import Axes, axes
 from sparsify.axes.axis import leaves
 from sparsify.errors import ContractError, SparsifyError
+from sparsify.passes.channel_prune import ChannelPrune
 from sparsify.pruning.reference import member_masks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

@@ -23,14 +23,14 @@ import onnxruntime
 import torch
 from common import QUICK, save, table
 from onnx import TensorProto, helper, numpy_helper
-from sparsify.kernels.bitmask_linear import bitmask_linear
-from sparsify.kernels.index_linear import index_linear
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import mkldnn
 
 from sparsify.formats.bitmask import Bitmask
 from sparsify.formats.index import Index
+from sparsify.kernels.bitmask_linear import bitmask_linear
+from sparsify.kernels.index_linear import index_linear
 
 GOALS = {0.8: 1.5, 0.9: 3.0, 0.95: 6.0}
 SHAPES = [(1024, 256)] if QUICK else [(4096, 1024), (1024, 4096), (2048, 2048)]

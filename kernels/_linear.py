@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from sparsify.kernels._activations import derivative
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["gradients", "needed", "through_numpy", "trimmed"]
+from sparsify.kernels._activations import derivative
+
+__all__ = ["gradients", "needed", "through_numpy", "trimmed", "verified"]
+
+_VERIFIED: Any = WeakIdKeyDictionary()
 
 
 def gradients(
@@ -52,6 +57,29 @@ def needed(ctx: Any, places: Sequence[int]) -> list[bool]:
 def trimmed(ctx: Any, *found: Tensor | None) -> tuple[Tensor | None, ...]:
     """Return the gradients of the arguments that were given."""
     return found[: len(ctx.needs_input_grad)]
+
+
+def verified(tensors: Sequence[Tensor], inputs: int, check: Callable[[], bool]) -> None:
+    """Check once what a format says about places, because a kernel that believed a damaged one would read anywhere.
+
+    Args:
+        tensors: what the check looks at; while they are unchanged it is not done again.
+        inputs: how many columns there may be.
+        check: tells whether all places are inside.
+
+    Raises:
+        ValueError: they are not.
+    """
+    known = _VERIFIED.get(tensors[0])
+    tracked = not any(value.is_inference() for value in tensors)  # those have no versions
+    if tracked and known is not None and known[0] == inputs:
+        pairs = zip(tensors, known[1], strict=True)
+        if all(ref() is value and version == value._version for value, (ref, version) in pairs):
+            return
+    if not check():
+        raise ValueError("the stored places do not fit the matrix: the format is damaged, or x has another length")
+    if tracked:
+        _VERIFIED[tensors[0]] = inputs, [(weakref.ref(value), value._version) for value in tensors]
 
 
 def through_numpy(products: Callable[..., Any], matrix: Sequence[Tensor], x: Tensor, bias: Tensor | None) -> Tensor:

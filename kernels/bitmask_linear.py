@@ -6,10 +6,11 @@ import importlib.util
 from typing import Any
 
 import torch
-from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients, needed, through_numpy, trimmed
 from torch import Tensor
 from torch.nn import functional as F
+
+from sparsify.kernels._activations import activated
+from sparsify.kernels._linear import gradients, needed, through_numpy, trimmed, verified
 
 __all__ = ["bitmask_linear"]
 
@@ -37,11 +38,12 @@ def bitmask_linear(
         `[..., N]`.
 
     Raises:
-        ValueError: there is no such activation.
+        ValueError: there is no such activation, or bits and offsets do not fit the matrix.
     """
     if x.device.type == "cpu" and x.dtype == values.dtype == torch.float32 and _NUMBA:
         from sparsify.kernels._row_products import bitmask_products
 
+        verified((bits, offsets, values), x.shape[-1], lambda: _inside(values, bits, offsets, x.shape[-1]))
         return activated(through_numpy(bitmask_products, (values, bits, offsets), x, bias), activation)
     return activated(F.linear(x, _dense(values, bits, offsets, x.shape[-1]), bias), activation)
 
@@ -51,6 +53,15 @@ def _(
     x: Tensor, values: Tensor, bits: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
 ) -> Tensor:
     return x.new_empty(*x.shape[:-1], bits.shape[0])
+
+
+def _inside(values: Tensor, bits: Tensor, offsets: Tensor, inputs: int) -> bool:
+    """Tell whether every row has as many bits as values, none of them behind its end."""
+    if bits.shape[1] != -(-inputs // 8) or len(offsets) != len(bits) + 1 or int(offsets[-1]) != len(values):
+        return False
+    shifts = torch.arange(8, dtype=torch.uint8)
+    kept = ((bits[:, :, None] >> shifts) & 1).flatten(1)
+    return bool(int(offsets[0]) == 0 and torch.equal(kept.sum(1), offsets.diff()) and not kept[:, inputs:].any())
 
 
 def _dense(values: Tensor, bits: Tensor, offsets: Tensor, inputs: int) -> Tensor:

@@ -6,10 +6,11 @@ import importlib.util
 from typing import Any
 
 import torch
-from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients, needed, through_numpy, trimmed
 from torch import Tensor
 from torch.nn import functional as F
+
+from sparsify.kernels._activations import activated
+from sparsify.kernels._linear import gradients, needed, through_numpy, trimmed, verified
 
 __all__ = ["index_linear"]
 
@@ -37,11 +38,12 @@ def index_linear(
         `[..., N]`.
 
     Raises:
-        ValueError: there is no such activation.
+        ValueError: there is no such activation, or columns or offsets are outside of the matrix.
     """
     if x.device.type == "cpu" and x.dtype == values.dtype == torch.float32 and _NUMBA:
         from sparsify.kernels._row_products import index_products
 
+        verified((columns, offsets, values), x.shape[-1], lambda: _inside(values, columns, offsets, x.shape[-1]))
         return activated(through_numpy(index_products, (values, columns, offsets), x, bias), activation)
     return activated(F.linear(x, _dense(values, columns, offsets, x.shape[-1]), bias), activation)
 
@@ -51,6 +53,13 @@ def _(
     x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
 ) -> Tensor:
     return x.new_empty(*x.shape[:-1], offsets.shape[0] - 1)
+
+
+def _inside(values: Tensor, columns: Tensor, offsets: Tensor, inputs: int) -> bool:
+    """Tell whether all columns and all rows are inside of the matrix."""
+    ends = offsets[0] == 0 and offsets[-1] == len(values) == len(columns)
+    places = not len(columns) or (columns.min() >= 0 and columns.max() < inputs)
+    return bool(ends and places and (offsets.diff() >= 0).all() and values.ndim == columns.ndim == 1)
 
 
 def _dense(values: Tensor, columns: Tensor, offsets: Tensor, inputs: int) -> Tensor:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients, needed, trimmed
 from torch import Tensor
 from torch.nn import functional as F
 
 from sparsify.formats.nm import code_bits
+from sparsify.kernels._activations import activated
+from sparsify.kernels._linear import gradients, needed, trimmed
 
 __all__ = ["nm_linear"]
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from helpers.matrices import same_bits
 from helpers.regression import Regression
-from sparsify.kernels._register import OPERATORS
 from torch import nn
 
 import sparsify as sp
 from sparsify import verify
 from sparsify.errors import PassError
+from sparsify.kernels._register import OPERATORS
 from sparsify.lowering import _FORMS, operator_of, raised, sites
 from sparsify.masking import baked
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from helpers.sparse_linear import SparseLinear, assert_close
-from sparsify.kernels.block_linear import block_linear
 from torch.nn import functional as F
 
 from sparsify.formats.block import BlockRows
+from sparsify.kernels.block_linear import block_linear
 
 
 class TestBlockLinear(SparseLinear):

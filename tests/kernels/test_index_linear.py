@@ -1,9 +1,11 @@
 """index_linear: the dense layer, forward and backward, of every shape, and well-behaved in torch."""
 
+import pytest
+import torch
 from helpers.sparse_linear import SparseLinear
-from sparsify.kernels.index_linear import index_linear
 
 from sparsify.formats.index import Index
+from sparsify.kernels.index_linear import index_linear
 
 
 class TestIndexLinear(SparseLinear):
@@ -12,3 +14,27 @@ class TestIndexLinear(SparseLinear):
     def stored(self, weight, mask):
         found = Index.encode(weight, mask)
         return found.values, found.columns, found.offsets
+
+
+@pytest.mark.parametrize("damage", ["column", "negative", "offset", "order", "short"])
+def test_damaged_places_are_refused(damage):
+    weight, mask = torch.randn(6, 8), torch.rand(6, 8, generator=torch.Generator().manual_seed(0)) < 0.5
+    found = Index.encode(weight, mask)
+    x, columns, offsets = torch.randn(2, 8), found.columns.clone(), found.offsets.clone()
+    index_linear(x, found.values, columns, offsets)  # as it should be
+    if damage in ("column", "negative"):
+        columns[0] = 8 if damage == "column" else -1
+    elif damage in ("offset", "order"):
+        offsets[-1 if damage == "offset" else 2] += 1000
+    with pytest.raises(ValueError, match="stored places do not fit"):
+        index_linear(x[:, :4] if damage == "short" else x, found.values, columns, offsets)
+
+
+def test_in_inference_mode():
+    with torch.inference_mode():
+        weight = torch.randn(6, 8)
+        found = Index.encode(weight, weight > 0)
+        x = torch.randn(2, 8)
+        for _ in range(2):
+            out = index_linear(x, found.values, found.columns, found.offsets)
+        assert torch.allclose(out, x @ weight.relu().t(), atol=1e-5)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from helpers.matrices import kept_only, nm_mask
 from helpers.sparse_linear import SparseLinear, assert_close
-from sparsify.kernels.nm_linear import nm_linear
 from torch.nn import functional as F
 
 from sparsify.formats.nm import Nm
+from sparsify.kernels.nm_linear import nm_linear
 
 
 class TestNmLinear(SparseLinear):

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from sparsify.passes.lower_block import LowerBlock
 from torch import nn
 
 import sparsify as sp
 from sparsify.errors import UsageError
+from sparsify.passes.lower_block import LowerBlock
 
 
 def test_masks_that_are_not_made_of_tiles_are_left():

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from sparsify.passes.lower_nm import LowerNm
 from torch import nn
 
 import sparsify as sp
 from sparsify.errors import PassError, UsageError
+from sparsify.passes.lower_nm import LowerNm
 
 
 @pytest.fixture(scope="module")

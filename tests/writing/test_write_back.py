@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from helpers.writing import captured, differences, halved, is_untouched, look, zoo_entry
 from helpers.zoo import FAMILIES
-from sparsify.passes.layer_prune import LayerPrune
-from sparsify.passes.shrink import Shrink
 from torch import nn
 
 import sparsify as sp
 from sparsify.errors import CaptureError, ContractError, InputError, PassError
 from sparsify.masking import masked
 from sparsify.pass_manager import Context
+from sparsify.passes.layer_prune import LayerPrune
+from sparsify.passes.shrink import Shrink
 
 KINDS = {"widths": ("channels", "stream", "conv-groups"), "heads": ("heads", "kv-groups"), "all": None}
 QUICK = ("convnext", "gpt2", "llama")
