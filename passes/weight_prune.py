@@ -194,7 +194,8 @@ class WeightPrune(Pass):
             way = "Use" if self._apart() else "Rank each layer by itself (scope=layer), use"
             raise PassError(
                 f"{first_names(lost)} would lose all weights: the layer would collapse, and nothing would pass it. "
-                f"{way} another allocation (erk, lamp), protect it, ask for less, or say allow_collapse=yes."
+                f"{way} another allocation (erk, lamp), protect it or ask for less; weight-prune also takes "
+                "allow_collapse=yes."
             )
 
     def _record(
