@@ -83,9 +83,16 @@ def verified(tensors: Sequence[Tensor], inputs: int, check: Callable[[], bool]) 
 
 
 def through_numpy(products: Callable[..., Any], matrix: Sequence[Tensor], x: Tensor, bias: Tensor | None) -> Tensor:
-    """Return what a function of numpy arrays makes of a matrix, the rows of x and a bias, in the shape `[..., N]`."""
+    """Return what a function of numpy arrays makes of a matrix, the rows of x and a bias, in the shape `[..., N]`.
+
+    Raises:
+        ValueError: the bias has another length or type than the outputs: the function would read beyond its end.
+    """
+    outputs = len(matrix[-1]) - 1
+    if bias is not None and (bias.shape != (outputs,) or bias.dtype != x.dtype):
+        raise ValueError(f"the bias must be {x.dtype}[{outputs}], not {bias.dtype}{list(bias.shape)}")
     flat = x.reshape(-1, x.shape[-1])
     arrays = [value.contiguous().numpy() for value in (*matrix, flat)]
     row = None if bias is None else bias.contiguous().numpy()
     out = torch.from_numpy(products(*arrays, row, torch.get_num_threads()))
-    return out.view(*x.shape[:-1], out.shape[1])
+    return out.view(*x.shape[:-1], outputs)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sparsify.formats.nm import unpacked
 from sparsify.kernels._activations import activated
 from sparsify.kernels._linear import gradients, needed, through_numpy, trimmed, verified
 
@@ -57,10 +58,14 @@ def _(
 
 def _inside(values: Tensor, bits: Tensor, offsets: Tensor, inputs: int) -> bool:
     """Tell whether every row has as many bits as values, none of them behind its end."""
-    if bits.shape[1] != -(-inputs // 8) or len(offsets) != len(bits) + 1 or int(offsets[-1]) != len(values):
+    if (
+        bits.dtype != torch.uint8
+        or bits.shape[1] != -(-inputs // 8)
+        or len(offsets) != len(bits) + 1
+        or int(offsets[-1]) != len(values)
+    ):
         return False
-    shifts = torch.arange(8, dtype=torch.uint8)
-    kept = ((bits[:, :, None] >> shifts) & 1).flatten(1)
+    kept = unpacked(bits, 1, 8 * bits.shape[1])
     return bool(int(offsets[0]) == 0 and torch.equal(kept.sum(1), offsets.diff()) and not kept[:, inputs:].any())
 
 
@@ -75,8 +80,7 @@ def _dense(values: Tensor, bits: Tensor, offsets: Tensor, inputs: int) -> Tensor
 
 def _places(bits: Tensor, offsets: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
     """Return which weights are kept, and for each the place of its value, both `[N, K]`."""
-    shifts = torch.arange(8, dtype=torch.uint8, device=bits.device)
-    kept = ((bits[:, :, None] >> shifts) & 1).flatten(1)[:, :inputs].bool()
+    kept = unpacked(bits, 1, inputs).bool()
     return kept, offsets[:-1, None] + kept.cumsum(1) - 1
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sparsify.formats import row_numbers
 from sparsify.kernels._activations import activated
 from sparsify.kernels._linear import gradients, needed, trimmed
 
@@ -38,7 +39,7 @@ def block_linear(
     Raises:
         ValueError: there is no such activation.
     """
-    flat, rows = x.reshape(-1, x.shape[-1]), _rows(columns, offsets)
+    flat, rows = x.reshape(-1, x.shape[-1]), row_numbers(offsets, columns.shape[0])
     parts = _across(flat, values.shape[2])[columns.long()] @ values.mT
     out = _together(parts, rows, offsets.shape[0] - 1, _outputs(values, offsets, outputs))
     out = out if bias is None else out + bias
@@ -55,11 +56,6 @@ def _(
 
 def _outputs(values: Tensor, offsets: Tensor, outputs: int | None) -> int:
     return (offsets.shape[0] - 1) * values.shape[1] if outputs is None else outputs
-
-
-def _rows(columns: Tensor, offsets: Tensor) -> Tensor:
-    """Return which row of tiles each tile is in."""
-    return torch.repeat_interleave(offsets.diff().long(), output_size=columns.shape[0])
 
 
 def _across(value: Tensor, width: int) -> Tensor:
@@ -82,7 +78,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     """Return the gradients of x, of the tiles and of the bias."""
     x, values, columns, offsets, bias = ctx.saved_tensors
-    rows, places = _rows(columns, offsets), columns.long()
+    rows, places = row_numbers(offsets, columns.shape[0]), columns.long()
     height, width = values.shape[1:]
     across = -(-x.shape[-1] // width)
     of_x, of_values, of_bias = gradients(

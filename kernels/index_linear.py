@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sparsify.formats import row_numbers
 from sparsify.kernels._activations import activated
 from sparsify.kernels._linear import gradients, needed, through_numpy, trimmed, verified
 
@@ -59,18 +60,13 @@ def _inside(values: Tensor, columns: Tensor, offsets: Tensor, inputs: int) -> bo
     """Tell whether all columns and all rows are inside of the matrix."""
     ends = offsets[0] == 0 and offsets[-1] == len(values) == len(columns)
     places = not len(columns) or (columns.min() >= 0 and columns.max() < inputs)
-    return bool(ends and places and (offsets.diff() >= 0).all() and values.ndim == columns.ndim == 1)
+    return bool(ends and places and (offsets.diff() >= 0).all() and values.ndim == 1 and columns.dtype == torch.int32)
 
 
 def _dense(values: Tensor, columns: Tensor, offsets: Tensor, inputs: int) -> Tensor:
     """Return the weight as a matrix `[N, K]`."""
     dense = values.new_zeros(offsets.shape[0] - 1, inputs)
-    return dense.index_put((_rows(values, offsets), columns.long()), values)
-
-
-def _rows(values: Tensor, offsets: Tensor) -> Tensor:
-    """Return which row each value is in."""
-    return torch.repeat_interleave(offsets.diff().long(), output_size=values.shape[0])
+    return dense.index_put((row_numbers(offsets, values.shape[0]), columns.long()), values)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -85,7 +81,7 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         upstream, x, ctx.activation, needed(ctx, (0, 1, 4)),
         before=lambda: index_linear(x, values, columns, offsets, bias),
         of_x=lambda g: g @ _dense(values, columns, offsets, x.shape[-1]),
-        of_values=lambda g, rows: (g.t() @ rows)[_rows(values, offsets), columns.long()],
+        of_values=lambda g, rows: (g.t() @ rows)[row_numbers(offsets, values.shape[0]), columns.long()],
     )  # fmt: skip
     return trimmed(ctx, of_x, of_values, None, None, of_bias, None)
 

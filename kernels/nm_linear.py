@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparsify.formats.nm import code_bits
+from sparsify.formats.nm import code_bits, unpacked
 from sparsify.kernels._activations import activated
 from sparsify.kernels._linear import gradients, needed, trimmed
 
@@ -58,9 +58,7 @@ def _dense(values: Tensor, codes: Tensor, inputs: int, n: int, m: int) -> Tensor
 
 def _columns(values: Tensor, codes: Tensor, n: int, m: int) -> Tensor:
     """Return the column of every value, `int64[N, ⌈K / m⌉ · n]`."""
-    bits = code_bits(m)
-    shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=codes.device)
-    places = ((codes[:, :, None] >> shifts) & ((1 << bits) - 1)).flatten(1)[:, : values.shape[1]].long()
+    places = unpacked(codes, code_bits(m), values.shape[1])
     return places + torch.arange(values.shape[1], device=codes.device) // n * m
 
 

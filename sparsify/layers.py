@@ -15,7 +15,10 @@ from sparsify.layout import Layout
 from sparsify.patches import Window, patches
 from sparsify.program import Program
 
-__all__ = ["Layer", "in_two_directions", "layers"]
+__all__ = ["TURNS", "Layer", "in_two_directions", "layers"]
+
+TURNS = (aten.t.default, aten.transpose.int, aten.permute.default, aten.numpy_T.default)
+"""Operators that give a weight the same numbers in another order of dimensions."""
 
 _Arguments = Sequence[Any]
 
@@ -94,7 +97,7 @@ def _weight(value: Any, parameters: Mapping[str, Tensor]) -> _Weight | None:
         return _Weight(name, tuple(range(parameters[name].ndim))) if name in parameters else None
     if is_mask(value) or value.target in _SAME:
         return _weight(value.args[1 if is_mask(value) else 0], parameters)
-    if value.target not in (aten.t.default, aten.transpose.int, aten.permute.default, aten.numpy_T.default):
+    if value.target not in TURNS:
         return None
     inner = _weight(value.args[0], parameters)
     if inner is None:

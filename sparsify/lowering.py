@@ -17,8 +17,8 @@ from sparsify.formats.bitmask import Bitmask
 from sparsify.formats.block import BlockRows
 from sparsify.formats.index import Index
 from sparsify.formats.nm import Nm
-from sparsify.graph import aten, is_mask
-from sparsify.layers import Layer, layers
+from sparsify.graph import aten, mask_nodes
+from sparsify.layers import TURNS, Layer, layers
 from sparsify.layout import Layout
 from sparsify.program import Program
 from sparsify.pruning.candidates import check_patterns, matches
@@ -79,8 +79,11 @@ def sites(program: Program) -> list[Site]:
     for layer in layers(program):
         if layer.parameter in program.masks:
             found.setdefault(layer.parameter, []).append(layer)
+    readers: dict[str, set[fx.Node]] = {}
+    for mask in mask_nodes(program.graph):
+        readers.setdefault(str(mask.all_input_nodes[1].target), set()).update(_readers(mask))
     return [
-        Site(name, known[0].layout, tuple(layer.node for layer in known), _why_not(program, known))
+        Site(name, known[0].layout, tuple(layer.node for layer in known), _why_not(program, known, readers[name]))
         for name, known in found.items()
     ]
 
@@ -137,7 +140,7 @@ def raised(program: Program) -> Program:
     return replace(program, parameters=parameters).with_graph(graph)
 
 
-def _why_not(program: Program, known: Sequence[Layer]) -> str:
+def _why_not(program: Program, known: Sequence[Layer], readers: set[fx.Node]) -> str:
     layout, shape = known[0].layout, program.parameters[known[0].parameter].shape
     if len(shape) - len(layout.kernel) != 2 or layout.batch or layout.groups > 1:
         return "it is no single matrix"
@@ -145,8 +148,6 @@ def _why_not(program: Program, known: Sequence[Layer]) -> str:
         return "it is a convolution larger than 1x1, which stays dense"
     if any(layer.layout != layout for layer in known):
         return "layers read it in two directions"
-    masks = [node for node in program.graph.nodes if is_mask(node) and node.args[1].target == known[0].parameter]
-    readers = {user for mask in masks for user in _readers(mask)}
     if readers != {layer.node for layer in known}:
         return "something else reads it, too"
     return next((reason for layer in known if (reason := _unfit(layer))), "")
@@ -156,8 +157,7 @@ def _readers(node: fx.Node) -> set[fx.Node]:
     """Return who reads a weight, behind transpositions."""
     found: set[fx.Node] = set()
     for user in node.users:
-        turned = user.target in (aten.t.default, aten.transpose.int, aten.permute.default, aten.numpy_T.default)
-        found |= _readers(user) if turned else {user}
+        found |= _readers(user) if user.target in TURNS else {user}
     return found
 
 

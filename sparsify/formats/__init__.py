@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Format", "checked", "row_offsets"]
+__all__ = ["Format", "checked", "row_numbers", "row_offsets"]
 
 
 @dataclass(frozen=True)
@@ -65,3 +65,8 @@ def row_offsets(counts: Tensor) -> Tensor:
     if int(offsets[-1]) > torch.iinfo(torch.int32).max:
         raise ValueError(f"{int(offsets[-1]):,} values are more than a format can hold; divide the matrix")
     return offsets.int()
+
+
+def row_numbers(offsets: Tensor, count: int) -> Tensor:
+    """Return which row each of `count` values is in, `int64[count]`; the other way round as `row_offsets`."""
+    return torch.repeat_interleave(offsets.diff().long(), output_size=count)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparsify.formats import Format, checked, row_offsets
+from sparsify.formats import Format, checked, row_numbers, row_offsets
 
 __all__ = ["BlockRows"]
 
@@ -57,7 +57,7 @@ class BlockRows(Format):
 
     def rows(self) -> Tensor:
         """Return which row of tiles each tile is in, `int64[T]`."""
-        return torch.repeat_interleave(self.offsets.diff().long())
+        return row_numbers(self.offsets, len(self.columns))
 
 
 def _tiles(value: Tensor, rows: int, columns: int) -> Tensor:

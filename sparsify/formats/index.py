@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from sparsify.formats import Format, checked, row_offsets
+from sparsify.formats import Format, checked, row_numbers, row_offsets
 
 __all__ = ["Index"]
 
@@ -45,4 +44,4 @@ class Index(Format):
 
     def rows(self) -> Tensor:
         """Return which row each value is in, `int64[E]`."""
-        return torch.repeat_interleave(self.offsets.diff().long())
+        return row_numbers(self.offsets, len(self.columns))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sparsify.formats import Format, checked
 
-__all__ = ["Nm"]
+__all__ = ["Nm", "code_bits", "unpacked"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Nm(Format):
 
     def places(self) -> Tensor:
         """Return the place of every value in its group, `int64[N, ⌈K / m⌉ · n]`."""
-        return _unpacked(self.codes, code_bits(self.m), self.values.shape[1])
+        return unpacked(self.codes, code_bits(self.m), self.values.shape[1])
 
 
 def code_bits(m: int) -> int:
@@ -86,7 +86,8 @@ def _packed(places: Tensor, bits: int) -> Tensor:
     return (parts << _shifts(bits, places.device)).sum(2, dtype=torch.uint8)
 
 
-def _unpacked(codes: Tensor, bits: int, count: int) -> Tensor:
+def unpacked(codes: Tensor, bits: int, count: int) -> Tensor:
+    """Return the places that codes of so many bits stand for, `int64[N, count]`."""
     parts = (codes[:, :, None] >> _shifts(bits, codes.device)) & ((1 << bits) - 1)
     return parts.flatten(1)[:, :count].long()
 

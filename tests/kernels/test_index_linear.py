@@ -38,3 +38,18 @@ def test_in_inference_mode():
         for _ in range(2):
             out = index_linear(x, found.values, found.columns, found.offsets)
         assert torch.allclose(out, x @ weight.relu().t(), atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [torch.zeros(5), torch.zeros(6, dtype=torch.float64), torch.zeros(1, 6)])
+def test_a_bias_that_does_not_fit_is_refused(bias):
+    weight = torch.randn(6, 8)
+    found = Index.encode(weight, weight > 0)
+    with pytest.raises(ValueError, match=r"the bias must be torch\.float32\[6\]"):
+        index_linear(torch.randn(2, 8), found.values, found.columns, found.offsets, bias)
+
+
+def test_columns_of_another_type_are_refused():
+    weight = torch.randn(6, 8)
+    found = Index.encode(weight, weight > 0)
+    with pytest.raises(ValueError, match="stored places do not fit"):
+        index_linear(torch.randn(2, 8), found.values, found.columns.long(), found.offsets)
