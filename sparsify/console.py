@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TimeRemainingColumn
-from rich.spinner import Spinner
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from sparsify.training.train import StepEvent
 
 __all__ = ["Show", "err", "out", "print_json", "progress"]
@@ -32,6 +31,14 @@ class Show:
     """What is being done, and how far it is: a moving line, and below it a bar while something is trained."""
 
     def __init__(self) -> None:
+        from rich.progress import (  # --help needs none of it
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TimeRemainingColumn,
+        )
+        from rich.spinner import Spinner
+
         self._spinner = Spinner("dots", Text("starting"))
         self._bar = Progress(
             BarColumn(bar_width=None),
@@ -66,6 +73,8 @@ class Show:
 @contextmanager
 def progress() -> Iterator[Show]:
     """Show on stderr what is being done, in a terminal; nothing elsewhere."""
+    from rich.live import Live
+
     show = Show()
     if not err.is_terminal:
         yield show
