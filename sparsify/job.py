@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sparsify.errors import ExportError, GateError, UsageError
 from sparsify.export.archive import save
 from sparsify.export.checkpoint import save_state
 from sparsify.export.onnx import export_onnx, feed
+from sparsify.inputs import parse
 from sparsify.latency import measure
 from sparsify.load import load
 from sparsify.pass_manager import Observer, PassManager
@@ -26,6 +28,7 @@ from sparsify.retrain import parse_method
 from sparsify.spec import parse_spec
 from sparsify.task import Task, example_inputs, resolve
 from sparsify.trackers import tracking
+from sparsify.training.log import Log
 from sparsify.training.train import OnStep
 from sparsify.training.work import Listener
 
@@ -80,6 +83,8 @@ class Job:
         """
         started = time.perf_counter()
         check_outputs(self.outputs, self.report, self.model)
+        if (log := self._log_file()) is not None:
+            check_writable(log)
         recipe, task = self._checked()
         self.stage(f"loading {self.model}")
         before = load_program(
@@ -87,8 +92,10 @@ class Job:
         )
         loaded = time.perf_counter()
         self.stage("running passes")
-        with tracking(self.trackers) as trackers:
-            listeners: list[Listener] = [*trackers, self._warned]
+        with ExitStack() as stack:
+            listeners: list[Listener] = [*stack.enter_context(tracking(self.trackers)), self._warned]
+            if log is not None:
+                listeners.append(stack.enter_context(closing(Log(log, keep=False))))
             result = execute(
                 before,
                 recipe.passes,
@@ -102,6 +109,7 @@ class Job:
                 verify=self.verify,
             )
         report = {**result.report, "model": str(self.model), "recipe": recipe.as_dict()}
+        report["log"] = None if log is None else str(log)
         report["load_seconds"] = round(loaded - started, 3)
         self._gate(report)
         self._write(before, result, report)
@@ -125,7 +133,18 @@ class Job:
             registry.find("sparsify.trackers", parse_spec(spec)[0])
         if self.max_drop is not None and recipe.task is None:
             raise UsageError("--max-drop compares scores: give --task too.")
-        return recipe, None if recipe.task is None else resolve(recipe.task)
+        with recipe.blamed("inputs"):
+            if recipe.inputs is not None:
+                parse(recipe.inputs)
+        with recipe.blamed("task"):
+            return recipe, None if recipe.task is None else resolve(recipe.task)
+
+    def _log_file(self) -> Path | None:
+        """Return where the log of a retraining goes that has no work folder: beside what the run writes, or here."""
+        if self.recipe.retrain is None or self.work is not None:
+            return None
+        beside = next(iter(self.outputs), self.report) or Path(self.model.name)
+        return beside.with_suffix(".log.jsonl")
 
     def _warned(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "warning":

@@ -16,21 +16,24 @@ __all__ = ["plot"]
 
 
 def plot(
-    *folders: Annotated[
-        Path, Parameter(help="what --work made; of one method with several seeds the mean is drawn", group=INPUT)
+    *logs: Annotated[
+        Path,
+        Parameter(
+            help="a .log.jsonl, or what --work made; of one method with several seeds the mean is drawn", group=INPUT
+        ),
     ],
     output: Annotated[Path, Parameter(name=("--output", "-o"), help="the picture, a .png file", group=OUTPUT)] = Path(
         "retraining.png"
     ),
 ) -> None:
     """Draw what retrainings did: scores by density with controls, learning curves, how masks moved."""
-    if not folders:
-        raise UsageError("sparsify plot takes the folders that --work made.")
+    if not logs:
+        raise UsageError("sparsify plot takes logs of retrainings (.log.jsonl), or the folders that --work made.")
     if output.suffix != ".png":
         raise UsageError(f"{output}: the picture is a .png file.")
     check_writable(output)
     from sparsify.report.history import read_history
     from sparsify.report.plots import plot as draw
 
-    draw([read_history(folder) for folder in folders], output)
+    draw([read_history(log) for log in logs], output)
     out.print(f"wrote {output}", highlight=False, markup=False, soft_wrap=True)

@@ -13,8 +13,9 @@ seed: 0
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Recipe:
         task: data, loss and score.
         inputs: example inputs.
         seed: of everything random.
+        places: where the file says task and inputs, whose errors show only later.
     """
 
     passes: tuple[str, ...] = ()
@@ -42,17 +44,14 @@ class Recipe:
     task: str | None = None
     inputs: str | None = None
     seed: int = 0
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def over(self, other: Recipe) -> Recipe:
         """Return this recipe; what it leaves at its default is taken from `other`."""
         default = Recipe()
-        chosen = {
-            field.name: getattr(
-                self if getattr(self, field.name) != getattr(default, field.name) else other, field.name
-            )
-            for field in fields(self)
-        }
-        return Recipe(**chosen)
+        given = {name for name in _KEYS if getattr(self, name) != getattr(default, name)}
+        chosen = {name: getattr(self if name in given else other, name) for name in _KEYS}
+        return Recipe(**chosen, places={name: place for name, place in other.places.items() if name not in given})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -61,7 +60,8 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields that are set, as a recipe file would hold them."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items() if v not in (None, ())}
+        values = {name: getattr(self, name) for name in _KEYS}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v not in (None, ())}
 
     def options(self) -> list[str]:
         """Return the command-line options that mean the same."""
@@ -70,6 +70,16 @@ class Recipe:
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name}", value]
         return [*words, "--seed", str(self.seed)] if self.seed else words
+
+    @contextmanager
+    def blamed(self, name: str) -> Iterator[None]:
+        """Name the line of the file in errors that show only when a field, `task` or `inputs`, is used."""
+        try:
+            yield
+        except (InputError, UsageError) as error:
+            if name not in self.places:
+                raise
+            raise type(error)(f"{self.places[name]}: {error}") from error
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -93,6 +103,7 @@ def read_recipe(path: str | Path) -> Recipe:
             f"The recipe {path} must hold keys such as `passes:`; it holds {_KINDS[getattr(root, 'id', None)]}."
         )
     values: dict[str, Any] = {}
+    places: dict[str, str] = {}
     for key, node in root.value:
         name = str(key.value)
         if name not in _KEYS:
@@ -102,10 +113,12 @@ def read_recipe(path: str | Path) -> Recipe:
         if name in values:
             raise UsageError(f"{_line(path, key)}: {name} is given twice.")
         values[name] = _passes(path, node) if name == "passes" else _single(path, name, node)
-    return Recipe(**values)
+        if name in ("task", "inputs"):
+            places[name] = _line(path, node)
+    return Recipe(**values, places=places)
 
 
-_KEYS = tuple(field.name for field in fields(Recipe))
+_KEYS = tuple(field.name for field in fields(Recipe) if field.name != "places")
 _KINDS = {None: "nothing", "sequence": "a list", "scalar": "a single value"}
 _NULL = "tag:yaml.org,2002:null"
 
@@ -168,8 +181,12 @@ def _error(package: str, spec: str) -> str | None:
 
 def _options(path: Path, body: Any) -> dict[str, Any]:
     """Return the options of a pass or method as they are written in a spec, each with its place."""
-    found = {}
+    found: dict[str, Any] = {}
+    known: set[str] = set()
     for key, node in body.value if body.id == "mapping" else ():
+        if (name := str(key.value).replace("-", "_")) in known:
+            raise UsageError(f"{_line(path, key)}: {name} is given twice.")
+        known.add(name)
         items = node.value if node.id == "sequence" else [node]
         if any(item.id != "scalar" for item in items):
             raise UsageError(f"{_line(path, node)}: {key.value} must be a value or a list of values.")

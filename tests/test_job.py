@@ -19,6 +19,7 @@ from sparsify.capture import capture
 from sparsify.errors import GateError, InputError, UsageError
 from sparsify.job import ENDINGS, Job, check_outputs
 from sparsify.recipe import Recipe
+from sparsify.report.history import read_history
 
 WHOLE = (
     *("--pass", "layer-prune:count=2,criterion=oracle", "--task", "digits", "--retrain", "fine-tune:steps=5it"),
@@ -196,7 +197,7 @@ def test_the_whole_job_succeeds_and_says_what_changed(ran):
     assert "layer-prune:count=2,criterion=oracle: removed layer" in first.out
     labels = [line.split("  ")[0] for line in first.out.splitlines()]
     assert {"parameters", "non-zeros", "MACs (batch 1)", "ONNX file", "latency", "accuracy, pruned"} <= set(labels)
-    for name in ("small.onnx", "small.pt2", "small.safetensors", "report.json"):
+    for name in ("small.onnx", "small.pt2", "small.safetensors", "report.json", "small.log.jsonl"):
         assert f"wrote {name}" in first.out
 
 
@@ -211,6 +212,25 @@ def test_the_model_that_is_written_is_smaller_and_runs(ran, folder):
         expected = sp.load(folder / "small.pt2").module()(torch.from_numpy(images))
     assert found.shape == (6, 10)
     torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)  # another runtime rounds
+
+
+def test_a_retraining_without_a_folder_has_its_log_beside_the_first_file(ran, folder):
+    history = read_history(folder / "small.log.jsonl")
+    assert (history.name, history.method) == ("small", "fine-tune:steps=5it")
+    assert [step["step"] for step in history.steps["fine-tune"]] == [1, 2, 3, 4, 5]
+    assert json.loads(ran[1].out)["log"] == "small.log.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("words", "log"), [(["--report", "out/r.json"], "out/r.log.jsonl"), ([], "model.log.jsonl"), (["--work", "w"], "")]
+)
+def test_a_retraining_that_writes_no_model_has_a_log_too(model, tmp_path, monkeypatch, words, log):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    ran = sparsify(str(model), "--task", "digits", "--retrain", "fine-tune:steps=1it", *words)
+    assert ran.status == 0
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.log.jsonl")] == [log] * bool(log)
+    assert (f"wrote {log}" in ran.out) == bool(log)
 
 
 def test_every_format_holds_the_same_weights(ran, folder):

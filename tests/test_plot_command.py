@@ -24,9 +24,9 @@ def test_it_writes_a_picture(folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "takes the folders that --work made"),
+        ([], "takes logs of retrainings"),
         (["w0", "-o", "x.jpg"], "x.jpg: the picture is a .png file"),
-        (["nowhere"], "nowhere is no work folder"),
+        (["nowhere"], "nowhere cannot be read: No such file"),
         (["w0", "-o", "no/x.png"], "the folder no does not exist"),
     ],
 )

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from sparsify.errors import InputError, UsageError
+from sparsify.job import Job
 from sparsify.recipe import Recipe, read_recipe
 
 FULL = Recipe(("layer-prune:count=2", "layer-prune"), "fine-tune:steps=5it", "digits", "1x1x8x8", 7)
@@ -117,8 +120,30 @@ retrain:
         ("retrain:\n  lth:\n  dst:\n", "line 2: write a spec"),
         ("passes:\n  - weight-prune:\n      first: dense\n", "line 2: weight-prune needs sparsity="),
         ("retrain: [lth]\n", "line 1: write a spec"),
+        ("retrain:\n  lth:\n    rounds: 3\n    rounds: 4\n", "line 4: rounds is given twice"),
+        ("retrain:\n  lth:\n    score_every: 3it\n    score-every: 4it\n", "line 4: score_every is given twice"),
     ],
 )
 def test_the_line_of_a_wrong_option_is_named(tmp_path, text, message):
     with pytest.raises(UsageError, match=message):
         read_recipe(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("task: digitz", r"line 2: There is no built-in task 'digitz' \(did you mean 'digits'"),
+        ("task: digits:batch=3", r"line 2: digits has no option 'batch'"),
+        ("task: gone.py:make", "line 2: The task file gone.py does not exist"),
+        ("inputs: 1xtwo", "line 2: The input spec '1xtwo' cannot be read"),
+        ("inputs: gone.npz", "line 2: The input file gone.npz does not exist"),
+    ],
+)
+def test_what_shows_only_in_use_is_named_with_its_line(tmp_path, monkeypatch, line, message):
+    monkeypatch.chdir(tmp_path)
+    recipe = read_recipe(written(tmp_path, f"retrain: fine-tune\n{line}\n" + "task: digits\n" * ("inputs" in line)))
+    with pytest.raises((InputError, UsageError), match=message):
+        Job(Path("never opened.pt"), recipe).run()
+    over = Recipe(task="digits:batch=2", inputs="1xthree").over(recipe)
+    with pytest.raises(UsageError, match=r"^(The input spec '1xthree'|digits has no option)"):
+        Job(Path("never opened.pt"), over).run()

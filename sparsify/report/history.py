@@ -19,7 +19,7 @@ class History:
     """What one retraining did.
 
     Attributes:
-        name: of the folder.
+        name: of the folder, or of the log.
         method: its spec.
         steps: by training, the events of its steps, in order: `step`, `loss`, `density`, ...
         measured: by training, what was measured on the way: `step`, `score`, `validation_loss`.
@@ -37,20 +37,21 @@ class History:
     controls: Sequence[dict[str, Any]] = ()
 
 
-def read_history(folder: str | Path) -> History:
-    """Read the log of a work folder; of what was done again after an interruption, the last time counts.
+def read_history(place: str | Path) -> History:
+    """Read a log, or that of a work folder; of what was done again after an interruption, the last time counts.
 
     Raises:
         InputError: there is no log, or it holds something else.
     """
-    path = Path(folder) / "log.jsonl"
+    place = Path(place)
+    path = place / "log.jsonl" if place.is_dir() else place
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         events = [json.loads(line) for line in lines[:-1]]
         events += _whole(lines[-1:])
         started = next(event for event in events if event["event"] == "started")
     except OSError as error:
-        raise InputError(f"{folder} is no work folder: {error.strerror}. Name one that --work made.") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}. Name a log, or what --work made.") from error
     except (ValueError, StopIteration, KeyError, TypeError):
         raise InputError(f"{path} is no log of a retraining.") from None
     found: dict[str, dict[str, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
@@ -67,7 +68,7 @@ def read_history(folder: str | Path) -> History:
         for kind in ("step", "measured", "exchanged")
     )
     return History(
-        Path(folder).name, str(started.get("method", "")), steps, measured, exchanged,
+        place.name.removesuffix(".log.jsonl"), str(started.get("method", "")), steps, measured, exchanged,
         [rounds[number] for number in sorted(rounds)], list(controls.values()),
     )  # fmt: skip
 

@@ -58,8 +58,8 @@ def print_report(console: Console, report: Mapping[str, Any], command: str, path
         checked = "" if gap is None else f", differs from the program by {gap:.1g} at most" if gap else ", exact"
         text = f"wrote {artefact['path']} ({size(artefact['bytes'])}{checked})"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-    if path is not None:
-        console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+    for also in filter(None, (path, report.get("log"))):
+        console.print(f"wrote {also}", highlight=False, markup=False, soft_wrap=True)
     for note in report["notes"]:
         console.print(f"note: {note}", highlight=False, markup=False)
     console.print(f"again: {command}", highlight=False, markup=False, soft_wrap=True)

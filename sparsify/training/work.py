@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
@@ -19,6 +18,7 @@ from sparsify.mask_updates import MaskUpdate
 from sparsify.program import Program
 from sparsify.task import Task
 from sparsify.training.checkpoints import Checkpoints
+from sparsify.training.log import Log
 from sparsify.training.train import OnStep, StepEvent, Trained, TrainingError, train
 from sparsify.training.train_options import TrainOptions
 
@@ -59,20 +59,22 @@ class Work:
         listeners: tuple[Listener, ...] = (),
     ) -> None:
         self._folder, self._seconds, self._on_step, self._listeners = folder, seconds, on_step, listeners
-        self._log: TextIO | None = None
+        self._log: Log | None = None
         self._done = self._expected = 0
+        known = dict(identity or {})
         if folder is None:
+            self.log("started", **known)
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._log = (folder / _LOG).open("a", encoding="utf-8")
         except OSError as error:
             raise InputError(f"{folder} cannot be used: {error.strerror or error}.") from error
+        self._log = Log(folder / _LOG, keep=True)
         try:
-            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(f"Another process works in {folder}. Wait for it, or name another --work.") from None
-        self._identify(dict(identity or {}))
+            self._identify(folder / _RUN, known)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def folder(self) -> Path | None:
@@ -135,14 +137,7 @@ class Work:
         """Write a line to the log, and tell the listeners."""
         line = {"event": event, "time": round(time.time(), 3), **values}
         if self._log is not None:
-            try:
-                self._log.write(json.dumps(line) + "\n")
-                self._log.flush()
-            except OSError as error:
-                raise InputError(
-                    f"The log {self._log.name} cannot be written: {error.strerror or error}. Make room and run the "
-                    "same command again."
-                ) from error
+            self._log(line)
         for listener in self._listeners:
             listener(line)
 
@@ -152,9 +147,7 @@ class Work:
             self._log.close()
             self._log = None
 
-    def _identify(self, identity: dict[str, Any]) -> None:
-        assert self._folder is not None
-        path = self._folder / _RUN
+    def _identify(self, path: Path, identity: dict[str, Any]) -> None:
         if not path.exists():
             with writing(path) as temporary:
                 temporary.write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
@@ -163,12 +156,12 @@ class Work:
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
-            raise InputError(f"{path} is damaged. Remove {self._folder}, or name another --work.") from None
+            raise InputError(f"{path} is damaged. Remove {path.parent}, or name another --work.") from None
         other = [key for key in {**known, **identity} if known.get(key) != identity.get(key)]
         if other:
             key = other[0]
             raise UsageError(
-                f"{self._folder} holds another retraining: its {key} is {known.get(key)}, and here it is "
+                f"{path.parent} holds another retraining: its {key} is {known.get(key)}, and here it is "
                 f"{identity.get(key)}. Name another --work, or remove it."
             )
         self.log("resumed")

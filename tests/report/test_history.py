@@ -54,7 +54,7 @@ def test_a_line_that_was_cut_short_is_left_out(tmp_path):
 
 
 def test_what_is_no_log_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is no work folder: No such file"):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
         read_history(tmp_path)
     for text in ("", "hello\nhello\n", '{"event": "step"}\n', "[1]\n[1]\n"):
         (tmp_path / "log.jsonl").write_text(text, encoding="utf-8")

@@ -78,7 +78,7 @@ def test_without_a_folder_listeners_are_told_and_nothing_is_kept(tmp_path, monke
     told, names = [], []
     work = Work(listeners=(told.append,), on_step=lambda event: names.append(event.training))
     trained(work)
-    assert told[-1]["event"] == "trained"
+    assert (told[0]["event"], told[-1]["event"]) == ("started", "trained")
     assert names == ["one"] * 6
     assert list(tmp_path.iterdir()) == []
 
@@ -95,7 +95,7 @@ def test_a_folder_of_another_retraining_is_refused(tmp_path):
 
 def test_two_processes_do_not_share_a_folder(tmp_path):
     work = Work(tmp_path, {})
-    with pytest.raises(UsageError, match="Another process works in"):
+    with pytest.raises(UsageError, match="Another process writes"):
         Work(tmp_path, {})
     work.close()
     Work(tmp_path, {}).close()
