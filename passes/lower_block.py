@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparsify.errors import UsageError
 from sparsify.formats.block import BlockRows
-from sparsify.lowering import lower
+from sparsify.lowering.layerwise import lower
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.patterns import Block, parse_pattern
 from sparsify.program import Program

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sparsify.formats.index import Index
-from sparsify.lowering import lower
+from sparsify.lowering.layerwise import lower
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
 

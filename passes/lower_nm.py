@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparsify.errors import UsageError
 from sparsify.formats.nm import Nm
-from sparsify.lowering import lower
+from sparsify.lowering.layerwise import lower
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.patterns import NofM, parse_pattern
 from sparsify.program import Program

@@ -17,7 +17,7 @@ from sparsify.atomic import writing
 from sparsify.errors import ExportError
 from sparsify.export.grouped import without_grouped_products
 from sparsify.export.outputs import distinct, is_tensor, output_leaves, output_names
-from sparsify.lowering import raised
+from sparsify.lowering.raising import raised
 from sparsify.masking import baked
 from sparsify.program import Program, dynamic_sizes
 from sparsify.tracing import export, quiet

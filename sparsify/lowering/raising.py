@@ -1,0 +1,117 @@
+"""Raising: dense layers with zeros in the place of sparse operators, for files that know only those."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from torch import Tensor, fx, nn
+from torch._subclasses import FakeTensorMode
+
+from sparsify.formats.nm import Nm
+from sparsify.graph import aten
+from sparsify.lowering.rewriting import ACTIVATIONS
+from sparsify.lowering.sites import FORMS
+from sparsify.program import Program
+from sparsify.shapes import fake, fake_mode
+
+__all__ = ["raised"]
+
+_RAISABLE = re.compile(r"sparsify::(index|bitmask|nm|block)_linear")
+
+
+class _Convolution(NamedTuple):
+    """The convolution that a sparse operator between permutations is.
+
+    Attributes:
+        x: its images.
+        kernel: its size.
+        moves: stride, padding and dilation.
+        last: the node that has what it computes.
+    """
+
+    x: fx.Node
+    kernel: tuple[int, int]
+    moves: tuple[Any, ...]
+    last: fx.Node
+
+
+def raised(program: Program) -> Program:
+    """Return the program with dense layers in the place of sparse operators, zeros where nothing is stored."""
+    graph = program.copy_graph()
+    nodes: list[fx.Node] = [n for n in graph.nodes if _RAISABLE.fullmatch(getattr(_schema(n), "name", ""))]
+    if not nodes:
+        return program
+    mode = fake_mode(program) or FakeTensorMode()
+    parameters = dict(program.parameters)
+    for node in nodes:
+        x: Any = node.args[0]
+        convolution = _convolution(node)
+        values = str(node.args[1].target)  # type: ignore[union-attr]
+        weight = values.removesuffix("_values")
+        if weight not in parameters:
+            dense = _dense(program, node, int(x.meta["val"].shape[-1]))
+            if convolution is not None:
+                dense = dense.view(dense.shape[0], -1, *convolution.kernel)
+            parameters[weight] = nn.Parameter(dense, requires_grad=program.parameters[values].requires_grad)
+        _put(graph, node, convolution, weight, fake(parameters[weight], mode))
+    return replace(program, parameters=parameters).with_graph(graph)
+
+
+def _put(graph: fx.Graph, node: fx.Node, convolution: _Convolution | None, weight: str, value: Tensor) -> None:
+    """Put a dense layer, and the activation behind it, in the place of a sparse operator."""
+    bias, name = _argument(node, "bias"), _argument(node, "activation")
+    last = node if convolution is None else convolution.last
+    with graph.inserting_before(node):
+        attribute = graph.create_node("get_attr", weight)
+        if convolution is None:
+            layer = graph.call_function(aten.linear.default, (node.args[0], attribute, bias))
+        else:
+            layer = graph.call_function(aten.conv2d.default, (convolution.x, attribute, bias, *convolution.moves))
+        attribute.meta["val"], layer.meta = value, dict(last.meta)
+        activation = next((operator for operator, known in ACTIVATIONS.items() if known == name), None)
+        if activation is not None:
+            layer = graph.call_function(activation, (layer,))
+            layer.meta = dict(last.meta)
+    last.replace_all_uses_with(layer)
+
+
+def _convolution(node: fx.Node) -> _Convolution | None:
+    """Recognise what `rewriting` makes of convolutions."""
+    before, (user, *others) = node.args[0], [*node.users, None]
+    if others != [None] or not _is(before, aten.permute.default) or not _is(user, aten.permute.default):
+        return None
+    source, order = before.args[0], list(before.args[1])
+    if order == [0, 2, 3, 1] and list(user.args[1]) == [0, 3, 1, 2]:
+        return _Convolution(source, (1, 1), (), user)
+    if not _is(source, aten.im2col.default) or len(user.users) != 1:
+        return None
+    x, kernel, dilation, padding, stride = source.args
+    return _Convolution(x, tuple(kernel), (stride, padding, dilation), next(iter(user.users)))
+
+
+def _is(node: Any, target: Any) -> bool:
+    return isinstance(node, fx.Node) and node.target is target
+
+
+def _dense(program: Program, node: fx.Node, inputs: int) -> Tensor:
+    """Return the weight of a sparse operator as a matrix, bit for bit."""
+    kind = next(kind for kind, form in FORMS.items() if f"sparsify::{form.operator}" == _schema(node).name)
+    count = 1 + len(FORMS[kind].others)
+    state, arguments = {**program.parameters, **program.buffers}, list[Any](node.args)
+    tensors = [state[str(value.target)].detach() for value in arguments[1 : 1 + count]]
+    outputs = int(node.meta["val"].shape[-1])
+    more = [_argument(node, name) for name in ("n", "m")] if kind is Nm else []
+    return kind((outputs, inputs), *tensors, *more).decode()
+
+
+def _argument(node: fx.Node, name: str) -> Any:
+    for place, argument in enumerate(_schema(node).arguments):
+        if argument.name == name:
+            return node.args[place] if place < len(node.args) else node.kwargs.get(name, argument.default_value)
+    raise KeyError(name)
+
+
+def _schema(node: fx.Node) -> Any:
+    return getattr(node.target, "_schema", None)
