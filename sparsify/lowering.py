@@ -185,7 +185,7 @@ def _number(node: fx.Node, place: int) -> set[int]:
 
 def _replace(graph: fx.Graph, node: fx.Node, form: Format, attributes: list[fx.Node]) -> None:
     """Put a sparse operator in the place of a layer."""
-    operator = operator_of(type(form))._opoverload
+    operator = operator_of(type(form))
     numbers: dict[str, Any] = _FORMS[type(form)].numbers(form)
     convolution, added = node.target is aten.conv2d.default, node.target is aten.addmm.default
     x = node.args[1 if added else 0]

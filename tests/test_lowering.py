@@ -170,4 +170,4 @@ def test_sites_name_every_masked_weight(program):
 def test_operators_are_known_by_name():
     assert sorted(form.operator for form in _FORMS.values()) == sorted(OPERATORS)
     for kind, form in _FORMS.items():
-        assert operator_of(kind)._qualname == f"sparsify::{form.operator}"
+        assert operator_of(kind).name() == f"sparsify::{form.operator}"
