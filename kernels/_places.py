@@ -51,10 +51,10 @@ def arrange(columns: Tensor, offsets: Tensor, inputs: int) -> Places:
     ends = (STEP * steps[order]).cumsum(0)
     starts = torch.empty_like(ends)
     starts[order] = ends - STEP * steps[order]
-    found = torch.full((int(STEP * steps.sum()),), inputs, dtype=torch.int32)
-    found[(starts - begins).repeat_interleave(counts) + torch.arange(len(columns))] = columns.int()
+    found = torch.full((int(STEP * steps.sum()),), 2 * inputs, dtype=torch.int32)
+    found[(starts - begins).repeat_interleave(counts) + torch.arange(len(columns))] = 2 * columns.int()
     rows = torch.stack([order, begins[order], counts[order]], 1).int()
-    narrow = found.to(torch.uint16) if inputs < 1 << 16 else found
+    narrow = found.to(torch.uint16) if inputs < 1 << 15 else found
     return Places(narrow, rows, starts[order][::CHUNK].contiguous(), len(columns))
 
 

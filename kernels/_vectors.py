@@ -97,7 +97,8 @@ class _RowSums:
             for base, kind in zip(arguments[:2], (_FLOAT, ir.IntType(index)), strict=True)
         )
         self.steps, self.left = arguments[2:4]
-        self.panel, self.target = (builder.inttoptr(base, _FLOAT.as_pointer()) for base in arguments[4:6])
+        self.panel = builder.inttoptr(arguments[4], ir.IntType(8).as_pointer())
+        self.target = builder.inttoptr(arguments[5], _FLOAT.as_pointer())
         self.start, self.floor = arguments[6:]
         flight = min(STEP // self.together, 8 // self.registers)
         self.sums = [
@@ -136,10 +137,11 @@ class _RowSums:
             ir.FunctionType(_floats(self.lanes), [_floats(self.lanes)] * 3),
             f"llvm.fma.v{self.lanes}f32",
         )
-        for group, first in enumerate(range(0, STEP, self.together)):
-            spread = self.shuffled(values, values, [first + n // self.width for n in range(self.lanes)])
-            places = [builder.add(begin, _LONG(first + number)) for number in range(self.together)]
-            rows = [builder.zext(builder.load(builder.gep(self.columns, [place])), _LONG) for place in places]
+        offsets = self.offsets(begin)
+        groups = STEP // self.together
+        for group in range(groups):
+            spread = self.shuffled(values, values, [group + n // self.width * groups for n in range(self.lanes)])
+            rows = offsets[group::groups]
             for register, total in enumerate(self.sums[group % len(self.sums)]):
                 parts = [self.panel_part(row, register) for row in rows]
                 while len(parts) > 1:
@@ -147,9 +149,20 @@ class _RowSums:
                     parts = [self.shuffled(*pair, both) for pair in zip(parts[::2], parts[1::2], strict=True)]
                 builder.store(builder.call(function, [spread, parts[0], builder.load(total)]), total)
 
-    def panel_part(self, row: Any, register: int) -> Any:
-        place = self.builder.add(self.builder.mul(row, _LONG(self.width)), _LONG(register * self.lanes))
-        return self.builder.load(self.vector(self.panel, place, self.part), align=4)
+    def offsets(self, begin: Any) -> list[Any]:
+        """Return where in the panel the numbers of `STEP` columns begin, in bytes; 16 bits are loaded two at a time."""
+        builder, found = self.builder, []
+        together = 32 // self.columns.type.pointee.width
+        for number in range(0, STEP, together):
+            place = builder.gep(self.columns, [builder.add(begin, _LONG(number))])
+            both = builder.load(builder.bitcast(place, _INT.as_pointer()), align=4 // together)
+            parts = [both] if together == 1 else [builder.and_(both, _INT(0xFFFF)), builder.lshr(both, _INT(16))]
+            found += [builder.mul(builder.zext(part, _LONG), _LONG(2 * self.width)) for part in parts]
+        return found
+
+    def panel_part(self, offset: Any, register: int) -> Any:
+        place = self.builder.gep(self.panel, [self.builder.add(offset, _LONG(4 * register * self.lanes))])
+        return self.builder.load(self.builder.bitcast(place, _floats(self.part).as_pointer()), align=4)
 
     def rest(self, begin: Any) -> Any:
         """Return what is left of the row's values, and zeros behind them."""
