@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["CHUNK", "DAMAGED", "STEP", "Places", "arrange", "arranged"]
+__all__ = ["CHUNK", "DAMAGED", "STEP", "Places", "arrange", "arranged", "product"]
 
 STEP = 8  # weights that are multiplied at a time
 CHUNK = 64  # rows that a thread takes at a time
 
 DAMAGED = "the stored places do not fit the matrix: the format is damaged, or x has another length"
-
-_KNOWN: dict[int, tuple[int, list[tuple[weakref.ref[Tensor], int]], Places]] = {}  # by the id of a format's tensor
-
 
 @dataclass(frozen=True)
 class Places:
@@ -31,15 +29,35 @@ class Places:
     Attributes:
         columns: of each weight, in every row up to a whole number of steps and at least one more column, which are `K`;
             `uint16[...]` or, with many columns, `int32[...]`.
-        rows: of each row in that order its number, its first value and how many it has, `int32[N, 3]`.
+        rows: of each row in that order its number, its first value, its whole steps and what is left, `int32[N, 4]`.
         starts: of each chunk of rows the first column, `int64[⌈N / CHUNK⌉]`.
+        outputs: N.
         kept: how many weights are kept.
     """
 
     columns: Tensor
     rows: Tensor
     starts: Tensor
+    outputs: int
     kept: int
+
+    @functools.cached_property
+    def addresses(self) -> tuple[int, int, int]:
+        """Where columns, rows and starts are."""
+        return self.columns.data_ptr(), self.rows.data_ptr(), self.starts.data_ptr()
+
+
+class _Known(NamedTuple):
+    """What is remembered of a format."""
+
+    inputs: int
+    first: weakref.ref[Tensor]
+    second: weakref.ref[Tensor]
+    versions: tuple[int, int]
+    places: Places
+
+
+_KNOWN: dict[int, _Known] = {}  # by the id of the first tensor; WeakIdKeyDictionary would cost more than all the rest
 
 
 def arrange(columns: Tensor, offsets: Tensor, inputs: int) -> Places:
@@ -53,32 +71,43 @@ def arrange(columns: Tensor, offsets: Tensor, inputs: int) -> Places:
     starts[order] = ends - STEP * steps[order]
     found = torch.full((int(STEP * steps.sum()),), 2 * inputs, dtype=torch.int32)
     found[(starts - begins).repeat_interleave(counts) + torch.arange(len(columns))] = 2 * columns.int()
-    rows = torch.stack([order, begins[order], counts[order]], 1).int()
+    rows = torch.stack([numbers, begins, counts // STEP, counts % STEP], 1)[order].int()
     narrow = found.to(torch.uint16) if inputs < 1 << 15 else found
-    return Places(narrow, rows, starts[order][::CHUNK].contiguous(), len(columns))
+    return Places(narrow, rows, starts[order][::CHUNK].contiguous(), len(rows), len(columns))
 
 
-def arranged(tensors: Sequence[Tensor], inputs: int, make: Callable[[], Places]) -> Places:
+def arranged(first: Tensor, second: Tensor, inputs: int, make: Callable[[Tensor, Tensor, int], Places]) -> Places:
     """Return the places that a format's tensors say, and remember them as long as the tensors live and are unchanged.
 
     Args:
-        tensors: what `make` looks at.
+        first: columns or bits.
+        second: the offsets.
         inputs: how many columns there are.
-        make: checks the tensors, because a kernel that believed damaged ones would read anywhere, and arranges them.
+        make: checks all three, because a kernel that believed damaged ones would read anywhere, and arranges them.
     """
-    known = _KNOWN.get(id(tensors[0]))
-    if known is not None and known[0] == inputs:
-        pairs = zip(tensors, known[1], strict=True)
-        if all(ref() is value and version == value._version for value, (ref, version) in pairs):
-            return known[2]
-    places, key = make(), id(tensors[0])
-    if not any(value.is_inference() for value in tensors):  # those have no versions
-        first = weakref.ref(tensors[0], lambda _: _forget(key))
-        others = [weakref.ref(value) for value in tensors[1:]]
-        versions = [value._version for value in tensors]
-        _KNOWN[key] = inputs, list(zip([first, *others], versions, strict=True)), places
+    known = _KNOWN.get(id(first))
+    if (
+        known is not None
+        and known.inputs == inputs
+        and known.first() is first
+        and known.second() is second
+        and known.versions == (first._version, second._version)
+    ):
+        return known.places
+    places, key = make(first, second, inputs), id(first)
+    if not (first.is_inference() or second.is_inference()):  # those have no versions
+        watched = weakref.ref(first, lambda _: _forget(key))
+        _KNOWN[key] = _Known(inputs, watched, weakref.ref(second), (first._version, second._version), places)
     return places
 
 
-def _forget(key: int) -> Any:
+def _forget(key: int) -> None:
     _KNOWN.pop(key, None)
+
+
+@functools.cache
+def product() -> Callable[[Tensor, Places, Tensor, Tensor | None, str], Tensor]:
+    """Return what multiplies with places, and import numba, which takes long, only for that."""
+    from sparsify.kernels._row_products import multiply
+
+    return multiply

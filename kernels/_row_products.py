@@ -29,6 +29,7 @@ from sparsify.kernels._vectors import address_of, count_up, float32_at, int32_at
 __all__ = ["multiply"]
 
 _LANES = {1: 8, 4: 8, 8: 16, 16: 16, 32: 16}  # of a vector, by the width of a panel
+_FITTING = [next(width for width in _LANES if width >= batch) for batch in range(33)]  # the width for a batch
 _GRAIN = 1 << 17  # numbers for which another thread pays
 _LINE = 8  # numbers of a task that share a line of the cache: each thread's counter has one
 _GIVEN = (
@@ -52,32 +53,30 @@ def multiply(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, act
     Raises:
         ValueError: values or bias have another length or type: the kernel would read beyond their ends.
     """
-    outputs = len(places.rows)
+    outputs = places.outputs
     if values.shape != (places.kept,):
         raise ValueError(DAMAGED)
     if bias is not None and (bias.shape != (outputs,) or bias.dtype != x.dtype):
         raise ValueError(f"the bias must be {x.dtype}[{outputs}], not {bias.dtype}{list(bias.shape)}")
-    x, values = x.contiguous(), values.contiguous()
-    bias = None if bias is None else bias.contiguous()
-    out = x.new_empty((*x.shape[:-1], outputs))
+    out = torch.empty((*x.shape[:-1], outputs), dtype=x.dtype, device=x.device)
     if out.numel():
-        _multiply(values, places, x, bias, out, activation == "relu")
+        bias = None if bias is None else bias.contiguous()
+        _multiply(values.contiguous(), places, x.contiguous(), bias, out, activation == "relu")
     return out if activation in ("none", "relu") else activated(out, activation)
 
 
 def _multiply(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, out: Tensor, rectified: bool) -> None:
     """Write the product of contiguous tensors, or what of it is positive."""
-    outputs, inputs = out.shape[-1], x.shape[-1]
-    batch = out.numel() // outputs
-    width = next((width for width in _LANES if width >= batch), 32)
+    inputs, batch = x.shape[-1], out.numel() // places.outputs
+    width = _FITTING[min(batch, len(_FITTING) - 1)]
     panels = -(-batch // width)
     threads = min(torch.get_num_threads(), 1 + places.kept * panels * (8 + width) // _GRAIN)
     turned = panels * (inputs + 1) * width + 15 & -16  # so that sums begin on a line of the cache
-    scratch = x.new_empty(turned + threads * CHUNK * width)
+    scratch = torch.empty(turned + threads * CHUNK * width, dtype=x.dtype, device=x.device)
+    panels_at = scratch.data_ptr()
     task = (ctypes.c_int64 * (len(_GIVEN) + _LINE * (3 + threads)))(
-        values.data_ptr(), places.columns.data_ptr(), places.rows.data_ptr(), places.starts.data_ptr(),
-        0 if bias is None else bias.data_ptr(), x.data_ptr(), out.data_ptr(),
-        scratch.data_ptr(), scratch.data_ptr() + 4 * turned, outputs, batch, inputs, threads, rectified,
+        values.data_ptr(), *places.addresses, 0 if bias is None else bias.data_ptr(), x.data_ptr(), out.data_ptr(),
+        panels_at, panels_at + 4 * turned, places.outputs, batch, inputs, threads, rectified,
     )  # fmt: skip
     run(_worker(width, 8 * places.columns.itemsize).address, task, threads)
 
@@ -159,15 +158,12 @@ def _multiplier(width: int, index: int) -> Callable[..., None]:
         here = task.panels + 4 * panel * width * (task.inputs + 1)
         first = chunk * CHUNK
         for number in range(first, min(first + CHUNK, task.outputs)):
-            row, begin, count = (
-                np.int64(rows[3 * number]),
-                np.int64(rows[3 * number + 1]),
-                np.int64(rows[3 * number + 2]),
-            )
+            row, begin = np.int64(rows[4 * number]), np.int64(rows[4 * number + 1])
+            steps, left = np.int64(rows[4 * number + 2]), np.int64(rows[4 * number + 3])
             start = bias[row] if task.bias else np.float32(0)
             target = sums + 4 * width * (row - first)
-            sum_row(task.values + 4 * begin, columns, count // STEP, count % STEP, here, target, start, floor)
-            columns += step * (count // STEP + 1)
+            sum_row(task.values + 4 * begin, columns, steps, left, here, target, start, floor)
+            columns += step * (steps + 1)
 
     return multiply_rows
 

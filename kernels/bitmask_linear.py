@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sparsify.formats.nm import unpacked
 from sparsify.kernels._activations import activated
 from sparsify.kernels._linear import gradients, needed, operator, trimmed
-from sparsify.kernels._places import DAMAGED, Places, arrange, arranged
+from sparsify.kernels._places import DAMAGED, Places, arrange, arranged, product
 
 __all__ = ["bitmask_linear"]
 
@@ -42,11 +42,9 @@ def bitmask_linear(
     Raises:
         ValueError: there is no such activation, or bits and offsets do not fit the matrix.
     """
-    if x.device.type == "cpu" and x.dtype == values.dtype == torch.float32 and _NUMBA:
-        from sparsify.kernels._row_products import multiply
-
-        places = arranged((bits, offsets), x.shape[-1], lambda: _arrange(bits, offsets, x.shape[-1]))
-        return multiply(values, places, x, bias, activation)
+    if x.is_cpu and x.dtype == values.dtype == torch.float32 and _NUMBA:
+        places = arranged(bits, offsets, x.shape[-1], _places)
+        return product()(values, places, x, bias, activation)
     return activated(F.linear(x, _dense(values, bits, offsets, x.shape[-1]), bias), activation)
 
 
@@ -57,7 +55,7 @@ def _(
     return x.new_empty(*x.shape[:-1], bits.shape[0])
 
 
-def _arrange(bits: Tensor, offsets: Tensor, inputs: int) -> Places:
+def _places(bits: Tensor, offsets: Tensor, inputs: int) -> Places:
     """Arrange the columns if every row has as many bits as values, none of them behind its end."""
     if bits.dtype != torch.uint8 or bits.shape[1] != -(-inputs // 8) or len(offsets) != len(bits) + 1:
         raise ValueError(DAMAGED)
@@ -69,14 +67,14 @@ def _arrange(bits: Tensor, offsets: Tensor, inputs: int) -> Places:
 
 def _dense(values: Tensor, bits: Tensor, offsets: Tensor, inputs: int) -> Tensor:
     """Return the weight as a matrix `[N, K]`."""
-    kept, places = _places(bits, offsets, inputs)
+    kept, places = _kept(bits, offsets, inputs)
     if not values.shape[0]:
         return values.new_zeros(kept.shape)
     dense: Tensor = values[places.clamp(0, values.shape[0] - 1)].masked_fill(~kept, 0.0)
     return dense
 
 
-def _places(bits: Tensor, offsets: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
+def _kept(bits: Tensor, offsets: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
     """Return which weights are kept, and for each the place of its value, both `[N, K]`."""
     kept = unpacked(bits, 1, inputs).bool()
     return kept, offsets[:-1, None] + kept.cumsum(1) - 1
@@ -92,7 +90,7 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     x, values, bits, offsets, bias = ctx.saved_tensors
 
     def of_kept(g: Tensor, rows: Tensor) -> Tensor:
-        kept, places = _places(bits, offsets, x.shape[-1])
+        kept, places = _kept(bits, offsets, x.shape[-1])
         target = torch.where(kept, places, values.shape[0])  # all that is not kept goes behind the end
         found: Tensor = values.new_zeros(values.shape[0] + 1)  # one more for those
         return found.scatter(0, target.flatten(), (g.t() @ rows).flatten())[:-1]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sparsify.formats import row_numbers
 from sparsify.kernels._activations import activated
 from sparsify.kernels._linear import gradients, needed, operator, trimmed
-from sparsify.kernels._places import DAMAGED, Places, arrange, arranged
+from sparsify.kernels._places import DAMAGED, Places, arrange, arranged, product
 
 __all__ = ["index_linear"]
 
@@ -42,11 +42,9 @@ def index_linear(
     Raises:
         ValueError: there is no such activation, or columns or offsets are outside of the matrix.
     """
-    if x.device.type == "cpu" and x.dtype == values.dtype == torch.float32 and _NUMBA:
-        from sparsify.kernels._row_products import multiply
-
-        places = arranged((columns, offsets), x.shape[-1], lambda: _places(columns, offsets, x.shape[-1]))
-        return multiply(values, places, x, bias, activation)
+    if x.is_cpu and x.dtype == values.dtype == torch.float32 and _NUMBA:
+        places = arranged(columns, offsets, x.shape[-1], _places)
+        return product()(values, places, x, bias, activation)
     return activated(F.linear(x, _dense(values, columns, offsets, x.shape[-1]), bias), activation)
 
 
