@@ -18,6 +18,7 @@ CHUNK = 64  # rows that a thread takes at a time
 
 DAMAGED = "the stored places do not fit the matrix: the format is damaged, or x has another length"
 
+
 @dataclass(frozen=True)
 class Places:
     """Columns of a matrix `[N, K]`, filled up so that rows are whole steps, rows in an order that a processor foresees.

@@ -58,7 +58,7 @@ def multiply(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, act
         raise ValueError(DAMAGED)
     if bias is not None and (bias.shape != (outputs,) or bias.dtype != x.dtype):
         raise ValueError(f"the bias must be {x.dtype}[{outputs}], not {bias.dtype}{list(bias.shape)}")
-    out = torch.empty((*x.shape[:-1], outputs), dtype=x.dtype, device=x.device)
+    out = x.new_empty(*x.shape[:-1], outputs)
     if out.numel():
         bias = None if bias is None else bias.contiguous()
         _multiply(values.contiguous(), places, x.contiguous(), bias, out, activation == "relu")
@@ -72,13 +72,14 @@ def _multiply(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, ou
     panels = -(-batch // width)
     threads = min(torch.get_num_threads(), 1 + places.kept * panels * (8 + width) // _GRAIN)
     turned = panels * (inputs + 1) * width + 15 & -16  # so that sums begin on a line of the cache
-    scratch = torch.empty(turned + threads * CHUNK * width, dtype=x.dtype, device=x.device)
+    scratch = x.new_empty(turned + threads * CHUNK * width)
     panels_at = scratch.data_ptr()
     task = (ctypes.c_int64 * (len(_GIVEN) + _LINE * (3 + threads)))(
         values.data_ptr(), *places.addresses, 0 if bias is None else bias.data_ptr(), x.data_ptr(), out.data_ptr(),
         panels_at, panels_at + 4 * turned, places.outputs, batch, inputs, threads, rectified,
     )  # fmt: skip
-    run(_worker(width, 8 * places.columns.itemsize).address, task, threads)
+    worker = _worker(width, 8 * places.columns.itemsize)  # it lives as long as it runs, whatever the cache does
+    run(worker.address, task, threads)
 
 
 @functools.cache
@@ -90,7 +91,7 @@ def _worker(width: int, index: int) -> Any:
     def work(pointer) -> None:  # type: ignore[no-untyped-def]
         task, here = numba.carray(pointer, 1)[0], address_of(pointer)
         panels, chunks = (task.batch + width - 1) // width, (task.outputs + CHUNK - 1) // CHUNK
-        parts = (task.inputs + CHUNK - 1) // CHUNK
+        parts = task.inputs // CHUNK + 1
         own = count_up(here + _CAME, 1)
         while True:
             job = count_up(here + _TURNING, 1)
@@ -124,21 +125,20 @@ def _turner(width: int) -> Callable[..., None]:
         begin, end = panel * width, min(first + CHUNK, task.inputs)
         target = task.panels + 4 * begin * (task.inputs + 1)
         x, out = float32_at(task.x), float32_at(target)
+        if width == 1:  # a copy that a vector loop can make
+            for k in range(first, end):
+                out[k] = x[begin * task.inputs + k]
         for lane in range(begin, begin + width, lanes):
             column = first
             while 1 < lanes <= task.batch - lane and column + lanes <= end:
-                turn(
-                    task.x + 4 * (lane * task.inputs + column),
-                    task.inputs,
-                    target + 4 * (column * width + lane - begin),
-                    width,
-                )
+                to = target + 4 * (column * width + lane - begin)
+                turn(task.x + 4 * (lane * task.inputs + column), task.inputs, to, width)
                 column += lanes
-            for k in range(column, end):
+            for k in range(column, end if width > 1 else first):
                 for number in range(lane, lane + lanes):
                     known = number < task.batch
                     out[k * width + number - begin] = x[number * task.inputs + k] if known else np.float32(0)
-        if end == task.inputs:
+        if first + CHUNK > task.inputs:
             for number in range(width):
                 out[end * width + number] = np.float32(0)
 
