@@ -18,7 +18,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from numba import types
+from numba import carray, types  # type: ignore[attr-defined]
 from torch import Tensor
 
 from sparsify.kernels._activations import activated
@@ -89,7 +89,7 @@ def _worker(width: int, index: int) -> Any:
 
     @numba.cfunc(types.void(types.CPointer(_TASK)), error_model="numpy")
     def work(pointer) -> None:  # type: ignore[no-untyped-def]
-        task, here = numba.carray(pointer, 1)[0], address_of(pointer)
+        task, here = carray(pointer, 1)[0], address_of(pointer)
         panels, chunks = (task.batch + width - 1) // width, (task.outputs + CHUNK - 1) // CHUNK
         parts = task.inputs // CHUNK + 1
         own = count_up(here + _CAME, 1)

@@ -37,8 +37,7 @@ def _pointer(item: Any) -> Any:
 float32_at, int32_at, int64_at = _pointer(types.float32), _pointer(types.int32), _pointer(types.int64)
 
 
-@intrinsic
-def address_of(_: Any, pointer: Any) -> Any:
+def _address_of(_: Any, pointer: Any) -> Any:
     """Return the address in a pointer."""
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -47,8 +46,7 @@ def address_of(_: Any, pointer: Any) -> Any:
     return types.int64(pointer), write
 
 
-@intrinsic
-def count_up(_: Any, address: Any, amount: Any) -> Any:
+def _count_up(_: Any, address: Any, amount: Any) -> Any:
     """Add to an `int64` that several threads use, and return what it was."""
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -56,6 +54,10 @@ def count_up(_: Any, address: Any, amount: Any) -> Any:
         return builder.atomic_rmw("add", place, arguments[1], "seq_cst")
 
     return types.int64(types.int64, types.int64), write
+
+
+address_of: Any = intrinsic(_address_of)
+count_up: Any = intrinsic(_count_up)
 
 
 @functools.cache
@@ -207,11 +209,14 @@ def turn_tile(lanes: int) -> Callable[..., None]:
     vector = ir.VectorType(_FLOAT, lanes)
 
     def write(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        def at(base: Any, stride: Any, row: int) -> Any:
+        source, target = arguments[:2], arguments[2:]
+
+        def at(where: Any, row: int) -> Any:
+            base, stride = where
             bytes_ = builder.mul(stride, _LONG(4 * row))
             return builder.inttoptr(builder.add(base, bytes_), vector.as_pointer())
 
-        rows = [builder.load(at(*arguments[:2], row), align=4) for row in range(lanes)]
+        rows = [builder.load(at(source, row), align=4) for row in range(lanes)]
         step = 1
         while step < lanes:
             low = [n if not n & step else lanes + n - step for n in range(lanes)]
@@ -222,7 +227,7 @@ def turn_tile(lanes: int) -> Callable[..., None]:
                 rows[row], rows[row + step] = (builder.shuffle_vector(*pair, mask) for mask in masks)
             step *= 2
         for row, value in enumerate(rows):
-            builder.store(value, at(*arguments[2:], row), align=4)
+            builder.store(value, at(target, row), align=4)
         return context.get_dummy_value()
 
     @intrinsic

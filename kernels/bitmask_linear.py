@@ -48,7 +48,7 @@ def bitmask_linear(
     return activated(F.linear(x, _dense(values, bits, offsets, x.shape[-1]), bias), activation)
 
 
-@torch.library.register_fake("sparsify::bitmask_linear")
+@torch.library.register_fake("sparsify::bitmask_linear")  # type: ignore[untyped-decorator]
 def _(
     x: Tensor, values: Tensor, bits: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
 ) -> Tensor:

@@ -46,7 +46,7 @@ def block_linear(
     return activated(out, activation).view(*x.shape[:-1], out.shape[1])
 
 
-@torch.library.register_fake("sparsify::block_linear")
+@torch.library.register_fake("sparsify::block_linear")  # type: ignore[untyped-decorator]
 def _(
     x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none",
     outputs: int | None = None,

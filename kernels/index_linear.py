@@ -48,7 +48,7 @@ def index_linear(
     return activated(F.linear(x, _dense(values, columns, offsets, x.shape[-1]), bias), activation)
 
 
-@torch.library.register_fake("sparsify::index_linear")
+@torch.library.register_fake("sparsify::index_linear")  # type: ignore[untyped-decorator]
 def _(
     x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
 ) -> Tensor:

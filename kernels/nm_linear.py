@@ -42,7 +42,7 @@ def nm_linear(
     return activated(F.linear(x, _dense(values, codes, x.shape[-1], n, m), bias), activation)
 
 
-@torch.library.register_fake("sparsify::nm_linear")
+@torch.library.register_fake("sparsify::nm_linear")  # type: ignore[untyped-decorator]
 def _(
     x: Tensor, values: Tensor, codes: Tensor, bias: Tensor | None = None, activation: str = "none",
     n: int = 2, m: int = 4,
