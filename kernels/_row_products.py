@@ -1,205 +1,191 @@
-"""Products of sparse rows and a panel of dense columns on CPUs: LLVM vector code through numba.
+"""Products of sparse rows and a panel of dense columns on CPUs, compiled by numba for the processor it runs on.
 
-A kept weight of row n and column k adds `value · panel[k, :]` to `accumulator[n, :]`, where the panel is the transposed
-input: its rows are a few vector registers long, so that every weight costs as many multiply-adds as there are lanes in
-use, and no gather. Rows are divided among threads; every weight is read once for each panel of at most 32 columns.
+A kept weight of row n and column k adds `value · panel[k, :]` to `sums[n, :]`, where the panel is the transposed input:
+4 to 32 of its columns, or the only one. So every weight costs as many multiply-adds as there are lanes in use, and what
+is read at random stays in the nearest caches.
 
-numba compiles it for the processor it runs on (AVX2, AVX-512, NEON); the vectors are written as LLVM vectors, because
-loops over a short row of accumulators are not kept in registers by any optimizer.
+A call is one task: threads first transpose x together, then take chunks of rows, each first those of its share, which
+are in its cache since the last call, then what is left of the others'. They count what is taken in the task itself.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+import torch
+from numba import carray, types  # type: ignore[attr-defined]
+from torch import Tensor
 
-__all__ = ["bitmask_products", "index_products"]
+from sparsify.kernels._activations import activated
+from sparsify.kernels._places import CHUNK, DAMAGED, STEP, Places
+from sparsify.kernels._threads import run
+from sparsify.kernels._vectors import address_of, count_up, float32_at, int32_at, int64_at, row_sums, turn_tile
 
-Array = np.ndarray[Any, Any]
+__all__ = ["multiply"]
 
-_CHUNK = 64  # rows that a thread takes at a time
-_LOCK = threading.Lock()  # numba's simplest threading layer must not be entered twice
-_MOST: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-_WIDTHS = ((4, 1, 8), (8, 1, 8), (16, 1, 4), (16, 2, 4))  # lanes, registers of so many, weights in flight
+_LANES = {1: 8, 4: 8, 8: 16, 16: 16, 32: 16}  # of a vector, by the width of a panel
+_FITTING = [next(width for width in _LANES if width >= batch) for batch in range(33)]  # the width for a batch
+_GRAIN = 1 << 17  # numbers for which another thread pays
+_LINE = 8  # numbers of a task that share a line of the cache: each thread's counter has one
+_GIVEN = (
+    "values", "columns", "rows", "starts", "bias", "x", "out", "panels", "sums",  # addresses
+    "outputs", "batch", "inputs", "threads", "rectified", "padding",
+)  # fmt: skip
+_TASK = numba.from_dtype(np.dtype([(name, np.int64) for name in _GIVEN]))
+_CAME, _TURNING, _TURNED, _TAKEN = (8 * len(_GIVEN) + 8 * _LINE * number for number in range(4))
 
 
-def index_products(values: Array, columns: Array, offsets: Array, x: Array, bias: Array | None, threads: int) -> Array:
-    """Return `x Wᵀ + bias`, `float32[M, N]`, for a matrix of kept weights with their columns, row by row.
+def multiply(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    """Return `activation(x Wᵀ + bias)`, `float32[..., N]`.
 
     Args:
-        values: `float32[E]`.
-        columns: of each value, `int32[E]`.
-        offsets: of each row the first value, `int32[N + 1]`.
-        x: `float32[M, K]`.
+        values: what is kept, row by row, `float32[E]`.
+        places: their columns.
+        x: `float32[..., K]`.
         bias: `float32[N]`.
-        threads: how many may work.
+        activation: none, relu, gelu or silu.
+
+    Raises:
+        ValueError: values or bias have another length or type: the kernel would read beyond their ends.
     """
-    return _products(_by_index, (values, columns, offsets), x, bias, threads)
+    outputs = places.outputs
+    if values.shape != (places.kept,):
+        raise ValueError(DAMAGED)
+    if bias is not None and (bias.shape != (outputs,) or bias.dtype != x.dtype):
+        raise ValueError(f"the bias must be {x.dtype}[{outputs}], not {bias.dtype}{list(bias.shape)}")
+    out = x.new_empty(*x.shape[:-1], outputs)
+    if out.numel():
+        bias = None if bias is None else bias.contiguous()
+        _multiply(values.contiguous(), places, x.contiguous(), bias, out, activation == "relu")
+    return out if activation in ("none", "relu") else activated(out, activation)
 
 
-def bitmask_products(values: Array, bits: Array, offsets: Array, x: Array, bias: Array | None, threads: int) -> Array:
-    """Return the same for a matrix whose columns are bits, `uint8[N, ⌈K / 8⌉]`; a row's are counted out on the way."""
-    return _products(_by_bits, (values, bits, offsets), x, bias, threads)
-
-
-def _products(
-    make: Callable[[int, int, int], Callable[..., None]],
-    matrix: tuple[Array, Array, Array],
-    x: Array,
-    bias: Array | None,
-    threads: int,
-) -> Array:
-    batch, inputs = x.shape
-    out = np.empty((batch, len(matrix[2]) - 1), np.float32)
-    if not out.size:
-        return out
-    bias = np.zeros(out.shape[1], np.float32) if bias is None else bias
-    lanes, registers, flight = next((width for width in _WIDTHS if width[0] * width[1] >= batch), _WIDTHS[-1])
-    width = lanes * registers
-    panels = np.zeros((-(-batch // width), inputs, width), np.float32)
-    for number, panel in enumerate(panels):
-        part = x[number * width : (number + 1) * width]
-        panel[:, : len(part)] = part.T
-    with _LOCK:
-        before = numba.get_num_threads()
-        numba.set_num_threads(max(1, min(threads, _MOST)))
-        try:
-            make(lanes, registers, flight)(*matrix, panels, bias, out)
-        finally:
-            numba.set_num_threads(before)
-    return out
+def _multiply(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, out: Tensor, rectified: bool) -> None:
+    """Write the product of contiguous tensors, or what of it is positive."""
+    inputs, batch = x.shape[-1], out.numel() // places.outputs
+    width = _FITTING[min(batch, len(_FITTING) - 1)]
+    panels = -(-batch // width)
+    threads = min(torch.get_num_threads(), 1 + places.kept * panels * (8 + width) // _GRAIN)
+    turned = panels * (inputs + 1) * width + 15 & -16  # so that sums begin on a line of the cache
+    scratch = x.new_empty(turned + threads * CHUNK * width)
+    panels_at = scratch.data_ptr()
+    task = (ctypes.c_int64 * (len(_GIVEN) + _LINE * (3 + threads)))(
+        values.data_ptr(), *places.addresses, 0 if bias is None else bias.data_ptr(), x.data_ptr(), out.data_ptr(),
+        panels_at, panels_at + 4 * turned, places.outputs, batch, inputs, threads, rectified,
+    )  # fmt: skip
+    worker = _worker(width, 8 * places.columns.itemsize)  # it lives as long as it runs, whatever the cache does
+    run(worker.address, task, threads)
 
 
 @functools.cache
-def _by_index(lanes: int, registers: int, flight: int) -> Callable[..., None]:
-    product = _product(lanes, registers, flight)
-    width = lanes * registers
+def _worker(width: int, index: int) -> Any:
+    """Return the C function that every thread runs, for panels of a width and columns of so many bits."""
+    turn_columns, multiply_rows, write_out = _turner(width), _multiplier(width, index), _writer(width)
 
-    @numba.njit(parallel=True, nogil=True, error_model="numpy")
-    def multiply(values, columns, offsets, panels, bias, out) -> None:  # type: ignore[no-untyped-def]
-        batch, rows = out.shape
-        chunks = (rows + _CHUNK - 1) // _CHUNK
-        for job in numba.prange(chunks * panels.shape[0]):
-            panel, first = job // chunks, job % chunks * _CHUNK
-            many = min(_CHUNK, rows - first)
-            sums = np.empty((_CHUNK, width), np.float32)
-            for row in range(many):
-                begin, end = np.int64(offsets[first + row]), np.int64(offsets[first + row + 1])
-                product(values.ctypes, columns.ctypes, begin, end, panels[panel].ctypes, sums[row].ctypes)
-            for number in range(min(width, batch - panel * width)):
-                for row in range(many):
-                    out[panel * width + number, first + row] = sums[row, number] + bias[first + row]
+    @numba.cfunc(types.void(types.CPointer(_TASK)), error_model="numpy")
+    def work(pointer) -> None:  # type: ignore[no-untyped-def]
+        task, here = carray(pointer, 1)[0], address_of(pointer)
+        panels, chunks = (task.batch + width - 1) // width, (task.outputs + CHUNK - 1) // CHUNK
+        parts = task.inputs // CHUNK + 1
+        own = count_up(here + _CAME, 1)
+        while True:
+            job = count_up(here + _TURNING, 1)
+            if job >= panels * parts:
+                break
+            turn_columns(task, job // parts, job % parts * CHUNK)
+            count_up(here + _TURNED, 1)
+        while count_up(here + _TURNED, 0) < panels * parts:
+            pass
+        sums = task.sums + 4 * CHUNK * width * own
+        for other in range(own, own + task.threads):
+            owner = other % task.threads
+            begin, end = panels * chunks * owner // task.threads, panels * chunks * (owner + 1) // task.threads
+            while True:
+                job = begin + count_up(here + _TAKEN + 8 * _LINE * owner, 1)
+                if job >= end:
+                    break
+                multiply_rows(task, job // chunks, job % chunks, sums)
+                write_out(task, job // chunks, job % chunks, sums)
 
-    return multiply
-
-
-@functools.cache
-def _by_bits(lanes: int, registers: int, flight: int) -> Callable[..., None]:
-    product = _product(lanes, registers, flight)
-    width = lanes * registers
-    places = np.array([[*(bit for bit in range(8) if byte >> bit & 1), *[0] * 8][:8] for byte in range(256)], np.int32)
-    counts = np.array([byte.bit_count() for byte in range(256)], np.int64)
-
-    @numba.njit(parallel=True, nogil=True, error_model="numpy")
-    def multiply(values, bits, offsets, panels, bias, out) -> None:  # type: ignore[no-untyped-def]
-        batch, rows = out.shape
-        chunks = (rows + _CHUNK - 1) // _CHUNK
-        for job in numba.prange(chunks):
-            first = job * _CHUNK
-            many = min(_CHUNK, rows - first)
-            columns = np.empty(8 * bits.shape[1] + 8, np.int32)
-            sums = np.empty(width, np.float32)
-            for row in range(first, first + many):
-                end = np.int64(0)
-                for number in range(bits.shape[1]):
-                    byte = bits[row, number]
-                    for place in range(8):  # all eight at once; those that are no bits are written over
-                        columns[end + place] = 8 * number + places[byte, place]
-                    end += counts[byte]
-                kept = values[offsets[row] :]
-                for panel in range(panels.shape[0]):
-                    product(kept.ctypes, columns.ctypes, np.int64(0), end, panels[panel].ctypes, sums.ctypes)
-                    for number in range(min(width, batch - panel * width)):
-                        out[panel * width + number, row] = sums[number] + bias[row]
-
-    return multiply
+    return work
 
 
-def _product(lanes: int, registers: int, flight: int) -> Any:
-    """Return an intrinsic that adds up one row: `flight` weights at a time, each in registers of its own."""
-    floats, indices = types.CPointer(types.float32), types.CPointer(types.int32)
-    signature = types.void(floats, indices, types.int64, types.int64, floats, floats)
-    vector, long = ir.VectorType(ir.FloatType(), lanes), ir.IntType(64)
-    zero = ir.Constant(vector, [0.0] * lanes)
+def _turner(width: int) -> Callable[..., None]:
+    """Return a function that writes some columns of x as rows of a panel; the row behind the last is zero."""
+    lanes = min(width, 16)
+    turn = turn_tile(lanes)
 
-    def write(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        values, columns, begin, end, panel, sums = arguments
-        fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f32"
-        )
+    @numba.njit(error_model="numpy")
+    def turn_columns(task, panel, first) -> None:  # type: ignore[no-untyped-def]
+        begin, end = panel * width, min(first + CHUNK, task.inputs)
+        target = task.panels + 4 * begin * (task.inputs + 1)
+        x, out = float32_at(task.x), float32_at(target)
+        if width == 1:  # a copy that a vector loop can make
+            for k in range(first, end):
+                out[k] = x[begin * task.inputs + k]
+        for lane in range(begin, begin + width, lanes):
+            column = first
+            while 1 < lanes <= task.batch - lane and column + lanes <= end:
+                to = target + 4 * (column * width + lane - begin)
+                turn(task.x + 4 * (lane * task.inputs + column), task.inputs, to, width)
+                column += lanes
+            for k in range(column, end if width > 1 else first):
+                for number in range(lane, lane + lanes):
+                    known = number < task.batch
+                    out[k * width + number - begin] = x[number * task.inputs + k] if known else np.float32(0)
+        if first + CHUNK > task.inputs:
+            for number in range(width):
+                out[end * width + number] = np.float32(0)
 
-        def register(base: Any, number: int) -> Any:
-            return builder.bitcast(builder.gep(base, [long(number * lanes)]), vector.as_pointer())
+    return turn_columns
 
-        def add(accumulators: list[Any], place: Any) -> list[Any]:
-            column = builder.zext(builder.load(builder.gep(columns, [place])), long)
-            base = builder.gep(panel, [builder.mul(column, long(lanes * registers))])
-            value = builder.load(builder.gep(values, [place]))
-            single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
-            mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-            spread = builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), mask)
-            loaded = [builder.load(register(base, number), align=4) for number in range(registers)]
-            return [builder.call(fma, [spread, *pair]) for pair in zip(loaded, accumulators, strict=True)]
 
-        def loop(begin: Any, end: Any, stride: int, start: list[Any], body: Callable[..., list[Any]]) -> list[Any]:
-            """Run a body from one place to another, and return the accumulators behind it."""
-            before = builder.block
-            inside, behind = builder.append_basic_block(), builder.append_basic_block()
-            builder.cbranch(builder.icmp_signed("<", begin, end), inside, behind)
-            builder.position_at_end(inside)
-            place = builder.phi(long)
-            held = [builder.phi(vector) for _ in start]
-            made = body(held, place)
-            following = builder.add(place, long(stride))
-            for phi, first, then in zip([place, *held], [begin, *start], [following, *made], strict=True):
-                phi.add_incoming(first, before)
-                phi.add_incoming(then, inside)
-            builder.cbranch(builder.icmp_signed("<", following, end), inside, behind)
-            builder.position_at_end(behind)
-            left = [builder.phi(vector) for _ in start]
-            for phi, first, then in zip(left, start, made, strict=True):
-                phi.add_incoming(first, before)
-                phi.add_incoming(then, inside)
-            return left
+def _multiplier(width: int, index: int) -> Callable[..., None]:
+    """Return a function that computes the sums of a chunk of rows, `[CHUNK, width]`."""
+    sum_row = row_sums(width, _LANES[width], index)
+    step = index // 8 * STEP
 
-        def several(held: list[Any], place: Any) -> list[Any]:
-            made = []
-            for step in range(flight):
-                part = held[step * registers : (step + 1) * registers]
-                made += add(part, builder.add(place, long(step)))
-            return made
+    @numba.njit(error_model="numpy")
+    def multiply_rows(task, panel, chunk, sums) -> None:  # type: ignore[no-untyped-def]
+        rows, bias = int32_at(task.rows), float32_at(task.bias)
+        floor = np.float32(0) if task.rectified else np.float32(-np.inf)
+        columns = task.columns + index // 8 * int64_at(task.starts)[chunk]
+        here = task.panels + 4 * panel * width * (task.inputs + 1)
+        first = chunk * CHUNK
+        for number in range(first, min(first + CHUNK, task.outputs)):
+            row, begin = np.int64(rows[4 * number]), np.int64(rows[4 * number + 1])
+            steps, left = np.int64(rows[4 * number + 2]), np.int64(rows[4 * number + 3])
+            start = bias[row] if task.bias else np.float32(0)
+            target = sums + 4 * width * (row - first)
+            sum_row(task.values + 4 * begin, columns, steps, left, here, target, start, floor)
+            columns += step * (steps + 1)
 
-        whole = builder.add(begin, builder.and_(builder.sub(end, begin), long(-flight)))
-        found = loop(begin, whole, flight, [zero] * (flight * registers), several)
-        while len(found) > registers:
-            half = len(found) // 2
-            found = [builder.fadd(one, other) for one, other in zip(found[:half], found[half:], strict=True)]
-        found = loop(whole, end, 1, found, add)
-        for number, value in enumerate(found):
-            builder.store(value, register(sums, number), align=4)
-        return context.get_dummy_value()
+    return multiply_rows
 
-    @intrinsic
-    def product(_: Any, values: Any, columns: Any, begin: Any, end: Any, panel: Any, sums: Any) -> Any:
-        return signature, write
 
-    return product
+def _writer(width: int) -> Callable[..., None]:
+    """Return a function that writes the sums of a chunk of rows where they belong."""
+    lanes = min(width, 16)
+    turn = turn_tile(lanes)
+
+    @numba.njit(error_model="numpy")
+    def write_out(task, panel, chunk, sums) -> None:  # type: ignore[no-untyped-def]
+        begin, first = panel * width, chunk * CHUNK
+        many = min(CHUNK, task.outputs - first)
+        found, out = float32_at(sums), float32_at(task.out)
+        for lane in range(0, min(width, task.batch - begin), lanes):
+            row = 0
+            while 1 < lanes <= task.batch - begin - lane and row + lanes <= many:
+                target = task.out + 4 * ((begin + lane) * task.outputs + first + row)
+                turn(sums + 4 * (row * width + lane), width, target, task.outputs)
+                row += lanes
+            for number in range(lane, min(lane + lanes, task.batch - begin)):
+                for other in range(row, many):
+                    out[(begin + number) * task.outputs + first + other] = found[other * width + number]
+
+    return write_out

@@ -11,21 +11,22 @@ from torch.nn import functional as F
 
 from sparsify.formats.nm import unpacked
 from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients, needed, through_numpy, trimmed, verified
+from sparsify.kernels._linear import gradients, needed, operator, trimmed
+from sparsify.kernels._places import DAMAGED, Places, arrange, arranged, product
 
 __all__ = ["bitmask_linear"]
 
 _NUMBA = importlib.util.find_spec("numba") is not None
 
 
-@torch.library.custom_op("sparsify::bitmask_linear", mutates_args=())
+@operator
 def bitmask_linear(
     x: Tensor, values: Tensor, bits: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
 ) -> Tensor:
     """Return `activation(x Wᵀ + bias)` for a weight in the format `Bitmask`.
 
-    On a CPU in float32 with numba (`sparsify-fx[cpu]`) only kept weights are computed; without it, and in other types,
-    the weight is written out as a dense matrix first.
+    On a CPU in float32 with numba (`sparsify-fx[cpu]`) only kept weights are read and computed; their columns are then
+    kept beside the matrix, in 2 bytes each (`Places`). Without it, and in other types, the weight is written out first.
 
     Args:
         x: `[..., K]`.
@@ -41,44 +42,39 @@ def bitmask_linear(
     Raises:
         ValueError: there is no such activation, or bits and offsets do not fit the matrix.
     """
-    if x.device.type == "cpu" and x.dtype == values.dtype == torch.float32 and _NUMBA:
-        from sparsify.kernels._row_products import bitmask_products
-
-        verified((bits, offsets, values), x.shape[-1], lambda: _inside(values, bits, offsets, x.shape[-1]))
-        return activated(through_numpy(bitmask_products, (values, bits, offsets), x, bias), activation)
+    if x.is_cpu and x.dtype == values.dtype == torch.float32 and _NUMBA:
+        places = arranged(bits, offsets, x.shape[-1], _places)
+        return product()(values, places, x, bias, activation)
     return activated(F.linear(x, _dense(values, bits, offsets, x.shape[-1]), bias), activation)
 
 
-@bitmask_linear.register_fake
+@torch.library.register_fake("sparsify::bitmask_linear")  # type: ignore[untyped-decorator]
 def _(
     x: Tensor, values: Tensor, bits: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
 ) -> Tensor:
     return x.new_empty(*x.shape[:-1], bits.shape[0])
 
 
-def _inside(values: Tensor, bits: Tensor, offsets: Tensor, inputs: int) -> bool:
-    """Tell whether every row has as many bits as values, none of them behind its end."""
-    if (
-        bits.dtype != torch.uint8
-        or bits.shape[1] != -(-inputs // 8)
-        or len(offsets) != len(bits) + 1
-        or int(offsets[-1]) != len(values)
-    ):
-        return False
+def _places(bits: Tensor, offsets: Tensor, inputs: int) -> Places:
+    """Arrange the columns if every row has as many bits as values, none of them behind its end."""
+    if bits.dtype != torch.uint8 or bits.shape[1] != -(-inputs // 8) or len(offsets) != len(bits) + 1:
+        raise ValueError(DAMAGED)
     kept = unpacked(bits, 1, 8 * bits.shape[1])
-    return bool(int(offsets[0]) == 0 and torch.equal(kept.sum(1), offsets.diff()) and not kept[:, inputs:].any())
+    if int(offsets[0]) or not torch.equal(kept.sum(1), offsets.diff()) or kept[:, inputs:].any():
+        raise ValueError(DAMAGED)
+    return arrange(kept.nonzero()[:, 1], offsets, inputs)
 
 
 def _dense(values: Tensor, bits: Tensor, offsets: Tensor, inputs: int) -> Tensor:
     """Return the weight as a matrix `[N, K]`."""
-    kept, places = _places(bits, offsets, inputs)
+    kept, places = _kept(bits, offsets, inputs)
     if not values.shape[0]:
         return values.new_zeros(kept.shape)
     dense: Tensor = values[places.clamp(0, values.shape[0] - 1)].masked_fill(~kept, 0.0)
     return dense
 
 
-def _places(bits: Tensor, offsets: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
+def _kept(bits: Tensor, offsets: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
     """Return which weights are kept, and for each the place of its value, both `[N, K]`."""
     kept = unpacked(bits, 1, inputs).bool()
     return kept, offsets[:-1, None] + kept.cumsum(1) - 1
@@ -94,7 +90,7 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     x, values, bits, offsets, bias = ctx.saved_tensors
 
     def of_kept(g: Tensor, rows: Tensor) -> Tensor:
-        kept, places = _places(bits, offsets, x.shape[-1])
+        kept, places = _kept(bits, offsets, x.shape[-1])
         target = torch.where(kept, places, values.shape[0])  # all that is not kept goes behind the end
         found: Tensor = values.new_zeros(values.shape[0] + 1)  # one more for those
         return found.scatter(0, target.flatten(), (g.t() @ rows).flatten())[:-1]
@@ -108,4 +104,4 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     return trimmed(ctx, of_x, of_values, None, None, of_bias, None)
 
 
-bitmask_linear.register_autograd(_backward, setup_context=_keep)
+torch.library.register_autograd("sparsify::bitmask_linear", _backward, setup_context=_keep)

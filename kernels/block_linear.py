@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 from sparsify.formats import row_numbers
 from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients, needed, trimmed
+from sparsify.kernels._linear import gradients, needed, operator, trimmed
 
 __all__ = ["block_linear"]
 
 
-@torch.library.custom_op("sparsify::block_linear", mutates_args=())
+@operator
 def block_linear(
     x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none",
     outputs: int | None = None,
@@ -46,7 +46,7 @@ def block_linear(
     return activated(out, activation).view(*x.shape[:-1], out.shape[1])
 
 
-@block_linear.register_fake
+@torch.library.register_fake("sparsify::block_linear")  # type: ignore[untyped-decorator]
 def _(
     x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none",
     outputs: int | None = None,
@@ -90,4 +90,4 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     return trimmed(ctx, of_x, of_values, None, None, of_bias, None, None)
 
 
-block_linear.register_autograd(_backward, setup_context=_keep)
+torch.library.register_autograd("sparsify::block_linear", _backward, setup_context=_keep)

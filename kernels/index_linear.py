@@ -11,21 +11,22 @@ from torch.nn import functional as F
 
 from sparsify.formats import row_numbers
 from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients, needed, through_numpy, trimmed, verified
+from sparsify.kernels._linear import gradients, needed, operator, trimmed
+from sparsify.kernels._places import DAMAGED, Places, arrange, arranged, product
 
 __all__ = ["index_linear"]
 
 _NUMBA = importlib.util.find_spec("numba") is not None
 
 
-@torch.library.custom_op("sparsify::index_linear", mutates_args=())
+@operator
 def index_linear(
     x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
 ) -> Tensor:
     """Return `activation(x Wᵀ + bias)` for a weight in the format `Index`.
 
-    On a CPU in float32 with numba (`sparsify-fx[cpu]`) only kept weights are read and computed; without it, and in
-    other types, the weight is written out as a dense matrix first.
+    On a CPU in float32 with numba (`sparsify-fx[cpu]`) only kept weights are read and computed; a copy of the columns
+    is then kept, in 2 bytes each (`Places`). Without it, and in other types, the weight is written out first.
 
     Args:
         x: `[..., K]`.
@@ -41,26 +42,26 @@ def index_linear(
     Raises:
         ValueError: there is no such activation, or columns or offsets are outside of the matrix.
     """
-    if x.device.type == "cpu" and x.dtype == values.dtype == torch.float32 and _NUMBA:
-        from sparsify.kernels._row_products import index_products
-
-        verified((columns, offsets, values), x.shape[-1], lambda: _inside(values, columns, offsets, x.shape[-1]))
-        return activated(through_numpy(index_products, (values, columns, offsets), x, bias), activation)
+    if x.is_cpu and x.dtype == values.dtype == torch.float32 and _NUMBA:
+        places = arranged(columns, offsets, x.shape[-1], _places)
+        return product()(values, places, x, bias, activation)
     return activated(F.linear(x, _dense(values, columns, offsets, x.shape[-1]), bias), activation)
 
 
-@index_linear.register_fake
+@torch.library.register_fake("sparsify::index_linear")  # type: ignore[untyped-decorator]
 def _(
     x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
 ) -> Tensor:
     return x.new_empty(*x.shape[:-1], offsets.shape[0] - 1)
 
 
-def _inside(values: Tensor, columns: Tensor, offsets: Tensor, inputs: int) -> bool:
-    """Tell whether all columns and all rows are inside of the matrix."""
-    ends = offsets[0] == 0 and offsets[-1] == len(values) == len(columns)
-    places = not len(columns) or (columns.min() >= 0 and columns.max() < inputs)
-    return bool(ends and places and (offsets.diff() >= 0).all() and values.ndim == 1 and columns.dtype == torch.int32)
+def _places(columns: Tensor, offsets: Tensor, inputs: int) -> Places:
+    """Arrange the columns if all of them, and all rows, are inside of the matrix."""
+    ends = offsets[0] == 0 and offsets[-1] == len(columns) and (offsets.diff() >= 0).all()
+    inside = not len(columns) or (columns.min() >= 0 and columns.max() < inputs)
+    if not (columns.dtype == torch.int32 and ends and inside):
+        raise ValueError(DAMAGED)
+    return arrange(columns, offsets, inputs)
 
 
 def _dense(values: Tensor, columns: Tensor, offsets: Tensor, inputs: int) -> Tensor:
@@ -86,4 +87,4 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     return trimmed(ctx, of_x, of_values, None, None, of_bias, None)
 
 
-index_linear.register_autograd(_backward, setup_context=_keep)
+torch.library.register_autograd("sparsify::index_linear", _backward, setup_context=_keep)

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 from sparsify.formats.nm import code_bits, unpacked
 from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients, needed, trimmed
+from sparsify.kernels._linear import gradients, needed, operator, trimmed
 
 __all__ = ["nm_linear"]
 
 
-@torch.library.custom_op("sparsify::nm_linear", mutates_args=())
+@operator
 def nm_linear(
     x: Tensor, values: Tensor, codes: Tensor, bias: Tensor | None = None, activation: str = "none",
     n: int = 2, m: int = 4,
@@ -42,7 +42,7 @@ def nm_linear(
     return activated(F.linear(x, _dense(values, codes, x.shape[-1], n, m), bias), activation)
 
 
-@nm_linear.register_fake
+@torch.library.register_fake("sparsify::nm_linear")  # type: ignore[untyped-decorator]
 def _(
     x: Tensor, values: Tensor, codes: Tensor, bias: Tensor | None = None, activation: str = "none",
     n: int = 2, m: int = 4,
@@ -84,4 +84,4 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     return trimmed(ctx, of_x, of_values, None, of_bias, None, None, None)
 
 
-nm_linear.register_autograd(_backward, setup_context=_keep)
+torch.library.register_autograd("sparsify::nm_linear", _backward, setup_context=_keep)

@@ -53,3 +53,56 @@ def test_columns_of_another_type_are_refused():
     found = Index.encode(weight, weight > 0)
     with pytest.raises(ValueError, match="stored places do not fit"):
         index_linear(torch.randn(2, 8), found.values, found.columns.long(), found.offsets)
+
+
+def test_values_of_another_length_are_refused():
+    weight = torch.randn(6, 8)
+    found = Index.encode(weight, weight > 0)
+    for values in (found.values[:-1], found.values.repeat(2), found.values[:, None]):
+        with pytest.raises(ValueError, match="stored places do not fit"):
+            index_linear(torch.randn(2, 8), values, found.columns, found.offsets)
+
+
+@pytest.mark.parametrize("inputs", [0, 32767, 32768, 70000])
+def test_few_and_many_columns(inputs):
+    generator = torch.Generator().manual_seed(inputs)
+    weight = torch.randn(5, inputs, generator=generator)
+    mask = torch.rand(5, inputs, generator=generator) < 0.001
+    mask[:, -1:] = True
+    found = Index.encode(weight, mask)
+    for batch in (1, 3, 20):
+        x = torch.randn(batch, inputs, generator=generator)
+        expected = x.double() @ torch.where(mask, weight, 0.0).double().t()
+        assert torch.allclose(index_linear(x, found.values, found.columns, found.offsets).double(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 20])
+def test_what_is_pruned_is_not_multiplied(batch):
+    weight = torch.ones(3, 12)
+    mask = torch.zeros(3, 12, dtype=torch.bool)
+    mask[:, :5] = True
+    found = Index.encode(weight, mask)
+    x = torch.ones(batch, 12)
+    x[:, 5:] = torch.inf  # infinity times zero would be NaN
+    assert index_linear(x, found.values, found.columns, found.offsets).unique().tolist() == [5.0]
+    found.values[5] = torch.nan  # nor does it reach other rows
+    assert index_linear(x, found.values, found.columns, found.offsets).isnan().sum(0).tolist() == [0, batch, 0]
+
+
+def test_relu_keeps_what_is_no_number():
+    weight = torch.eye(3)
+    found = Index.encode(weight, weight > 0)
+    x = torch.tensor([[torch.nan, -1.0, 2.0]])
+    result = index_linear(x, found.values, found.columns, found.offsets, None, "relu")
+    assert torch.equal(result.nan_to_num(nan=9.0), torch.tensor([[9.0, 0.0, 2.0]]))
+
+
+def test_places_are_kept_for_as_long_as_they_are_right():
+    first, second = torch.eye(4), torch.eye(4).flip(0)
+    x = torch.arange(4.0)[None]
+    found, other = Index.encode(first, first > 0), Index.encode(second, second > 0)
+    assert index_linear(x, found.values, found.columns, found.offsets).tolist() == [[0.0, 1.0, 2.0, 3.0]]
+    found.columns.copy_(other.columns)
+    assert index_linear(x, found.values, found.columns, found.offsets).tolist() == [[3.0, 2.0, 1.0, 0.0]]
+    found.values.mul_(2)
+    assert index_linear(x, found.values, found.columns, found.offsets).tolist() == [[6.0, 4.0, 2.0, 0.0]]

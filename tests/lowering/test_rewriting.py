@@ -14,7 +14,8 @@ import sparsify as sp
 from sparsify import verify
 from sparsify.errors import PassError
 from sparsify.kernels._register import OPERATORS
-from sparsify.lowering import _FORMS, operator_of, raised, sites
+from sparsify.lowering.raising import raised
+from sparsify.lowering.sites import FORMS, operator_of, sites
 from sparsify.masking import baked
 
 LOWERINGS = {
@@ -168,6 +169,6 @@ def test_sites_name_every_masked_weight(program):
 
 
 def test_operators_are_known_by_name():
-    assert sorted(form.operator for form in _FORMS.values()) == sorted(OPERATORS)
-    for kind, form in _FORMS.items():
-        assert operator_of(kind)._qualname == f"sparsify::{form.operator}"
+    assert sorted(form.operator for form in FORMS.values()) == sorted(OPERATORS)
+    for kind, form in FORMS.items():
+        assert operator_of(kind).name() == f"sparsify::{form.operator}"
