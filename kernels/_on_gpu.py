@@ -7,7 +7,9 @@ which the weight is written out, is the last of them.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -16,12 +18,15 @@ from torch.nn import functional as F
 from sparsify.kernels import _measured
 from sparsify.kernels._activations import activated
 from sparsify.kernels._remembered import remembered
+from sparsify.kernels._timing import medians
 
-__all__ = ["Ways", "best", "bitmask_ways", "block_backward", "block_ways", "index_ways", "nm_ways", "usable"]
+__all__ = ["Ways", "best", "bitmask_ways", "block_backward", "block_ways", "index_ways", "nm_ways", "tuning", "usable"]
 
 Ways = Mapping[str, Callable[[], Tensor]]
 
 _SIXTEEN = (torch.bfloat16, torch.float16)
+_ROUNDING = 0.02  # of the largest number: two ways add up in different orders, and round to 8 bits
+_TUNING = False
 
 
 def usable(x: Tensor) -> bool:
@@ -34,11 +39,41 @@ def _ampere(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+@contextmanager
+def tuning() -> Iterator[None]:
+    """Let GPUs measure all ways of a problem that is not in their table, and note them there."""
+    global _TUNING  # noqa: PLW0603 -- operators have no argument for it
+    before, _TUNING = _TUNING, True
+    try:
+        yield
+    finally:
+        _TUNING = before
+
+
 def best(key: str, device: torch.device, ways: Ways) -> Tensor:
     """Return what the fastest way computes, or, when nothing was measured, the first."""
-    times = _measured.known(_measured.device_name(device)).get(key, {})
+    name = _measured.device_name(device)
+    times = _measured.known(name).get(key, {})
+    if _TUNING and not times:
+        times = medians(_agreeing(ways, key), device)
+        _measured.note(name, key, times)
     known = [name for name in ways if name in times]
     return ways[min(known, key=times.__getitem__) if known else next(iter(ways))]()
+
+
+def _agreeing(ways: Ways, key: str) -> Ways:
+    """Return the ways that compute what the last one does; warn of others, which are never used here again."""
+    *_, last = ways
+    expected = ways[last]().double()
+    scale = float(expected.abs().max()) if expected.numel() else 0.0
+    found = {}
+    for name, way in ways.items():
+        gap = float((way().double() - expected).abs().max()) if expected.numel() else 0.0
+        if gap <= _ROUNDING * max(scale, 1e-6):
+            found[name] = way
+        else:
+            warnings.warn(f"{key}: {name} differs by {gap:.2g} and is not used.", RuntimeWarning, stacklevel=2)
+    return found
 
 
 def nm_ways(

@@ -20,7 +20,8 @@ from sparsify.demo_net import DIGITS_TRAINING, digits_resnet
 from sparsify.errors import InputError
 from sparsify.export.archive import save
 from sparsify.export.onnx import export_onnx, feed
-from sparsify.job import Job, one_example, write_json
+from sparsify.inputs import with_batch
+from sparsify.job import Job, write_json
 from sparsify.latency import Latency, measure
 from sparsify.pipeline import score
 from sparsify.program import Program
@@ -122,7 +123,7 @@ def run_demo(folder: Path, seed: int, show: Show) -> Demo:
             show(f"removing {count} of the blocks, fine-tuning, writing {target}")
             reports.append(Job(model, recipe, [target], on_step=show.step).run())
     show("measuring latency, all models in turns")
-    inputs = feed(trained, one_example(trained))
+    inputs = feed(trained, with_batch(trained, 1))
     first, *others = measure([dense, *targets], [inputs] * (1 + len(targets)), seconds=3.0)
     rows = [Row(0, cost(trained), size, None, score(trained, task), first)]
     rows += [_row(*parts) for parts in zip(_COUNTS, reports, others, strict=True)]

@@ -18,7 +18,9 @@ from sparsify.errors import InputError, UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["drawn_like", "parse"]
+    from sparsify.program import Program
+
+__all__ = ["drawn_like", "parse", "with_batch"]
 
 _SPEC = re.compile(
     r"(?:(?P<name>[A-Za-z_]\w*):)?"
@@ -133,3 +135,17 @@ def drawn_like(example: torch.Tensor, shape: Sequence[int], generator: torch.Gen
     flat = example.reshape(-1)
     chosen = torch.randint(0, max(1, flat.numel()), tuple(shape), generator=generator)
     return flat[chosen.to(flat.device)]
+
+
+def with_batch(program: Program, size: int) -> list[Any]:
+    """Return the example's inputs, flat, with a batch of another size where it may vary: the same examples again."""
+    leaves = program.example.leaves()
+    if not program.dynamic_batch:
+        return leaves
+    symbol = str(program.batch_symbol)
+    return [
+        leaf[[number % len(leaf) for number in range(size)]]
+        if hasattr(leaf, "shape") and leaf.ndim and str(node.meta["val"].shape[0]) == symbol
+        else leaf
+        for node, leaf in zip(program.placeholders, leaves, strict=True)
+    ]

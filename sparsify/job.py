@@ -17,7 +17,7 @@ from sparsify.errors import ExportError, GateError, UsageError
 from sparsify.export.archive import save
 from sparsify.export.checkpoint import save_state
 from sparsify.export.onnx import export_onnx, feed
-from sparsify.inputs import parse
+from sparsify.inputs import parse, with_batch
 from sparsify.latency import measure
 from sparsify.load import load
 from sparsify.pass_manager import Observer, PassManager
@@ -190,7 +190,7 @@ class Job:
             except ExportError as error:  # the point of pruning may be that only the result can be written
                 notes.append(f"There is no latency to compare with, for the model before cannot be written. {error}")
                 return None
-            feeds = [feed(program, one_example(program)) for program in (before, after)]
+            feeds = [feed(program, with_batch(program, 1)) for program in (before, after)]
             first, second = measure([dense, path], feeds)
         return {"before": first.as_dict(), "after": second.as_dict(), "dense_bytes": size}
 
@@ -201,18 +201,6 @@ def load_program(
     """Load a program from a file; a task may offer the inputs."""
     example = None if task is None else example_inputs(task)
     return load(path, inputs, trust=trust, factory=factory, example=example, device=device)
-
-
-def one_example(program: Program) -> list[Any]:
-    """Return the example's inputs with a batch of one, where the batch size may vary."""
-    leaves = program.example.leaves()
-    if not program.dynamic_batch:
-        return leaves
-    symbol = program.batch_symbol
-    return [
-        leaf[:1] if hasattr(leaf, "shape") and leaf.ndim and str(node.meta["val"].shape[0]) == str(symbol) else leaf
-        for node, leaf in zip(program.placeholders, leaves, strict=True)
-    ]
 
 
 def check_outputs(outputs: Sequence[Path], report: Path | None, model: Path) -> None:

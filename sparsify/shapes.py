@@ -21,7 +21,7 @@ from sparsify.errors import PassError, first_line
 from sparsify.graph_text import where_from
 from sparsify.program import Program
 
-__all__ = ["KnownShapes", "fake", "fake_mode", "kind", "propagate_shapes", "without_guards"]
+__all__ = ["KnownShapes", "derived", "fake", "fake_mode", "kind", "propagate_shapes", "without_guards"]
 
 _BY_VALUE = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
@@ -173,6 +173,13 @@ def _is_pure(target: Any) -> bool:
 
 def _value(node: fx.Node) -> Any:
     return node.meta["val"]
+
+
+def derived(node: fx.Node) -> Any:
+    """Return the fake result of a call whose arguments have theirs; sizes that are symbols stay so."""
+    mode = next(value.fake_mode for value in map(_value, node.all_input_nodes) if isinstance(value, FakeTensor))
+    with mode, torch.no_grad(), _without_mkldnn(), without_guards(mode):
+        return _derive(node)
 
 
 def _derive(node: fx.Node) -> Any:

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from helpers.command import example, small_program, small_resnet
 from safetensors.torch import save_file
+from torch import nn
 
+from sparsify.capture import capture
 from sparsify.errors import InputError, UsageError
-from sparsify.inputs import drawn_like, parse
+from sparsify.inputs import drawn_like, parse, with_batch
 
 
 @pytest.mark.parametrize(
@@ -127,3 +130,19 @@ def test_arrays_that_numpy_saved_without_names_are_positional(tmp_path):
     args, kwargs = parse(str(tmp_path / "x.npz"))
     assert [tuple(value.shape) for value in args] == [(2, 3), (2,)]
     assert list(kwargs) == ["mask"]
+
+
+def test_another_batch_keeps_what_has_none():
+    class Model(nn.Module):
+        def forward(self, x, table):
+            return x @ table
+
+    program = capture(Model(), (torch.randn(6, 3), torch.randn(3, 4)))
+    x, table = with_batch(program, 1)
+    assert (x.shape, table.shape) == ((1, 3), (3, 4))
+    fixed = capture(small_resnet(), (example(),), dynamic_batch=False)
+    assert with_batch(fixed, 1)[0].shape == (2, 1, 8, 8)
+    assert with_batch(small_program(), 1)[0].shape == (1, 1, 8, 8)
+    (found,) = with_batch(small_program(), 5)
+    (given,) = small_program().example.leaves()
+    assert torch.equal(found, torch.cat([given] * 3)[:5])

@@ -9,13 +9,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from helpers.command import example, small_program, small_resnet, sparsify, write_model
+from helpers.command import example, small_resnet, sparsify, write_model
 from safetensors.torch import load_file
-from torch import nn
 
 import sparsify as sp
 from sparsify import job, latency
-from sparsify.capture import capture
 from sparsify.errors import GateError, InputError, UsageError
 from sparsify.job import ENDINGS, Job, check_outputs
 from sparsify.recipe import Recipe
@@ -141,19 +139,6 @@ def job_latency(median):
     from sparsify.latency import Latency
 
     return Latency(median, median, median, 15, 1, 1)
-
-
-def test_one_example_keeps_what_has_no_batch():
-    class Model(nn.Module):
-        def forward(self, x, table):
-            return x @ table
-
-    program = capture(Model(), (torch.randn(6, 3), torch.randn(3, 4)))
-    x, table = job.one_example(program)
-    assert (x.shape, table.shape) == ((1, 3), (3, 4))
-    fixed = capture(small_resnet(), (example(),), dynamic_batch=False)
-    assert job.one_example(fixed)[0].shape == (2, 1, 8, 8)
-    assert job.one_example(small_program())[0].shape == (1, 1, 8, 8)
 
 
 def test_a_report_is_written_whole(tmp_path):

@@ -27,7 +27,7 @@ class _Convolution(NamedTuple):
     Attributes:
         x: its images.
         kernel: its size.
-        moves: stride, padding and dilation.
+        moves: stride and padding.
         last: the node that has what it computes.
     """
 
@@ -79,16 +79,31 @@ def _put(graph: fx.Graph, node: fx.Node, convolution: _Convolution | None, weigh
 
 def _convolution(node: fx.Node) -> _Convolution | None:
     """Recognise what `rewriting` makes of convolutions."""
-    before, (user, *others) = node.args[0], [*node.users, None]
-    if others != [None] or not _is(before, aten.permute.default) or not _is(user, aten.permute.default):
+    before: Any = node.args[0]
+    user: Any
+    user, *others = [*node.users, None]
+    if others != [None] or not _is(user, aten.permute.default):
         return None
-    source, order = before.args[0], list(before.args[1])
-    if order == [0, 2, 3, 1] and list(user.args[1]) == [0, 3, 1, 2]:
-        return _Convolution(source, (1, 1), (), user)
-    if not _is(source, aten.im2col.default) or len(user.users) != 1:
+    if _is(before, aten.permute.default) and (before.args[1], user.args[1]) == ([0, 2, 3, 1], [0, 3, 1, 2]):
+        return _Convolution(before.args[0], (1, 1), (), user)
+    if not _is(before, aten.reshape.default) or len(user.users) != 1:
         return None
-    x, kernel, dilation, padding, stride = source.args
-    return _Convolution(x, tuple(kernel), (stride, padding, dilation), next(iter(user.users)))
+    return _of_patches(before, user)
+
+
+def _of_patches(before: Any, user: Any) -> _Convolution | None:
+    """Recognise the product with patches of images: padded, unfolded twice, and the way back."""
+    chain = [before]
+    for target in (aten.permute.default, aten.unfold.default, aten.unfold.default):
+        chain.append(chain[-1].args[0])
+        if not _is(chain[-1], target):
+            return None
+    across, down = chain[2].args[1:], chain[3].args[1:]
+    x, padding = chain[3].args[0], (0, 0)
+    if _is(x, aten.pad.default):
+        padding = (x.args[1][2], x.args[1][0])
+        x = x.args[0]
+    return _Convolution(x, (down[1], across[1]), ([down[2], across[2]], list(padding)), next(iter(user.users)))
 
 
 def _is(node: Any, target: Any) -> bool:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch._subclasses import FakeTensorMode
 
 from sparsify.formats import Format
 from sparsify.graph import aten
 from sparsify.lowering.sites import FORMS, PRODUCTS, Site, moves, operator_of
 from sparsify.program import Program
-from sparsify.shapes import fake, fake_mode
+from sparsify.shapes import derived, fake, fake_mode
 
-__all__ = ["ACTIVATIONS", "lowered"]
+__all__ = ["ACTIVATIONS", "alone", "lowered"]
 
 ACTIVATIONS = {aten.relu.default: "relu", aten.gelu.default: "gelu", aten.silu.default: "silu"}
 """What a sparse operator computes along."""
@@ -49,24 +50,61 @@ def lowered(program: Program, formats: Mapping[Site, Format]) -> Program:
 
 
 def _replace(graph: fx.Graph, node: fx.Node, site: Site, form: Format, attributes: list[fx.Node]) -> None:
-    """Put a sparse operator in the place of a layer."""
-    convolution, added = node.target is aten.conv2d.default, node.target is aten.addmm.default
-    x: Any = node.args[1 if added else 0]
-    bias = node.args[0] if added else node.args[2] if node.target not in PRODUCTS and len(node.args) > 2 else None
+    """Put a sparse operator in the place of a layer and of the activation behind it."""
+    x, bias = _given(node)
     last, activation = _activated(node)
     with graph.inserting_before(node):
-        if site.patched:
-            x = _patches(graph, node, x)
-        elif convolution:
-            x = _call(graph, aten.permute.default, x, [0, 2, 3, 1])
-        made = _call(graph, operator_of(type(form)), x, *attributes, bias, activation, **FORMS[type(form)].numbers(form))
-        if site.patched:
-            made = _call(graph, aten.permute.default, made, [0, 2, 1])
-            made = _call(graph, aten.reshape.default, made, [-1, *node.meta["val"].shape[1:]])
-        elif convolution:
-            made = _call(graph, aten.permute.default, made, [0, 3, 1, 2])
+        made = _product(graph, node, site, form, (x, *attributes, bias, activation))
     made.meta = {**last.meta, "val": made.meta["val"]}
     last.replace_all_uses_with(made)
+
+
+def alone(node: fx.Node, site: Site, form: Format) -> Callable[..., Tensor]:
+    """Return a layer in a format as a function of the arguments that the layer has in its graph."""
+    graph = fx.Graph()
+    x, bias = _given(node)
+    tensors = form.tensors
+    names = ("values", *FORMS[type(form)].others)
+    mode = x.meta["val"].fake_mode
+    nodes = {name: graph.placeholder(name) for name in ("x", *names, *(["bias"] if bias is not None else []))}
+    for name, placeholder in nodes.items():
+        known = {"x": x, "bias": bias}.get(name)
+        placeholder.meta["val"] = fake(tensors[name], mode) if known is None else known.meta["val"]
+    first, *stored = (nodes[name] for name in ("x", *names))
+    graph.output(_product(graph, node, site, form, (first, *stored, nodes.get("bias"), "none")))
+    module = fx.GraphModule(nn.Module(), graph)
+    added = node.target is aten.addmm.default
+
+    def call(*args: Any) -> Tensor:
+        given = [args[1 if added else 0], *(tensors[name] for name in names)]
+        found: Tensor = module(*given, *([args[0 if added else 2]] if bias is not None else []))
+        return found
+
+    return call
+
+
+def _given(node: fx.Node) -> tuple[fx.Node, fx.Node | None]:
+    """Return what a layer multiplies, and its bias."""
+    if node.target is aten.addmm.default:
+        return cast(fx.Node, node.args[1]), cast(fx.Node, node.args[0])
+    bias = node.args[2] if node.target not in PRODUCTS and len(node.args) > 2 else None
+    return cast(fx.Node, node.args[0]), cast("fx.Node | None", bias)
+
+
+def _product(graph: fx.Graph, node: fx.Node, site: Site, form: Format, arguments: tuple[Any, ...]) -> fx.Node:
+    """Add the product of a layer to a graph, with the way from images and back around it."""
+    x, *others = arguments
+    numbers = FORMS[type(form)].numbers(form)
+    if site.patched:
+        made = _call(graph, operator_of(type(form)), _patches(graph, node, x), *others, **numbers)
+        made = _call(graph, aten.permute.default, made, [0, 2, 1])
+        return _call(graph, aten.reshape.default, made, [-1, *node.meta["val"].shape[1:]])
+    if node.target is aten.conv2d.default:
+        x = _call(graph, aten.permute.default, x, [0, 2, 3, 1])
+        return _call(
+            graph, aten.permute.default, _call(graph, operator_of(type(form)), x, *others, **numbers), [0, 3, 1, 2]
+        )
+    return _call(graph, operator_of(type(form)), x, *others, **numbers)
 
 
 def _activated(node: fx.Node) -> tuple[fx.Node, str]:
@@ -77,20 +115,24 @@ def _activated(node: fx.Node) -> tuple[fx.Node, str]:
 
 
 def _patches(graph: fx.Graph, node: fx.Node, x: fx.Node) -> fx.Node:
-    """Return the patches that a convolution sees, `[B, positions, C x kernel]`."""
+    """Return the patches that a convolution sees, `[B, positions, C x kernel]`.
+
+    `aten.im2col` would do, but to derive its shape is to fix the size of the batch.
+    """
     found = moves(node)
-    assert found is not None
-    kernel = list(cast(fx.Node, node.args[1]).meta["val"].shape[2:])
-    rest = (list(found.dilation), list(found.padding), list(found.stride))
-    return _call(graph, aten.permute.default, _call(graph, aten.im2col.default, x, kernel, *rest), [0, 2, 1])
+    kernel = cast(fx.Node, node.args[1]).meta["val"].shape[2:]
+    (down, across), (stride_down, stride_across) = found.padding, found.stride
+    if found.padding != (0, 0):
+        x = _call(graph, aten.pad.default, x, [across, across, down, down])
+    x = _call(graph, aten.unfold.default, x, 2, kernel[0], stride_down)
+    x = _call(graph, aten.unfold.default, x, 3, kernel[1], stride_across)
+    x = _call(graph, aten.permute.default, x, [0, 2, 3, 1, 4, 5])
+    _, height, width, channels = x.meta["val"].shape[:4]
+    return _call(graph, aten.reshape.default, x, [-1, height * width, channels * math.prod(kernel)])
 
 
 def _call(graph: fx.Graph, operator: Any, *args: Any, **kwargs: Any) -> fx.Node:
     """Add a call to a graph, with the fake result that it has."""
     node = graph.call_function(operator, args, kwargs)
-    given = fx.map_arg((args, kwargs), lambda value: value.meta["val"])
-    values = cast(tuple[tuple[Any, ...], dict[str, Any]], given)
-    mode = next(value.fake_mode for value in values[0] if hasattr(value, "fake_mode"))
-    with mode:
-        node.meta["val"] = operator(*values[0], **values[1])
+    node.meta["val"] = derived(node)
     return node

@@ -21,6 +21,7 @@ from sparsify.program import Program
 
 __all__ = ["FORMS", "PRODUCTS", "Form", "Moves", "Site", "moves", "operator_of", "sites"]
 
+_LARGE = "it is a convolution larger than 1x1, which stays dense"
 PRODUCTS = (aten.mm.default, aten.matmul.default)
 """Operators that multiply with a matrix and add nothing."""
 
@@ -101,11 +102,9 @@ def sites(program: Program, *, patches: bool = False) -> list[Site]:
     return [_site(program, name, known, readers[name], patches) for name, known in found.items()]
 
 
-def moves(node: fx.Node) -> Moves | None:
-    """Return how a two-dimensional convolution moves; None where its padding has no numbers."""
+def moves(node: fx.Node) -> Moves:
+    """Return how a two-dimensional convolution moves."""
     values = {3: 1, 4: 0, 5: 1, **{place: node.args[place] for place in range(3, min(6, len(node.args)))}}
-    if isinstance(values[4], str) or node.kwargs:
-        return None
     pairs = [tuple(int(n) for n in v) if isinstance(v, (list, tuple)) else (int(v),) for v in values.values()]  # type: ignore[arg-type]
     return Moves(*(cast(tuple[int, int], pair if len(pair) == 2 else pair * 2) for pair in pairs))
 
@@ -113,19 +112,16 @@ def moves(node: fx.Node) -> Moves | None:
 def _site(program: Program, name: str, known: Sequence[Layer], readers: set[fx.Node], patches: bool) -> Site:
     layout, nodes = known[0].layout, tuple(layer.node for layer in known)
     kernel = [program.parameters[name].shape[dim] for dim in layout.kernel]
-    patched = len(kernel) == 2 and (max(kernel) > 1 or any(_skips(node) for node in nodes))
     reason = _why_not(program, known, readers)
-    if not reason and patched:
-        reason = _unfit_patches(nodes) if patches else "it is a convolution larger than 1x1, which stays dense"
-        if not patches and max(kernel) == 1:
-            reason = f"{next(filter(_skips, nodes)).name} has a stride or padding"
+    if len(kernel) != 2 or reason:
+        return Site(name, layout, nodes, reason)
+    skipping = [node for node in nodes if moves(node)[:2] != ((1, 1), (0, 0))]
+    patched = max(kernel) > 1 or bool(skipping)
+    if patched and patches:
+        reason = _unfit_patches(nodes)
+    elif patched:
+        reason = _LARGE if max(kernel) > 1 else f"{skipping[0].name} has a stride or padding"
     return Site(name, layout, nodes, reason, patched)
-
-
-def _skips(node: fx.Node) -> bool:
-    """Whether a convolution has a stride or padding."""
-    found = moves(node)
-    return found is None or found[:2] != ((1, 1), (0, 0))
 
 
 def _unfit_patches(nodes: Sequence[fx.Node]) -> str:
@@ -133,8 +129,8 @@ def _unfit_patches(nodes: Sequence[fx.Node]) -> str:
         value = node.meta["val"]
         if value.ndim != 4 or not all(isinstance(size, int) for size in value.shape[2:]):
             return f"{node.name} is given images of no fixed size"
-        if moves(node) is None:
-            return f"the padding of {node.name} has no numbers"
+        if moves(node).dilation != (1, 1):
+            return f"the kernel of {node.name} is dilated"
     return ""
 
 
@@ -143,7 +139,7 @@ def _why_not(program: Program, known: Sequence[Layer], readers: set[fx.Node]) ->
     if len(shape) - len(layout.kernel) != 2 or layout.batch or layout.groups > 1:
         return "it is no single matrix"
     if any(shape[dim] > 1 for dim in layout.kernel) and len(layout.kernel) != 2:
-        return "it is a convolution larger than 1x1, which stays dense"
+        return _LARGE
     if any(layer.layout != layout for layer in known):
         return "layers read it in two directions"
     if readers != {layer.node for layer in known}:

@@ -1,0 +1,60 @@
+"""Times of calls that compute the same, taken in turns, so that what slows the machine down slows all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+__all__ = ["medians"]
+
+_WARM, _CALLS = 2, 4  # calls of a turn that do not count, and that do
+_TURNS = 5
+_CACHE = 128 << 20  # bytes: more than the second-level cache of a GPU has
+
+
+def medians(
+    calls: Mapping[str, Callable[[], object]], device: torch.device, *, seconds: float = 0.2
+) -> dict[str, float]:
+    """Return the median milliseconds of each call.
+
+    On a GPU its second-level cache is emptied before every call that counts, as the other layers of a model would.
+
+    Args:
+        calls: by name.
+        device: where they compute.
+        seconds: how long to measure in all, once each has had its turns.
+    """
+    once = _on_gpu(device) if device.type == "cuda" else _on_cpu
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    end, turn = time.perf_counter() + seconds, 0
+    while turn < _TURNS or time.perf_counter() < end:
+        for name in list(calls)[:: -1 if turn % 2 else 1]:
+            for _ in range(_WARM):
+                calls[name]()
+            samples[name] += [once(calls[name]) for _ in range(_CALLS)]
+        turn += 1
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def _on_cpu(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def _on_gpu(device: torch.device) -> Callable[[Callable[[], object]], float]:
+    flushed = torch.empty(_CACHE, dtype=torch.int8, device=device)
+
+    def once(call: Callable[[], object]) -> float:
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        flushed.zero_()
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end))
+
+    return once

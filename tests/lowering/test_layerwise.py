@@ -1,0 +1,20 @@
+"""What the passes that lower have in common."""
+
+import pytest
+from helpers.lowered import LOWERINGS, mixed
+
+import sparsify as sp
+from sparsify.errors import PassError
+
+
+def test_what_only_and_protect_leave():
+    pruned = sp.run(mixed(), [LOWERINGS["lower-index"]]).program
+    for options in ("only=first", "protect=point,second,turned,added,wide,stride"):
+        assert list(sp.run(pruned, [f"lower-index:{options}"]).report["passes"][0]["lowered"]) == ["first.weight"]
+    with pytest.raises(PassError, match="protect=firs matches no parameter"):
+        sp.run(pruned, ["lower-index:protect=firs"])
+
+
+def test_without_masks_there_is_nothing_to_lower():
+    with pytest.raises(PassError, match="no weight has a mask"):
+        sp.run(mixed(), ["lower-index"])
