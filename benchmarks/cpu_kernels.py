@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -35,7 +36,8 @@ from sparsify.kernels.index_linear import index_linear
 GOALS = {0.8: 1.5, 0.9: 3.0, 0.95: 6.0}
 SHAPES = [(1024, 256)] if QUICK else [(4096, 1024), (1024, 4096), (2048, 2048)]
 BATCHES = (1, 16) if QUICK else (1, 4, 16, 32)
-TURNS = 3 if QUICK else 9
+TURNS = 3 if QUICK else 7
+PATIENCE = 1 if QUICK else 300  # tenths of a second that a turn waits for others
 
 
 def runtime(weight: Tensor, x: Tensor) -> Callable[[], object]:
@@ -62,16 +64,33 @@ def dense(weight: Tensor, x: Tensor) -> dict[str, Callable[[], object]]:
     return {"torch": lambda: F.linear(x, weight), "onednn": lambda: packed(given), "onnxruntime": runtime(weight, x)}
 
 
-def medians(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the median seconds of some runs, in turns of several calls.
+def busy() -> float:
+    """Return which share of the processor others use for a moment; this process only sleeps."""
 
-    Each of them has threads of its own, which wait for the next call for a while before they sleep; so there is a pause
-    before each turn, and its first calls do not count.
+    def times() -> tuple[int, int]:
+        every = [int(number) for number in Path("/proc/stat").read_text("ascii").splitlines()[0].split()[1:]]
+        return sum(every[:3]), every[3]
+
+    before = times()
+    time.sleep(0.1)
+    used, idle = (late - early for late, early in zip(times(), before, strict=True))
+    return used / max(1, used + idle)
+
+
+def medians(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the median seconds of some runs, in turns of several calls, each at a moment when nobody else computes.
+
+    Each has threads of its own, which wait for the next call for a while before they sleep; so there is a pause
+    before each turn, and its first calls do not count. Threads of OpenMP wait for one that somebody else keeps from
+    running for milliseconds, those of torch and ours alike.
     """
     samples: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(TURNS):
         for name in list(runs)[:: 1 if turn % 2 else -1]:
             time.sleep(0.02)
+            for _ in range(PATIENCE):
+                if busy() < 0.1:
+                    break
             for call in range(8):
                 start = time.perf_counter()
                 runs[name]()

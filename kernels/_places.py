@@ -24,12 +24,12 @@ class Places:
     """Columns of a matrix `[N, K]`, filled up so that rows are whole steps, rows in an order that a processor foresees.
 
     Of the rows of a chunk those with equally many steps follow each other, because a loop whose length changes from
-    row to row costs a mispredicted branch in each. This takes 2 bytes for each kept weight and some 20 for each row;
-    from 65535 columns on 4 and some 30.
+    row to row costs a mispredicted branch in each. This takes 2 bytes for each kept weight and some 25 for each row;
+    from 32768 columns on 4 and some 35.
 
     Attributes:
-        columns: of each weight, in every row up to a whole number of steps and at least one more column, which are `K`;
-            `uint16[...]` or, with many columns, `int32[...]`.
+        columns: of each weight, twice the number, as addresses want it; behind each row one to `STEP` more, which are
+            `K`, up to a whole number of steps; `uint16[...]` or, with many columns, `int32[...]`.
         rows: of each row in that order its number, its first value, its whole steps and what is left, `int32[N, 4]`.
         starts: of each chunk of rows the first column, `int64[⌈N / CHUNK⌉]`.
         outputs: N.
@@ -65,13 +65,14 @@ def arrange(columns: Tensor, offsets: Tensor, inputs: int) -> Places:
     """Arrange the columns `[E]` of a matrix with so many inputs, whose rows begin at offsets `[N + 1]`."""
     begins, counts = offsets[:-1].long(), offsets.diff().long()
     steps = counts // STEP + 1
-    numbers = torch.arange(len(counts))
+    numbers = torch.arange(len(counts), device=offsets.device)
     order = torch.argsort(numbers // CHUNK * (inputs + 1) + steps)
     ends = (STEP * steps[order]).cumsum(0)
     starts = torch.empty_like(ends)
     starts[order] = ends - STEP * steps[order]
-    found = torch.full((int(STEP * steps.sum()),), 2 * inputs, dtype=torch.int32)
-    found[(starts - begins).repeat_interleave(counts) + torch.arange(len(columns))] = 2 * columns.int()
+    found = columns.new_full((int(STEP * steps.sum()),), 2 * inputs, dtype=torch.int32)
+    inside = torch.arange(len(columns), device=offsets.device)
+    found[(starts - begins).repeat_interleave(counts) + inside] = 2 * columns.int()
     rows = torch.stack([numbers, begins, counts // STEP, counts % STEP], 1)[order].int()
     narrow = found.to(torch.uint16) if inputs < 1 << 15 else found
     return Places(narrow, rows, starts[order][::CHUNK].contiguous(), len(rows), len(columns))
@@ -95,10 +96,12 @@ def arranged(first: Tensor, second: Tensor, inputs: int, make: Callable[[Tensor,
         and known.versions == (first._version, second._version)
     ):
         return known.places
-    places, key = make(first, second, inputs), id(first)
-    if not (first.is_inference() or second.is_inference()):  # those have no versions
-        watched = weakref.ref(first, lambda _: _forget(key))
-        _KNOWN[key] = _Known(inputs, watched, weakref.ref(second), (first._version, second._version), places)
+    if first.is_inference() or second.is_inference():  # those have no versions
+        return make(first, second, inputs)
+    key, versions = id(first), (first._version, second._version)
+    places = make(first, second, inputs)
+    watched = weakref.ref(first, lambda _: _forget(key))
+    _KNOWN[key] = _Known(inputs, watched, weakref.ref(second), versions, places)
     return places
 
 

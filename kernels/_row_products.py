@@ -34,7 +34,7 @@ _GRAIN = 1 << 17  # numbers for which another thread pays
 _LINE = 8  # numbers of a task that share a line of the cache: each thread's counter has one
 _GIVEN = (
     "values", "columns", "rows", "starts", "bias", "x", "out", "panels", "sums",  # addresses
-    "outputs", "batch", "inputs", "threads", "rectified", "padding",
+    "outputs", "batch", "inputs", "threads", "rectified",
 )  # fmt: skip
 _TASK = numba.from_dtype(np.dtype([(name, np.int64) for name in _GIVEN]))
 _CAME, _TURNING, _TURNED, _TAKEN = (8 * len(_GIVEN) + 8 * _LINE * number for number in range(4))
