@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["activated", "derivative"]
+__all__ = ["activated", "check", "derivative"]
 
 _KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda z: z,
@@ -25,9 +25,18 @@ def activated(z: Tensor, activation: str) -> Tensor:
     Raises:
         ValueError: there is no such activation.
     """
+    check(activation)
+    return _KINDS[activation](z)
+
+
+def check(activation: str) -> None:
+    """Check that there is an activation of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
     if activation not in _KINDS:
         raise ValueError(f"activation={activation!r} is none of {', '.join(_KINDS)}")
-    return _KINDS[activation](z)
 
 
 def derivative(z: Tensor, activation: str) -> Tensor:

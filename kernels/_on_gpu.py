@@ -1,7 +1,7 @@
 """Which kernel a GPU runs for a layer: the one that was measured to be the fastest, else the one that should be.
 
-Every function returns the ways to compute a product, by name, the one that should be the fastest first. `dense`, in
-which the weight is written out, is the last of them.
+A layer can be computed in several ways. They are listed by name, the one that should be the fastest first; the last is
+plain torch, in which the weight is written out.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparsify.kernels import _measured
-from sparsify.kernels._activations import activated
+from sparsify.kernels._activations import activated, check
+from sparsify.kernels._places import DAMAGED
 from sparsify.kernels._remembered import remembered
 from sparsify.kernels._timing import medians
 
-__all__ = ["Ways", "best", "bitmask_ways", "block_backward", "block_ways", "index_ways", "nm_ways", "tuning", "usable"]
+__all__ = ["best", "bitmask", "block", "block_inputs", "block_tiles", "index", "nm", "tuning", "usable"]
 
-Ways = Mapping[str, Callable[[], Tensor]]
+_Ways = Mapping[str, Callable[[], Tensor]]
 
 _SIXTEEN = (torch.bfloat16, torch.float16)
 _ROUNDING = 0.02  # of the largest number: two ways add up in different orders, and round to 8 bits
@@ -50,7 +51,7 @@ def tuning() -> Iterator[None]:
         _TUNING = before
 
 
-def best(key: str, device: torch.device, ways: Ways) -> Tensor:
+def best(key: str, device: torch.device, ways: _Ways) -> Tensor:
     """Return what the fastest way computes, or, when nothing was measured, the first."""
     name = _measured.device_name(device)
     times = _measured.known(name).get(key, {})
@@ -61,7 +62,7 @@ def best(key: str, device: torch.device, ways: Ways) -> Tensor:
     return ways[min(known, key=times.__getitem__) if known else next(iter(ways))]()
 
 
-def _agreeing(ways: Ways, key: str) -> Ways:
+def _agreeing(ways: _Ways, key: str) -> _Ways:
     """Return the ways that compute what the last one does; warn of others, which are never used here again."""
     *_, last = ways
     expected = ways[last]().double()
@@ -76,43 +77,64 @@ def _agreeing(ways: Ways, key: str) -> Ways:
     return found
 
 
-def nm_ways(
+def _run(
+    operator: str, x: Tensor, outputs: int, detail: str, activation: str, ways_of: Callable[[Tensor], _Ways]
+) -> Tensor:
+    """Compute a layer for `x`, `[..., K]`, in the best of the ways that there are for its rows."""
+    check(activation)
+    rows = x.reshape(-1, x.shape[-1])
+    key = _measured.key_of(operator, x.dtype, (outputs, x.shape[-1]), len(rows), detail)
+    return best(key, x.device, ways_of(rows)).view(*x.shape[:-1], outputs)
+
+
+def _written_out(x: Tensor, dense: Callable[[], Tensor], bias: Tensor | None, activation: str) -> _Ways:
+    return {"dense": lambda: activated(F.linear(x, dense(), bias), activation)}
+
+
+def _share(values: Tensor, outputs: int, inputs: int) -> str:
+    """Return how much is kept, to 5%, as measurements name it."""
+    return f"{5 * round(20 * values.numel() / max(1, outputs * inputs))}% kept"
+
+
+def nm(
     x: Tensor, values: Tensor, codes: Tensor, bias: Tensor | None, activation: str, dense: Callable[[], Tensor]
-) -> Ways:
-    """Return the ways to multiply `x`, `[M, K]`, with a 2:4 weight.
+) -> Tensor:
+    """Compute a layer whose weight is 2:4.
 
     Args:
-        x: on a GPU.
+        x: `[..., K]`.
         values: of the format.
         codes: of the format.
         bias: `[N]`.
         activation: of the layer.
         dense: writes the weight out.
     """
-    batch, inputs = x.shape
-    ways: dict[str, Callable[[], Tensor]] = {}
-    if x.dtype in _SIXTEEN and batch:
-        from sparsify.kernels import _fragments, _nm_decode
+    outputs, inputs = values.shape[0], x.shape[-1]
 
-        if batch <= _fragments.MOST:
+    def ways(rows: Tensor) -> _Ways:
+        found: dict[str, Callable[[], Tensor]] = {}
+        if x.dtype in _SIXTEEN and len(rows):
+            from sparsify.kernels import _fragments, _nm_decode
 
             def decode(plan: _fragments.Plan) -> Tensor:
                 stored = remembered("fragments", (values, codes), lambda: _nm_decode.arranged(values, codes, inputs))
-                return _fragments.launch(
-                    _nm_decode.nm_decode, x, stored, values.shape[0], -(-inputs // 64), bias, activation, plan
-                )
+                steps = -(-inputs // 64)
+                return _fragments.launch(_nm_decode.nm_decode, rows, stored, outputs, steps, bias, activation, plan)
 
-            for plan in _nm_decode.PLANS[_fragments.batch_tiles(batch)]:
-                ways[f"decode {plan}"] = functools.partial(decode, plan)
-        if _cusparselt() and values.shape[0] % 32 == 0 and inputs % 32 == 0:
+            if len(rows) <= _fragments.MOST:
+                for plan in _nm_decode.PLANS[_fragments.batch_tiles(len(rows))]:
+                    found[f"decode {plan}"] = functools.partial(decode, plan)
+            if _cusparselt() and outputs % 32 == 0 and inputs % 32 == 0:
 
-            def compressed() -> Tensor:
-                kind = torch.sparse.SparseSemiStructuredTensorCUSPARSELT
-                weight = remembered("cusparselt", (values, codes), lambda: kind.from_dense(dense()))
-                return activated(F.linear(x, weight, bias), activation)
+                def compressed() -> Tensor:
+                    kind = torch.sparse.SparseSemiStructuredTensorCUSPARSELT
+                    weight = remembered("cusparselt", (values, codes), lambda: kind.from_dense(dense()))
+                    return activated(F.linear(rows, weight, bias), activation)
 
-            ways["cusparselt"] = compressed
-    return {**ways, "dense": lambda: activated(F.linear(x, dense(), bias), activation)}
+                found["cusparselt"] = compressed
+        return {**found, **_written_out(rows, dense, bias, activation)}
+
+    return _run("nm_linear", x, outputs, "2:4", activation, ways)
 
 
 @functools.cache
@@ -120,89 +142,112 @@ def _cusparselt() -> bool:
     return bool(torch.backends.cusparselt.is_available())
 
 
-def bitmask_ways(
+def bitmask(
     x: Tensor, tensors: Sequence[Tensor], mask: Callable[[], Tensor], bias: Tensor | None, activation: str,
     dense: Callable[[], Tensor],
-) -> Ways:  # fmt: skip
-    """Return the ways to multiply `x`, `[M, K]`, with a weight whose mask is bits; `tensors` are the format's."""
-    batch, inputs = x.shape
-    ways: dict[str, Callable[[], Tensor]] = {}
-    if x.dtype in _SIXTEEN and 0 < batch <= 16:
-        from sparsify.kernels import _bitmask_decode, _fragments
+) -> Tensor:  # fmt: skip
+    """Compute a layer whose mask is bits; `tensors` are those of the format, `mask` writes out what is kept."""
+    outputs, inputs = tensors[1].shape[0], x.shape[-1]
 
-        def decode(plan: _fragments.Plan) -> Tensor:
-            stored = remembered("fragments", tensors, lambda: _bitmask_decode.arranged(mask(), dense()))
-            rows = tensors[1].shape[0]
-            return _fragments.launch(
-                _bitmask_decode.bitmask_decode, x, stored, rows, -(-inputs // 32), bias, activation, plan
-            )
+    def ways(rows: Tensor) -> _Ways:
+        found: dict[str, Callable[[], Tensor]] = {}
+        if x.dtype in _SIXTEEN and len(rows):
+            from sparsify.kernels import _bitmask_decode, _fragments
 
-        for plan in _bitmask_decode.PLANS[_fragments.batch_tiles(batch)]:
-            ways[f"decode {plan}"] = functools.partial(decode, plan)
-    return {**ways, "dense": lambda: activated(F.linear(x, dense(), bias), activation)}
+            def decode(plan: _fragments.Plan) -> Tensor:
+                stored = remembered("fragments", tensors, lambda: _bitmask_decode.arranged(mask(), dense()))
+                kernel, steps = _bitmask_decode.bitmask_decode, -(-inputs // 32)
+                return _fragments.launch(kernel, rows, stored, outputs, steps, bias, activation, plan)
+
+            for plan in _bitmask_decode.PLANS.get(_fragments.batch_tiles(len(rows)), ()):
+                found[f"decode {plan}"] = functools.partial(decode, plan)
+        return {**found, **_written_out(rows, dense, bias, activation)}
+
+    return _run("bitmask_linear", x, outputs, _share(tensors[0], outputs, inputs), activation, ways)
 
 
-def index_ways(
-    x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None, activation: str,
-    dense: Callable[[], Tensor],
-) -> Ways:  # fmt: skip
-    """Return the ways to multiply `x`, `[M, K]`, with kept weights and their columns."""
-    batch, inputs = x.shape
-    ways: dict[str, Callable[[], Tensor]] = {}
-    if x.dtype in _SIXTEEN and inputs < 1 << 16:
-        from sparsify.kernels import _index_decode
+def index(
+    x: Tensor, tensors: tuple[Tensor, Tensor, Tensor], bias: Tensor | None, activation: str,
+    verify: Callable[[], None], dense: Callable[[], Tensor],
+) -> Tensor:  # fmt: skip
+    """Compute a layer of kept weights with their columns; `tensors` are those of the format, which `verify` checks."""
+    outputs, inputs = tensors[2].shape[0] - 1, x.shape[-1]
 
-        if 0 < batch <= _index_decode.MOST:
+    def ways(rows: Tensor) -> _Ways:
+        found: dict[str, Callable[[], Tensor]] = {}
+        if x.dtype in _SIXTEEN and inputs < 1 << 16:
+            from sparsify.kernels import _index_decode
+
+            def stored() -> tuple[Tensor, Tensor]:
+                verify()
+                return _index_decode.arranged(*tensors, inputs)
 
             def decode(plan: _index_decode.Plan) -> Tensor:
-                stored = remembered(
-                    "slices", (values, columns, offsets),
-                    lambda: _index_decode.arranged(values, columns, offsets, inputs),
-                )  # fmt: skip
-                return _index_decode.multiply(x, stored, offsets.shape[0] - 1, bias, activation, plan)
+                weight = remembered("slices", tensors, stored)
+                return _index_decode.multiply(rows, weight, outputs, bias, activation, plan)
 
-            for plan in _index_decode.PLANS:
-                ways[f"decode {plan}"] = functools.partial(decode, plan)
-    return {**ways, "dense": lambda: activated(F.linear(x, dense(), bias), activation)}
+            for plan in _index_decode.PLANS if 0 < len(rows) <= _index_decode.MOST else ():
+                found[f"decode {plan}"] = functools.partial(decode, plan)
+        return {**found, **_written_out(rows, dense, bias, activation)}
 
-
-def block_ways(
-    x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None, activation: str, outputs: int,
-    tiles: Callable[[], Tensor],
-) -> Ways:  # fmt: skip
-    """Return the ways to multiply `x`, `[M, K]`, with tiles; `tiles` computes it as products of a batch."""
-    ways: dict[str, Callable[[], Tensor]] = {}
-    if _fits(x, values):
-        from sparsify.kernels import _block_products
-
-        def multiply(plan: _block_products.Plan) -> Tensor:
-            index = (None, columns, offsets)
-            return _block_products.multiply(x.contiguous(), values.contiguous(), index, outputs, bias, activation, plan)
-
-        for plan in _block_products.PLANS["few" if x.shape[0] <= 64 else "many"]:
-            ways[f"tiles {plan}"] = functools.partial(multiply, plan)
-    return {**ways, "batched": tiles}
+    return _run("index_linear", x, outputs, _share(tensors[0], outputs, inputs), activation, ways)
 
 
-def block_backward(
-    upstream: Tensor, x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, rows: Tensor
-) -> tuple[Callable[[], Tensor], Callable[[], Tensor]] | None:
-    """Return what computes the gradients of x and of the tiles, or None where there are no kernels for it."""
-    if not _fits(x, values):
+def block(
+    x: Tensor, tensors: tuple[Tensor, Tensor, Tensor], bias: Tensor | None, activation: str, outputs: int,
+    tiles: Callable[[Tensor], Tensor],
+) -> Tensor:  # fmt: skip
+    """Compute a layer of tiles; `tensors` are those of the format, `tiles` computes it as products of a batch."""
+    values, columns, offsets = tensors
+    inputs, (height, width), places = x.shape[-1], values.shape[1:], (columns, offsets)
+
+    def ways(rows: Tensor) -> _Ways:
+        found: dict[str, Callable[[], Tensor]] = {}
+        if _fits(rows, values):
+            from sparsify.kernels import _block_products
+
+            def multiply(plan: _block_products.Plan) -> Tensor:
+                remembered(("inside", inputs), places, lambda: _check_tiles(*places, inputs, width))
+                given, stored = rows.contiguous(), values.contiguous()
+                return _block_products.multiply(given, stored, (None, *places), outputs, bias, activation, plan)
+
+            for plan in _block_products.PLANS["few" if len(rows) <= 64 else "many"]:
+                found[f"tiles {plan}"] = functools.partial(multiply, plan)
+        return {**found, "batched": lambda: tiles(rows)}
+
+    detail = f"{height}x{width} {_share(values, outputs, inputs)}"
+    return _run("block_linear", x, outputs, detail, activation, ways)
+
+
+def _check_tiles(columns: Tensor, offsets: Tensor, inputs: int, width: int) -> bool:
+    """Check what a format says about places, because a kernel that believed a damaged one would read anywhere."""
+    inside = not len(columns) or bool(columns.min() >= 0 and columns.max() < -(-inputs // width))
+    if not (inside and offsets[0] == 0 and offsets[-1] == len(columns) and (offsets.diff() >= 0).all()):
+        raise ValueError(DAMAGED)
+    return True
+
+
+def block_inputs(upstream: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, inputs: int) -> Tensor | None:
+    """Return the gradient of the inputs, `[M, K]`, of a layer of tiles; None where there is no kernel for it."""
+    if not _fits(upstream, values):
         return None
     from sparsify.kernels import _block_products as products
 
-    inputs, (height, width) = x.shape[1], values.shape[1:]
-    g, given = upstream.contiguous(), x.contiguous()
+    across = -(-inputs // values.shape[2])
+    index = remembered("transposed", (columns, offsets), lambda: products.transposed(columns, offsets, across))
+    plan = products.PLANS["few" if len(upstream) <= 64 else "many"][0]
+    return products.multiply(
+        upstream.contiguous(), values.contiguous(), index, inputs, None, "none", plan, backward=True
+    )
 
-    def of_x() -> Tensor:
-        index = remembered(
-            "transposed", (columns, offsets), lambda: products.transposed(columns, offsets, -(-inputs // width))
-        )
-        plan = products.PLANS["few" if x.shape[0] <= 64 else "many"][0]
-        return products.multiply(g, values.contiguous(), index, inputs, None, "none", plan, backward=True)
 
-    return of_x, lambda: products.gradients(g, given, rows.int(), columns, height, width)
+def block_tiles(upstream: Tensor, x: Tensor, values: Tensor, rows: Tensor, columns: Tensor) -> Tensor | None:
+    """Return the gradients of the tiles, `[T, rows, columns]`; None where there is no kernel for it."""
+    if not _fits(upstream, values):
+        return None
+    from sparsify.kernels import _block_products as products
+
+    return products.gradients(upstream.contiguous(), x.contiguous(), rows.int(), columns, *values.shape[1:])
 
 
 def _fits(x: Tensor, values: Tensor) -> bool:

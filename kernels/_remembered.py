@@ -26,11 +26,10 @@ def remembered(role: Hashable, tensors: Sequence[Tensor], make: Callable[[], T])
     """
     key = id(tensors[0]), role
     known = _KNOWN.get(key)
-    if known is not None and all(
-        ref() is value and version == value._version
-        for ref, version, value in zip(known[0], known[1], tensors, strict=True)
-    ):
-        return cast(T, known[2])
+    if known is not None and len(known[0]) == len(tensors):
+        pairs = zip(known[0], known[1], tensors, strict=True)
+        if all(ref() is value and version == value._version for ref, version, value in pairs):
+            return cast(T, known[2])
     made = make()
     if not any(value.is_inference() for value in tensors):
         first = weakref.ref(tensors[0], lambda _: _KNOWN.pop(key, None))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparsify.formats import row_numbers
+from sparsify.kernels import _on_gpu
 from sparsify.kernels._activations import activated
 from sparsify.kernels._linear import gradients, needed, operator, trimmed
 
@@ -22,7 +23,8 @@ def block_linear(
 ) -> Tensor:  # fmt: skip
     """Return `activation(x Wᵀ + bias)` for a weight in the format `BlockRows`.
 
-    On a CPU every tile is one product of a batch, forward and backward: time follows the number of tiles.
+    Time follows the number of tiles, forward and backward: on a CPU every tile is one product of a batch, on a GPU
+    tiles of 16 to 128 rows and columns have kernels.
 
     Args:
         x: `[..., K]`.
@@ -39,11 +41,16 @@ def block_linear(
     Raises:
         ValueError: there is no such activation.
     """
-    flat, rows = x.reshape(-1, x.shape[-1]), row_numbers(offsets, columns.shape[0])
-    parts = _across(flat, values.shape[2])[columns.long()] @ values.mT
-    out = _together(parts, rows, offsets.shape[0] - 1, _outputs(values, offsets, outputs))
-    out = out if bias is None else out + bias
-    return activated(out, activation).view(*x.shape[:-1], out.shape[1])
+    size = _outputs(values, offsets, outputs)
+
+    def batched(given: Tensor) -> Tensor:
+        parts = _across(given, values.shape[2])[columns.long()] @ values.mT
+        out = _together(parts, row_numbers(offsets, columns.shape[0]), offsets.shape[0] - 1, size)
+        return activated(out if bias is None else out + bias, activation)
+
+    if _on_gpu.usable(x):
+        return _on_gpu.block(x, (values, columns, offsets), bias, activation, size, batched)
+    return batched(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], size)
 
 
 @torch.library.register_fake("sparsify::block_linear")  # type: ignore[untyped-decorator]
@@ -81,11 +88,21 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     rows, places = row_numbers(offsets, columns.shape[0]), columns.long()
     height, width = values.shape[1:]
     across = -(-x.shape[-1] // width)
+
+    def of_inputs(g: Tensor) -> Tensor:
+        if _on_gpu.usable(g) and (found := _on_gpu.block_inputs(g, values, columns, offsets, x.shape[-1])) is not None:
+            return found
+        return _together(_across(g, height)[rows] @ values, places, across, x.shape[-1])
+
+    def of_tiles(g: Tensor, given: Tensor) -> Tensor:
+        if _on_gpu.usable(g) and (found := _on_gpu.block_tiles(g, given, values, rows, columns)) is not None:
+            return found
+        return _across(g, height)[rows].mT @ _across(given, width)[places]
+
     of_x, of_values, of_bias = gradients(
         upstream, x, ctx.activation, needed(ctx, (0, 1, 4)),
         before=lambda: block_linear(x, values, columns, offsets, bias, "none", ctx.outputs),
-        of_x=lambda g: _together(_across(g, height)[rows] @ values, places, across, x.shape[-1]),
-        of_values=lambda g, given: _across(g, height)[rows].mT @ _across(given, width)[places],
+        of_x=of_inputs, of_values=of_tiles,
     )  # fmt: skip
     return trimmed(ctx, of_x, of_values, None, None, of_bias, None, None)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparsify.formats import row_numbers
+from sparsify.kernels import _on_gpu
 from sparsify.kernels._activations import activated
 from sparsify.kernels._linear import gradients, needed, operator, trimmed
 from sparsify.kernels._places import DAMAGED, Places, arrange, arranged, product
@@ -45,6 +46,11 @@ def index_linear(
     if x.is_cpu and x.dtype == values.dtype == torch.float32 and _NUMBA:
         places = arranged(columns, offsets, x.shape[-1], _places)
         return product()(values, places, x, bias, activation)
+    if _on_gpu.usable(x):
+        return _on_gpu.index(
+            x, (values, columns, offsets), bias, activation, lambda: _check(columns, offsets, x.shape[-1]),
+            lambda: _dense(values, columns, offsets, x.shape[-1]),
+        )  # fmt: skip
     return activated(F.linear(x, _dense(values, columns, offsets, x.shape[-1]), bias), activation)
 
 
@@ -57,11 +63,15 @@ def _(
 
 def _places(columns: Tensor, offsets: Tensor, inputs: int) -> Places:
     """Arrange the columns if all of them, and all rows, are inside of the matrix."""
+    _check(columns, offsets, inputs)
+    return arrange(columns, offsets, inputs)
+
+
+def _check(columns: Tensor, offsets: Tensor, inputs: int) -> None:
     ends = offsets[0] == 0 and offsets[-1] == len(columns) and (offsets.diff() >= 0).all()
     inside = not len(columns) or (columns.min() >= 0 and columns.max() < inputs)
     if not (columns.dtype == torch.int32 and ends and inside):
         raise ValueError(DAMAGED)
-    return arrange(columns, offsets, inputs)
 
 
 def _dense(values: Tensor, columns: Tensor, offsets: Tensor, inputs: int) -> Tensor:

@@ -64,17 +64,16 @@ class Lower(Pass):
         return lowered(program, formats) if formats else program
 
     def _told(self, program: Program, choices: dict[Site, Choice], skipped: dict[str, str]) -> dict[str, Any]:
-        unit = "ms" if self.by == "time" else "bytes"
+        measured = "ms" if self.by == "time" else "sizes"
         told: dict[str, Any] = {}
         for site, choice in choices.items():
-            told[site.name] = {"format": choice.kind, unit: {k: round(v, 4) for k, v in choice.measured.items()}}
+            told[site.name] = {"format": choice.kind, measured: {k: round(v, 4) for k, v in choice.measured.items()}}
             if choice.format is not None:
                 weight, mask = program.parameters[site.name], program.masks[site.name]
                 told[site.name] |= described(weight, mask, choice.format)
         kinds = Counter(choice.kind for choice in choices.values())
-        texts = [f"{count} {kind}" for kind, count in kinds.most_common()]
+        counts = ", ".join(f"{kind} x{count}" for kind, count in kinds.most_common())
         before = sum(choice.measured["dense"] for choice in choices.values())
         after = sum(choice.measured[choice.kind] for choice in choices.values())
-        gain = f"{before / after:.2f}x as fast as dense" if self.by == "time" else f"{after / before:.0%} of the bytes"
-        return {"choices": told, "skipped": skipped, "done": f"{', '.join(texts)}; these layers take {gain}"
-                if self.by == "bytes" else f"{', '.join(texts)}; together these layers are {gain}"}  # fmt: skip
+        gain = f"{before / after:.2f}x as fast" if self.by == "time" else f"{after / before:.0%} of the bytes"
+        return {"choices": told, "skipped": skipped, "done": f"{counts}; all these layers together: {gain}"}

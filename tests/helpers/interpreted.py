@@ -22,6 +22,40 @@ class Interpreted:
         return lambda *given, **named: _pool().submit(_call, self._name, function, given, named).result()
 
 
+def on_gpu(name, *given, upstream=None):
+    """Return what an operator computes where it believes that it is on a GPU: its output, and all gradients.
+
+    Args:
+        name: of the operator.
+        given: its arguments; those that need gradients get them if there is an upstream one.
+        upstream: the gradient of the output.
+    """
+    return _pool().submit(_on_gpu, name, given, upstream).result()
+
+
+def _on_gpu(name, given, upstream):
+    import torch
+
+    from sparsify.kernels import _on_gpu as choice
+
+    operator = getattr(importlib.import_module(f"sparsify.kernels.{name}"), name)
+    used = []
+    best = choice.best
+    with (
+        mock.patch.object(choice, "usable", return_value=True),
+        mock.patch.object(
+            choice, "best", lambda key, device, ways: used.append((key, list(ways))) or best(key, device, ways)
+        ),
+    ):
+        leaves = [leaf.detach().requires_grad_(leaf.requires_grad) if isinstance(leaf, torch.Tensor) else leaf
+                  for leaf in given]  # fmt: skip
+        out = operator(*leaves)
+        if upstream is not None:
+            out.backward(upstream)
+    grads = [leaf.grad if isinstance(leaf, torch.Tensor) else None for leaf in leaves]
+    return out.detach(), grads, used
+
+
 def _call(name, function, given, named):
     return getattr(importlib.import_module(f"sparsify.kernels.{name}"), function)(*given, **named)
 

@@ -1,0 +1,117 @@
+"""Choosing among ways: by what was measured on the device, and never one that computes anything else."""
+
+import gc
+import json
+import weakref
+
+import pytest
+import torch
+
+from sparsify.errors import InputError
+from sparsify.kernels import _measured, _on_gpu
+from sparsify.kernels._remembered import remembered
+from sparsify.kernels._timing import medians
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    _measured._read.cache_clear()
+    return tmp_path / "sparsify" / "cpu.json"
+
+
+def ways(*values):
+    return {f"way {number}": lambda value=value: torch.tensor(value) for number, value in enumerate(values)}
+
+
+def test_unmeasured_the_first_way_is_taken():
+    assert _on_gpu.best("a", CPU, ways(1.0, 2.0)) == 1.0
+
+
+def test_the_fastest_that_was_measured_is_taken(cache):
+    _measured.note("cpu", "a", {"way 0": 2.0, "way 1": 1.0, "gone": 0.1})
+    assert _on_gpu.best("a", CPU, ways(1.0, 2.0)) == 2.0
+    assert _on_gpu.best("b", CPU, ways(1.0, 2.0)) == 1.0
+    assert json.loads(cache.read_text("utf-8")) == {"a": {"way 0": 2.0, "way 1": 1.0, "gone": 0.1}}
+
+
+def test_tuning_measures_once_and_keeps_it(cache):
+    calls = []
+    tried = {"slow": lambda: calls.append(0) or torch.ones(300, 300) @ torch.ones(300, 300) * 0 + 3,
+             "quick": lambda: torch.full((300, 300), 3.0)}  # fmt: skip
+    with _on_gpu.tuning():
+        _on_gpu.best("a", CPU, tried)
+        measured = len(calls)
+        _on_gpu.best("a", CPU, tried)
+    assert measured > 5
+    assert len(calls) == measured
+    assert json.loads(cache.read_text("utf-8")).keys() == {"a"}
+    _on_gpu.best("b", CPU, tried)
+    assert json.loads(cache.read_text("utf-8")).keys() == {"a"}
+
+
+def test_a_way_that_computes_something_else_is_never_taken(cache):
+    with _on_gpu.tuning(), pytest.warns(RuntimeWarning, match="a: way 0 differs by 1 and is not used"):
+        assert _on_gpu.best("a", CPU, ways(2.0, 1.0, 1.001)) in (1.0, 1.001)
+    assert set(json.loads(cache.read_text("utf-8"))["a"]) == {"way 1", "way 2"}
+
+
+def test_problems_and_devices_have_names():
+    key = _measured.key_of("nm_linear", torch.bfloat16, (4096, 14336), 17, "2:4")
+    assert key == "nm_linear bfloat16 4096x14336 2:4 batch 32"
+    assert _measured.file_of("NVIDIA H200").name == "nvidia-h200.json"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": 1}', '{"a": {"b": "c"}}'])
+def test_a_damaged_table_is_named(cache, text):
+    cache.parent.mkdir()
+    cache.write_text(text, "utf-8")
+    with pytest.raises(InputError, match=r"cpu\.json are damaged"):
+        _measured.known("cpu")
+
+
+def test_a_table_that_cannot_be_written_is_named(cache):
+    cache.parent.write_text("", "utf-8")
+    with pytest.raises(InputError, match="cannot be written"):
+        _measured.note("cpu", "a", {})
+
+
+def test_what_is_made_of_tensors_is_made_again_when_they_change():
+    one, other, made = torch.ones(2), torch.ones(2), []
+    calls = [remembered("role", (one, other), lambda: made.append(0) or len(made)) for _ in range(2)]
+    assert calls == [1, 1]
+    assert remembered("another role", (one, other), lambda: 7) == 7
+    other.add_(1)
+    assert remembered("role", (one, other), lambda: 8) == 8
+    assert remembered("role", (one, torch.ones(2)), lambda: 9) == 9
+    assert remembered("role", (one,), lambda: 10) == 10
+
+
+def test_what_is_remembered_goes_with_the_tensor():
+    class Made:
+        pass
+
+    tensor = torch.ones(2)
+    watched = weakref.ref(remembered("role", (tensor,), Made))
+    assert watched() is not None
+    del tensor
+    gc.collect()
+    assert watched() is None
+
+
+def test_tensors_of_inference_are_looked_at_every_time():
+    with torch.inference_mode():
+        tensor = torch.ones(2)
+    found = iter((1, 2))
+    assert [remembered("role", (tensor,), lambda: next(found)) for _ in range(2)] == [1, 2]
+
+
+def test_medians_are_taken_in_turns():
+    order = []
+    found = medians({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, CPU, seconds=0)
+    assert found.keys() == {"a", "b"}
+    assert all(time >= 0 for time in found.values())
+    assert order[:12] == ["a"] * 6 + ["b"] * 6
+    assert order[12:24] == ["b"] * 6 + ["a"] * 6
