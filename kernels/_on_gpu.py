@@ -27,7 +27,7 @@ _Ways = Mapping[str, Callable[[], Tensor]]
 
 _SIXTEEN = (torch.bfloat16, torch.float16)
 _ROUNDING = 0.02  # of the largest number: two ways add up in different orders, and round to 8 bits
-_TUNING = False
+_TAKEN: list[str] | None = None
 
 
 def usable(x: Tensor) -> bool:
@@ -41,25 +41,32 @@ def _ampere(device: torch.device) -> bool:
 
 
 @contextmanager
-def tuning() -> Iterator[None]:
-    """Let GPUs measure all ways of a problem that is not in their table, and note them there."""
-    global _TUNING  # noqa: PLW0603 -- operators have no argument for it
-    before, _TUNING = _TUNING, True
+def tuning() -> Iterator[list[str]]:
+    """Let GPUs measure all ways of a problem that is not in their table, and note them there.
+
+    Yields:
+        A list to which the ways that are taken meanwhile are added.
+    """
+    global _TAKEN  # noqa: PLW0603 -- operators have no argument for it
+    before, _TAKEN = _TAKEN, list[str]()
     try:
-        yield
+        yield _TAKEN
     finally:
-        _TUNING = before
+        _TAKEN = before
 
 
 def best(key: str, device: torch.device, ways: _Ways) -> Tensor:
     """Return what the fastest way computes, or, when nothing was measured, the first."""
     name = _measured.device_name(device)
     times = _measured.known(name).get(key, {})
-    if _TUNING and not times:
+    if _TAKEN is not None and not times:
         times = medians(_agreeing(ways, key), device)
         _measured.note(name, key, times)
-    known = [name for name in ways if name in times]
-    return ways[min(known, key=times.__getitem__) if known else next(iter(ways))]()
+    known = [way for way in ways if way in times]
+    taken = min(known, key=times.__getitem__) if known else next(iter(ways))
+    if _TAKEN is not None:
+        _TAKEN.append(taken)
+    return ways[taken]()
 
 
 def _agreeing(ways: _Ways, key: str) -> _Ways:

@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from sparsify import registry
 from sparsify.atomic import check_writable
+from sparsify.bench_command import bench
 from sparsify.console import err, out, print_json, progress
 from sparsify.errors import InputError, SparsifyError, UsageError
 from sparsify.options import OUTPUT, WORK, AsJson, Device, Factory, Inputs, Model, Task, Trust
@@ -217,6 +218,7 @@ def inspect(
         out.print(f"wrote {html}", highlight=False, markup=False, soft_wrap=True)
 
 
+app.command(bench)
 app.command(sensitivity)
 app.command(plot)
 

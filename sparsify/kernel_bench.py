@@ -1,0 +1,115 @@
+"""Sparse layers measured beside dense ones, on random weights; on a GPU its table of kernels is filled on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparsify.formats import Format
+from sparsify.formats.bitmask import Bitmask
+from sparsify.formats.block import BlockRows
+from sparsify.formats.index import Index
+from sparsify.formats.nm import Nm
+from sparsify.kernels import _on_gpu
+from sparsify.kernels._timing import medians
+from sparsify.lowering.sites import FORMS, operator_of
+
+__all__ = ["KINDS", "Row", "measure_kernels"]
+
+KINDS = ("2:4", "block64 90%", "block128 80%", "bitmask 70%", "index 90%", "index 95%")
+"""Formats with the share of the weights that is zero."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer.
+
+    Attributes:
+        kind: the format, one of `KINDS`.
+        outputs: N.
+        inputs: K.
+        batch: M.
+        dense: milliseconds of the dense layer.
+        sparse: of the sparse one.
+        way: the kernel that a GPU took; empty elsewhere.
+    """
+
+    kind: str
+    outputs: int
+    inputs: int
+    batch: int
+    dense: float
+    sparse: float
+    way: str
+
+    @property
+    def speed(self) -> float:
+        """How many times as fast as dense the sparse layer is."""
+        return self.dense / self.sparse
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields and the speed by name."""
+        return {**asdict(self), "speed": self.speed}
+
+
+def measure_kernels(
+    device: torch.device, dtype: torch.dtype, shapes: Sequence[tuple[int, int]], batches: Sequence[int],
+    stage: Callable[[str], None] = lambda text: None,
+) -> Iterator[Row]:  # fmt: skip
+    """Measure every kind of format for weights of some shapes and some batches.
+
+    Args:
+        device: where.
+        dtype: of all numbers.
+        shapes: N and K.
+        batches: M.
+        stage: told what is measured.
+    """
+    for outputs, inputs in shapes:
+        generator = torch.Generator(device).manual_seed(0)
+        weight = torch.randn(outputs, inputs, generator=generator, device=device).to(dtype)
+        for kind in KINDS:
+            found = _encoded(kind, weight, generator)
+            dense = found.decode()
+            for batch in batches:
+                stage(f"{kind}, {outputs}x{inputs}, batch {batch}")
+                x = torch.randn(batch, inputs, generator=generator, device=device).to(dtype)
+                yield _row(kind, found, dense, x)
+
+
+def _row(kind: str, found: Format, dense: Tensor, x: Tensor) -> Row:
+    form, operator = FORMS[type(found)], operator_of(type(found))
+    tensors = [found.tensors[name] for name in ("values", *form.others)]
+    numbers = form.numbers(found)
+    calls = {
+        "dense": lambda: F.linear(x, dense),
+        "sparse": lambda: operator(x, *tensors, None, "none", **numbers),
+    }
+    with torch.no_grad():
+        with _on_gpu.tuning() as taken:
+            calls["sparse"]()
+        times = medians(calls, x.device)
+    return Row(kind, *found.shape, len(x), times["dense"], times["sparse"], taken[-1] if taken else "")
+
+
+def _encoded(kind: str, weight: Tensor, generator: torch.Generator) -> Format:
+    """Return a weight in a format, pruned at random."""
+    name, _, share = kind.partition(" ")
+    kept = 1 - float(share.rstrip("%") or 50) / 100
+    outputs, inputs = weight.shape
+    if name == "2:4":
+        scores = torch.rand(outputs, -(-inputs // 4), 4, generator=generator, device=weight.device)
+        mask = (scores.argsort(2).argsort(2) < 2).view(outputs, -1)[:, :inputs]
+        return Nm.encode(weight, mask.contiguous(), 2, 4)
+    if name.startswith("block"):
+        side = int(name.removeprefix("block"))
+        tiles = torch.rand(-(-outputs // side), -(-inputs // side), generator=generator, device=weight.device) < kept
+        mask = tiles.repeat_interleave(side, 0).repeat_interleave(side, 1)[:outputs, :inputs].contiguous()
+        return BlockRows.encode(weight, mask, side, side)
+    mask = torch.rand(outputs, inputs, generator=generator, device=weight.device) < kept
+    return Bitmask.encode(weight, mask) if name == "bitmask" else Index.encode(weight, mask)
