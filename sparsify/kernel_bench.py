@@ -86,14 +86,14 @@ def _row(kind: str, found: Format, dense: Tensor, x: Tensor) -> Row:
     form, operator = FORMS[type(found)], operator_of(type(found))
     tensors = [found.tensors[name] for name in ("values", *form.others)]
     numbers = form.numbers(found)
-    calls = {
-        "dense": lambda: F.linear(x, dense),
-        "sparse": lambda: operator(x, *tensors, None, "none", **numbers),
-    }
+
+    def sparse() -> object:
+        return operator(x, *tensors, None, "none", **numbers)
+
     with torch.no_grad():
         with _on_gpu.tuning() as taken:
-            calls["sparse"]()
-        times = medians(calls, x.device)
+            sparse()
+        times = medians({"dense": lambda: F.linear(x, dense), "sparse": sparse}, x.device)
     return Row(kind, *found.shape, len(x), times["dense"], times["sparse"], taken[-1] if taken else "")
 
 
