@@ -17,7 +17,7 @@ pytestmark = pytest.mark.gpu
 DEVICE = torch.device("cuda")
 ACTIVATIONS = {"none": lambda z: z, "relu": torch.relu, "gelu": F.gelu, "silu": F.silu}
 SHAPES = [(16, 64), (5, 3), (37, 100), (200, 1000), (1000, 200), (512, 2048)]
-ROUNDING = {torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float32: 1e-5}
+ROUNDING = {torch.bfloat16: 3e-2, torch.float16: 4e-3, torch.float32: 1e-5}  # of the largest, rounded several times
 
 
 @pytest.fixture(autouse=True)
