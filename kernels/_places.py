@@ -11,10 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sparsify.formats import row_numbers
+
 __all__ = ["CHUNK", "DAMAGED", "STEP", "Places", "arrange", "arranged", "product"]
 
 STEP = 8  # weights that are multiplied at a time
 CHUNK = 64  # rows that a thread takes at a time
+BLOCK = 2048  # columns that are worked on at a time
+PIECE = 32  # weights that a row should have in a block, or there are fewer blocks
 
 DAMAGED = "the stored places do not fit the matrix: the format is damaged, or x has another length"
 
@@ -24,28 +28,31 @@ class Places:
     """Columns of a matrix `[N, K]`, filled up so that rows are whole steps, rows in an order that a processor foresees.
 
     Of the rows of a chunk those with equally many steps follow each other, because a loop whose length changes from
-    row to row costs a mispredicted branch in each. This takes 2 bytes for each kept weight and some 25 for each row;
-    from 32768 columns on 4 and some 35.
+    row to row costs a mispredicted branch in each. This takes 2 bytes for each kept weight and some 25 for each row in
+    a block; from 32768 columns on 4 and some 35.
 
     Attributes:
         columns: of each weight, twice the number, as addresses want it; behind each row one to `STEP` more, which are
             `K`, up to a whole number of steps; `uint16[...]` or, with many columns, `int32[...]`.
-        rows: of each row in that order its number, its first value, its whole steps and what is left, `int32[N, 4]`.
+        pieces: of each piece of a row in that order, block by block in a chunk, the row's number, the first value, the
+            whole steps and what is left, `int32[N · blocks, 4]`.
         starts: of each chunk of rows the first column, `int64[⌈N / CHUNK⌉]`.
         outputs: N.
         kept: how many weights are kept.
+        blocks: of columns, one after the other for a chunk of rows: what is read of x stays in the nearest cache.
     """
 
     columns: Tensor
-    rows: Tensor
+    pieces: Tensor
     starts: Tensor
     outputs: int
     kept: int
+    blocks: int
 
     @functools.cached_property
     def addresses(self) -> tuple[int, int, int]:
-        """Where columns, rows and starts are."""
-        return self.columns.data_ptr(), self.rows.data_ptr(), self.starts.data_ptr()
+        """Where columns, pieces and starts are."""
+        return self.columns.data_ptr(), self.pieces.data_ptr(), self.starts.data_ptr()
 
 
 class _Known(NamedTuple):
@@ -63,19 +70,26 @@ _KNOWN: dict[int, _Known] = {}  # by the id of the first tensor; WeakIdKeyDictio
 
 def arrange(columns: Tensor, offsets: Tensor, inputs: int) -> Places:
     """Arrange the columns `[E]` of a matrix with so many inputs, whose rows begin at offsets `[N + 1]`."""
-    begins, counts = offsets[:-1].long(), offsets.diff().long()
-    steps = counts // STEP + 1
-    numbers = torch.arange(len(counts), device=offsets.device)
-    order = torch.argsort(numbers // CHUNK * (inputs + 1) + steps)
+    outputs, kept = len(offsets) - 1, len(columns)
+    blocks = max(1, min(-(-inputs // BLOCK), kept // max(1, PIECE * outputs)))
+    row = row_numbers(offsets, kept)
+    piece = row * blocks + columns.long() * blocks // max(1, inputs)  # a piece is what a row has in a block
+    if (piece.diff() < 0).any():  # nobody promised that columns ascend
+        blocks, piece = 1, row
+    counts = torch.bincount(piece, minlength=outputs * blocks)
+    begins, steps = counts.cumsum(0) - counts, counts // STEP + 1
+    rows = torch.arange(outputs, device=offsets.device).repeat_interleave(blocks)
+    block = torch.arange(blocks, device=offsets.device).repeat(outputs)
+    order = torch.argsort((rows // CHUNK * blocks + block) * (inputs + 1) + steps)
     ends = (STEP * steps[order]).cumsum(0)
     starts = torch.empty_like(ends)
     starts[order] = ends - STEP * steps[order]
     found = columns.new_full((int(STEP * steps.sum()),), 2 * inputs, dtype=torch.int32)
-    inside = torch.arange(len(columns), device=offsets.device)
-    found[(starts - begins).repeat_interleave(counts) + inside] = 2 * columns.int()
-    rows = torch.stack([numbers, begins, counts // STEP, counts % STEP], 1)[order].int()
+    found[(starts - begins)[piece] + torch.arange(kept, device=offsets.device)] = 2 * columns.int()
     narrow = found.to(torch.uint16) if inputs < 1 << 15 else found
-    return Places(narrow, rows, starts[order][::CHUNK].contiguous(), len(rows), len(columns))
+    pieces = torch.stack([rows, begins, counts // STEP, counts % STEP], 1)[order].int()
+    first = starts[order][:: CHUNK * blocks].contiguous()
+    return Places(narrow, pieces, first, outputs, kept, blocks)
 
 
 def arranged(first: Tensor, second: Tensor, inputs: int, make: Callable[[Tensor, Tensor, int], Places]) -> Places:

@@ -33,8 +33,8 @@ _FITTING = [next(width for width in _LANES if width >= batch) for batch in range
 _GRAIN = 1 << 17  # numbers for which another thread pays
 _LINE = 8  # numbers of a task that share a line of the cache: each thread's counter has one
 _GIVEN = (
-    "values", "columns", "rows", "starts", "bias", "x", "out", "panels", "sums",  # addresses
-    "outputs", "batch", "inputs", "threads", "rectified",
+    "values", "columns", "pieces", "starts", "bias", "x", "out", "panels", "sums",  # addresses
+    "outputs", "batch", "inputs", "blocks", "threads", "rectified",
 )  # fmt: skip
 _TASK = numba.from_dtype(np.dtype([(name, np.int64) for name in _GIVEN]))
 _CAME, _TURNING, _TURNED, _TAKEN = (8 * len(_GIVEN) + 8 * _LINE * number for number in range(4))
@@ -76,7 +76,8 @@ def _multiply(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, ou
     panels_at = scratch.data_ptr()
     task = (ctypes.c_int64 * (len(_GIVEN) + _LINE * (3 + threads)))(
         values.data_ptr(), *places.addresses, 0 if bias is None else bias.data_ptr(), x.data_ptr(), out.data_ptr(),
-        panels_at, panels_at + 4 * turned, places.outputs, batch, inputs, threads, rectified,
+        panels_at, panels_at + 4 * turned, places.outputs, batch, inputs, places.blocks,
+        threads, rectified,
     )  # fmt: skip
     worker = _worker(width, 8 * places.columns.itemsize)  # it lives as long as it runs, whatever the cache does
     run(worker.address, task, threads)
@@ -152,18 +153,22 @@ def _multiplier(width: int, index: int) -> Callable[..., None]:
 
     @numba.njit(error_model="numpy")
     def multiply_rows(task, panel, chunk, sums) -> None:  # type: ignore[no-untyped-def]
-        rows, bias = int32_at(task.rows), float32_at(task.bias)
-        floor = np.float32(0) if task.rectified else np.float32(-np.inf)
+        pieces, bias = int32_at(task.pieces), float32_at(task.bias)
         columns = task.columns + index // 8 * int64_at(task.starts)[chunk]
         here = task.panels + 4 * panel * width * (task.inputs + 1)
         first = chunk * CHUNK
-        for number in range(first, min(first + CHUNK, task.outputs)):
-            row, begin = np.int64(rows[4 * number]), np.int64(rows[4 * number + 1])
-            steps, left = np.int64(rows[4 * number + 2]), np.int64(rows[4 * number + 3])
-            start = bias[row] if task.bias else np.float32(0)
-            target = sums + 4 * width * (row - first)
-            sum_row(task.values + 4 * begin, columns, steps, left, here, target, start, floor)
-            columns += step * (steps + 1)
+        many = min(CHUNK, task.outputs - first)
+        for block in range(task.blocks):
+            rectified = task.rectified and block == task.blocks - 1
+            floor = np.float32(0) if rectified else np.float32(-np.inf)
+            place = 4 * (first * task.blocks + block * many)
+            for piece in range(place, place + 4 * many, 4):
+                row, begin = np.int64(pieces[piece]), np.int64(pieces[piece + 1])
+                steps, left = np.int64(pieces[piece + 2]), np.int64(pieces[piece + 3])
+                start = bias[row] if task.bias else np.float32(0)
+                target = sums + 4 * width * (row - first)
+                sum_row(task.values + 4 * begin, columns, steps, left, here, target, block == 0, start, floor)
+                columns += step * (steps + 1)
 
     return multiply_rows
 

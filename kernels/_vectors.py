@@ -64,16 +64,17 @@ count_up: Any = intrinsic(_count_up)
 def row_sums(width: int, lanes: int, index: int) -> Any:
     """Return an intrinsic that adds up one row.
 
-    It is `sums(values, columns, steps, left, panel, target, start, floor)`: `steps` times `STEP` weights and then
-    `left` more, fewer than `STEP`, whose columns are filled up with that of a row of zeros. The panel has `width`
-    numbers for each column; so many sums are stored, which begin with `start` and are at least `floor`.
+    It is `sums(values, columns, steps, left, panel, target, fresh, start, floor)`: `steps` times `STEP` weights and
+    then `left` more, fewer than `STEP`, whose columns are filled up with that of a row of zeros. The panel has `width`
+    numbers for each column; their products are added to so many sums at the target, or to `start` if those are to be
+    fresh; what is stored is at least `floor`.
 
     Args:
         width: of the panel.
         lanes: of a vector; if there are more than `width`, the numbers of several columns share one.
         index: bits of a column.
     """
-    signature = types.void(*[types.int64] * 6, types.float32, types.float32)
+    signature = types.void(*[types.int64] * 6, types.boolean, types.float32, types.float32)
 
     def write(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         _RowSums(builder, width, lanes, index, arguments).write()
@@ -81,8 +82,9 @@ def row_sums(width: int, lanes: int, index: int) -> Any:
 
     @intrinsic
     def sums(
-        _: Any, values: Any, columns: Any, steps: Any, left: Any, panel: Any, target: Any, start: Any, floor: Any
-    ) -> Any:
+        _: Any, values: Any, columns: Any, steps: Any, left: Any, panel: Any, target: Any,
+        fresh: Any, start: Any, floor: Any,
+    ) -> Any:  # fmt: skip
         return signature, write
 
     return sums
@@ -101,7 +103,7 @@ class _RowSums:
         self.steps, self.left = arguments[2:4]
         self.panel = builder.inttoptr(arguments[4], ir.IntType(8).as_pointer())
         self.target = builder.inttoptr(arguments[5], _FLOAT.as_pointer())
-        self.start, self.floor = arguments[6:]
+        self.fresh, self.start, self.floor = arguments[6:]
         flight = min(STEP // self.together, 8 // self.registers)
         self.sums = [
             [cgutils.alloca_once(builder, _floats(lanes)) for _ in range(self.registers)] for _ in range(flight)
@@ -109,11 +111,12 @@ class _RowSums:
 
     def write(self) -> None:
         builder, zero = self.builder, ir.Constant(_floats(self.lanes), [0.0] * self.lanes)
-        single = builder.insert_element(zero, self.start, _INT(0))
-        first = self.shuffled(single, single, [int(n >= self.width) for n in range(self.lanes)])
+        targets = [self.vector(self.target, _LONG(n * self.lanes), self.part) for n in range(self.registers)]
+        start, floor = self.filled(self.start), self.filled(self.floor)
         for number, group in enumerate(self.sums):
-            for place in group:
-                builder.store(zero if number else first, place)
+            for place, target in zip(group, targets, strict=True):
+                before = builder.select(self.fresh, start, builder.load(target, align=4))
+                builder.store(zero if number else self.widened(before), place)
         with cgutils.for_range(builder, self.steps) as loop:
             begin = builder.mul(loop.index, _LONG(STEP))
             self.add(builder.load(self.vector(self.values, begin, STEP), align=4), begin)
@@ -124,12 +127,10 @@ class _RowSums:
             half = len(found) // 2
             pairs = [zip(*groups, strict=True) for groups in zip(found[:half], found[half:], strict=True)]
             found = [[builder.fadd(*pair) for pair in group] for group in pairs]
-        floor = builder.insert_element(ir.Constant(_floats(self.part), ir.Undefined), self.floor, _INT(0))
-        floor = self.shuffled(floor, floor, [0] * self.part)
-        for number, total in enumerate(found[0]):
+        for total, target in zip(found[0], targets, strict=True):
             value = self.folded(total)
             kept = builder.select(builder.fcmp_ordered("<", value, floor), floor, value)
-            builder.store(kept, self.vector(self.target, _LONG(number * self.lanes), self.part), align=4)
+            builder.store(kept, target, align=4)
 
     def add(self, values: Any, begin: Any) -> None:
         """Add the products of `STEP` values."""
@@ -178,6 +179,16 @@ class _RowSums:
         mask = builder.icmp_unsigned("<", ir.Constant(places, list(range(STEP))), self.shuffled(left, left, [0] * STEP))
         at = self.vector(self.values, begin, STEP)
         return builder.call(function, [at, _INT(4), mask, ir.Constant(kind, [0.0] * STEP)])
+
+    def filled(self, number: Any) -> Any:
+        """Return a vector of one number, as long as what is stored."""
+        single = self.builder.insert_element(ir.Constant(_floats(self.part), ir.Undefined), number, _INT(0))
+        return self.shuffled(single, single, [0] * self.part)
+
+    def widened(self, value: Any) -> Any:
+        """Put zeros behind sums, where other columns share their vector."""
+        zero = ir.Constant(value.type, [0.0] * self.part)
+        return self.shuffled(value, zero, [min(n, self.part) for n in range(self.lanes)])
 
     def folded(self, value: Any) -> Any:
         """Add up the columns that share a vector."""

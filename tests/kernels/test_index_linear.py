@@ -76,6 +76,24 @@ def test_few_and_many_columns(inputs):
         assert torch.allclose(index_linear(x, found.values, found.columns, found.offsets).double(), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("ascending", [True, False])
+@pytest.mark.parametrize("batch", [1, 4, 20, 40])
+def test_columns_in_any_order(batch, ascending):
+    generator = torch.Generator().manual_seed(batch)
+    weight = torch.randn(70, 5000, generator=generator)
+    mask = torch.rand(70, 5000, generator=generator) < 0.05
+    mask[3] = False
+    found = Index.encode(weight, mask)
+    order = torch.arange(len(found.values))
+    if not ascending:
+        parts = order.split(found.offsets.diff().tolist())
+        order = torch.cat([part[torch.randperm(len(part), generator=generator)] for part in parts])
+    x, bias = torch.randn(batch, 5000, generator=generator), torch.randn(70, generator=generator)
+    result = index_linear(x, found.values[order], found.columns[order], found.offsets, bias, "relu")
+    expected = torch.relu(x.double() @ torch.where(mask, weight, 0.0).double().t() + bias)
+    assert torch.allclose(result.double(), expected, atol=1e-3)  # 250 products of numbers around 1
+
+
 @pytest.mark.parametrize("batch", [1, 4, 20])
 def test_what_is_pruned_is_not_multiplied(batch):
     weight = torch.ones(3, 12)
