@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sparsify.formats import row_numbers
 
-__all__ = ["CHUNK", "DAMAGED", "STEP", "Places", "arrange", "arranged", "product"]
+__all__ = ["CHUNK", "DAMAGED", "STEP", "Places", "arrange", "product"]
 
 STEP = 8  # weights that are multiplied at a time
 CHUNK = 64  # rows that a thread takes at a time
@@ -55,19 +53,6 @@ class Places:
         return self.columns.data_ptr(), self.pieces.data_ptr(), self.starts.data_ptr()
 
 
-class _Known(NamedTuple):
-    """What is remembered of a format."""
-
-    inputs: int
-    first: weakref.ref[Tensor]
-    second: weakref.ref[Tensor]
-    versions: tuple[int, int]
-    places: Places
-
-
-_KNOWN: dict[int, _Known] = {}  # by the id of the first tensor; WeakIdKeyDictionary would cost more than all the rest
-
-
 def arrange(columns: Tensor, offsets: Tensor, inputs: int) -> Places:
     """Arrange the columns `[E]` of a matrix with so many inputs, whose rows begin at offsets `[N + 1]`."""
     outputs, kept = len(offsets) - 1, len(columns)
@@ -90,37 +75,6 @@ def arrange(columns: Tensor, offsets: Tensor, inputs: int) -> Places:
     pieces = torch.stack([rows, begins, counts // STEP, counts % STEP], 1)[order].int()
     first = starts[order][:: CHUNK * blocks].contiguous()
     return Places(narrow, pieces, first, outputs, kept, blocks)
-
-
-def arranged(first: Tensor, second: Tensor, inputs: int, make: Callable[[Tensor, Tensor, int], Places]) -> Places:
-    """Return the places that a format's tensors say, and remember them as long as the tensors live and are unchanged.
-
-    Args:
-        first: columns or bits.
-        second: the offsets.
-        inputs: how many columns there are.
-        make: checks all three, because a kernel that believed damaged ones would read anywhere, and arranges them.
-    """
-    known = _KNOWN.get(id(first))
-    if (
-        known is not None
-        and known.inputs == inputs
-        and known.first() is first
-        and known.second() is second
-        and known.versions == (first._version, second._version)
-    ):
-        return known.places
-    if first.is_inference() or second.is_inference():  # those have no versions
-        return make(first, second, inputs)
-    key, versions = id(first), (first._version, second._version)
-    places = make(first, second, inputs)
-    watched = weakref.ref(first, lambda _: _forget(key))
-    _KNOWN[key] = _Known(inputs, watched, weakref.ref(second), versions, places)
-    return places
-
-
-def _forget(key: int) -> None:
-    _KNOWN.pop(key, None)
 
 
 @functools.cache

@@ -1,4 +1,8 @@
-"""What kernels make of a format's tensors for themselves, once, and remember as long as these are unchanged."""
+"""What kernels make of a format's tensors for themselves, once, and remember as long as these are unchanged.
+
+Every call of a sparse layer looks here, so the table is a plain one: a dictionary with weak keys would cost more than
+all the rest of a small layer.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from sparsify.formats import row_numbers
 from sparsify.kernels import _on_gpu
 from sparsify.kernels._activations import activated
 from sparsify.kernels._linear import gradients, needed, operator, trimmed
-from sparsify.kernels._places import DAMAGED, Places, arrange, arranged, product
+from sparsify.kernels._places import DAMAGED, Places, arrange, product
+from sparsify.kernels._remembered import remembered
 
 __all__ = ["index_linear"]
 
@@ -44,7 +45,8 @@ def index_linear(
         ValueError: there is no such activation, or columns or offsets are outside of the matrix.
     """
     if x.is_cpu and x.dtype == values.dtype == torch.float32 and _NUMBA:
-        places = arranged(columns, offsets, x.shape[-1], _places)
+        inputs = x.shape[-1]
+        places = remembered(("places", inputs), (columns, offsets), lambda: _places(columns, offsets, inputs))
         return product()(values, places, x, bias, activation)
     if _on_gpu.usable(x):
         return _on_gpu.index(
