@@ -4,18 +4,16 @@ import pytest
 import torch
 from helpers.models import Net
 from helpers.residual import settled
+from helpers.trained import trained_digits
 from torch import nn
 
 import sparsify as sp
 from sparsify import verify
-from sparsify.demo_net import digits_resnet
 from sparsify.errors import PassError, UsageError
 from sparsify.masking import masked
 from sparsify.observation.calibration import Calibration
 from sparsify.reconstruction.outputs import output_gap
 from sparsify.tasks.digits import Digits
-from sparsify.training.train import train
-from sparsify.training.train_options import TrainOptions
 
 BEFORE = """
 %input_1: float32[batch, 3] = input
@@ -116,9 +114,8 @@ def test_the_number_of_channels_is_exact(sparsity, left):
 
 
 @pytest.fixture(scope="module")
-def digits():
-    program = sp.capture(digits_resnet(), (torch.randn(2, 1, 8, 8),))
-    return train(program, TASK, TrainOptions(steps="2ep")).program
+def digits(tmp_path_factory):
+    return trained_digits(tmp_path_factory)
 
 
 @pytest.mark.parametrize("method", ["mean", "cluster"])

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from helpers.residual import settled
+from helpers.trained import trained_digits
 from torch import nn
 
 import sparsify as sp
@@ -14,8 +15,6 @@ from sparsify.masking import unmasked
 from sparsify.observation.calibration import Calibration
 from sparsify.reconstruction.outputs import output_gap
 from sparsify.tasks.digits import Digits
-from sparsify.training.train import train
-from sparsify.training.train_options import TrainOptions
 
 GOLDEN = """
 %input_1: float32[batch, 3] = input
@@ -39,9 +38,8 @@ def done(program, options="", task=None, **more):
 
 
 @pytest.fixture(scope="module")
-def digits():
-    program = sp.capture(digits_resnet(), (torch.randn(2, 1, 8, 8),))
-    return train(program, TASK, TrainOptions(steps="2ep")).program
+def digits(tmp_path_factory):
+    return trained_digits(tmp_path_factory)
 
 
 def accuracy(program):

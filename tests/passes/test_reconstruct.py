@@ -5,18 +5,16 @@ import functools
 import pytest
 import torch
 from helpers.models import Net
+from helpers.trained import trained_digits
 from helpers.zoo import FAMILIES
 from torch import nn
 
 import sparsify as sp
 from sparsify import verify
-from sparsify.demo_net import digits_resnet
 from sparsify.errors import PassError, UsageError
 from sparsify.layers import layers
 from sparsify.masking import baked, masked
 from sparsify.tasks.digits import Digits
-from sparsify.training.train import train
-from sparsify.training.train_options import TrainOptions
 
 GOLDEN = """
 %where_scalar_other: float32[3, 4] = where.ScalarOther(2.weight_mask, 2.weight, 0.0)
@@ -30,10 +28,8 @@ TASK = Digits()
 
 
 @pytest.fixture(scope="module")
-def digits():
-    """A network that is right in 19 of 20 digits."""
-    program = sp.capture(digits_resnet(), (torch.randn(2, 1, 8, 8),))
-    return train(program, TASK, TrainOptions(steps="3ep")).program
+def digits(tmp_path_factory):
+    return trained_digits(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

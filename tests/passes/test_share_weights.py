@@ -5,16 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.trained import trained_digits
 from helpers.zoo import FAMILIES
 from torch import nn
 
 import sparsify as sp
-from sparsify.demo_net import digits_resnet
 from sparsify.errors import PassError, UsageError
 from sparsify.masking import masked
 from sparsify.tasks.digits import Digits
-from sparsify.training.train import train
-from sparsify.training.train_options import TrainOptions
 
 TASK = Digits()
 
@@ -38,9 +36,8 @@ def different(value):
 
 
 @pytest.fixture(scope="module")
-def digits():
-    program = program_of(digits_resnet(), 1, 8, 8)
-    return train(program, TASK, TrainOptions(steps="3ep")).program
+def digits(tmp_path_factory):
+    return trained_digits(tmp_path_factory)
 
 
 def test_the_graph_stays_and_only_weights_change():
