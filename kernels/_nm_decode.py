@@ -23,10 +23,10 @@ _NO_PLACES = 0x44  # in a group of zeros the places 0 and 1: equal ones are unde
 PLANS = {
     1: (Plan(), Plan(steps=4), Plan(inner_warps=4, row_tiles=2), Plan(split=2), Plan(split=4), Plan(inner_warps=16)),
     2: (Plan(), Plan(row_tiles=2), Plan(inner_warps=4, row_tiles=2), Plan(split=2), Plan(split=4)),
-    4: (Plan(row_tiles=2), Plan(inner_warps=4, row_tiles=2), Plan(2, 4, 2), Plan(row_tiles=2, steps=1, split=2)),
+    4: (Plan(inner_warps=4, row_tiles=2), Plan(row_tiles=2), Plan(2, 4, 2), Plan(row_tiles=2, steps=1, split=2)),
     8: (Plan(1, 4, 2, 1), Plan(2, 4, 2, 1), Plan(1, 4, 2, 1, 2), Plan(2, 4, 2, 1, 4)),
 }
-"""What is worth trying, by the number of batch tiles."""
+"""What is worth trying, by the number of batch tiles; the first of each fits the shared memory of any GPU since 8.0."""
 
 
 def arranged(values: Tensor, codes: Tensor, inputs: int) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sparsify.errors import first_line
 from sparsify.kernels import _measured
 from sparsify.kernels._activations import activated, check
 from sparsify.kernels._places import DAMAGED
@@ -76,11 +77,15 @@ def _agreeing(ways: _Ways, key: str) -> _Ways:
     scale = float(expected.abs().max()) if expected.numel() else 0.0
     found = {}
     for name, way in ways.items():
-        gap = float((way().double() - expected).abs().max()) if expected.numel() else 0.0
-        if gap <= _ROUNDING * max(scale, 1e-6):
-            found[name] = way
+        try:
+            gap = float((way().double() - expected).abs().max()) if expected.numel() else 0.0
+            reason = f"differs by {gap:.2g}" if not gap <= _ROUNDING * max(scale, 1e-6) else ""
+        except Exception as error:  # noqa: BLE001 -- such as too little shared memory: another way can do it
+            reason = f"fails ({first_line(error)})"
+        if reason:
+            warnings.warn(f"{key}: {name} {reason} and is not used.", RuntimeWarning, stacklevel=2)
         else:
-            warnings.warn(f"{key}: {name} differs by {gap:.2g} and is not used.", RuntimeWarning, stacklevel=2)
+            found[name] = way
     return found
 
 
@@ -92,6 +97,17 @@ def _run(
     rows = x.reshape(-1, x.shape[-1])
     key = _measured.key_of(operator, x.dtype, (outputs, x.shape[-1]), len(rows), detail)
     return best(key, x.device, ways_of(rows)).view(*x.shape[:-1], outputs)
+
+
+def _fitting(bias: Tensor | None, outputs: int, x: Tensor) -> Tensor | None:
+    """Return a bias as kernels read it.
+
+    Raises:
+        ValueError: it has another length or type than the outputs: a kernel would read beyond its end.
+    """
+    if bias is not None and (bias.shape != (outputs,) or bias.dtype != x.dtype):
+        raise ValueError(f"the bias must be {x.dtype}[{outputs}], not {bias.dtype}{list(bias.shape)}")
+    return None if bias is None else bias.contiguous()
 
 
 def _written_out(x: Tensor, dense: Callable[[], Tensor], bias: Tensor | None, activation: str) -> _Ways:
@@ -117,6 +133,7 @@ def nm(
         dense: writes the weight out.
     """
     outputs, inputs = values.shape[0], x.shape[-1]
+    bias = _fitting(bias, outputs, x)
 
     def ways(rows: Tensor) -> _Ways:
         found: dict[str, Callable[[], Tensor]] = {}
@@ -155,6 +172,7 @@ def bitmask(
 ) -> Tensor:  # fmt: skip
     """Compute a layer whose mask is bits; `tensors` are those of the format, `mask` writes out what is kept."""
     outputs, inputs = tensors[1].shape[0], x.shape[-1]
+    bias = _fitting(bias, outputs, x)
 
     def ways(rows: Tensor) -> _Ways:
         found: dict[str, Callable[[], Tensor]] = {}
@@ -179,6 +197,7 @@ def index(
 ) -> Tensor:  # fmt: skip
     """Compute a layer of kept weights with their columns; `tensors` are those of the format, which `verify` checks."""
     outputs, inputs = tensors[2].shape[0] - 1, x.shape[-1]
+    bias = _fitting(bias, outputs, x)
 
     def ways(rows: Tensor) -> _Ways:
         found: dict[str, Callable[[], Tensor]] = {}
@@ -207,6 +226,7 @@ def block(
     """Compute a layer of tiles; `tensors` are those of the format, `tiles` computes it as products of a batch."""
     values, columns, offsets = tensors
     inputs, (height, width), places = x.shape[-1], values.shape[1:], (columns, offsets)
+    bias = _fitting(bias, outputs, x)
 
     def ways(rows: Tensor) -> _Ways:
         found: dict[str, Callable[[], Tensor]] = {}

@@ -84,6 +84,7 @@ def test_decoding_is_cheap(tiles, plan, architecture):
     weight = {"pairs": "*i32", "bits": "*i32", "before": "*u8", "begin": "*i32"}
     found = compiled(bitmask_decode, *decoding(weight, plan, tiles), architecture, plan.warps)
     assert (found.stack, found.shared <= ARCHITECTURES[architecture]) == (0, True)
+    assert plan is not PLANS[tiles][0] or found.shared <= 101376  # what the smallest of these GPUs has
     loop = found.loop("HMMA")
     products = sum("HMMA.16816.F32.BF16" in text for text in loop)
     assert products == 2 * plan.steps * plan.row_tiles * tiles

@@ -73,3 +73,5 @@ def test_damaged_places_and_unknown_activations_are_refused(operator):
         on_gpu(operator, numbers(3, 32), stored.values, stored.columns, stored.offsets)
     with pytest.raises(ValueError, match="activation='tanh' is none of"):
         on_gpu(operator, numbers(3, 32), stored.values, stored.columns, stored.offsets, None, "tanh")
+    with pytest.raises(ValueError, match=r"the bias must be torch\.float16\[32\], not torch\.float16\[31\]"):
+        on_gpu(operator, numbers(3, 32), stored.values, stored.columns, stored.offsets, numbers(31))

@@ -58,6 +58,15 @@ def test_a_way_that_computes_something_else_is_never_taken(cache):
     assert set(json.loads(cache.read_text("utf-8"))["a"]) == {"way 1", "way 2"}
 
 
+def test_a_way_that_fails_is_never_taken(cache):
+    def fail():
+        raise RuntimeError("out of shared memory\nmore")
+
+    with _on_gpu.tuning(), pytest.warns(RuntimeWarning, match=r"a: bad fails \(out of shared memory\) and is not used"):
+        assert _on_gpu.best("a", CPU, {"bad": fail, **ways(1.0)}) == 1.0
+    assert set(json.loads(cache.read_text("utf-8"))["a"]) == {"way 0"}
+
+
 def test_problems_and_devices_have_names():
     key = _measured.key_of("nm_linear", torch.bfloat16, (4096, 14336), 17, "2:4")
     assert key == "nm_linear bfloat16 4096x14336 2:4 batch 32"

@@ -46,6 +46,7 @@ def test_nothing_is_decoded(tiles, plan, architecture):
     weight = {"values": "*i32", "places": "*i32"}
     found = compiled(nm_decode, *decoding(weight, plan, tiles), architecture, plan.warps)
     assert (found.stack, found.shared <= ARCHITECTURES[architecture]) == (0, True)
+    assert plan is not PLANS[tiles][0] or found.shared <= 101376  # what the smallest of these GPUs has
     loop = found.loop(r"HMMA\.SP")
     products = sum("HMMA.SP.16832.F32.BF16" in text for text in loop)
     assert products == 2 * plan.steps * plan.row_tiles * tiles
