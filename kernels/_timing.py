@@ -16,7 +16,7 @@ _CACHE = 128 << 20  # bytes: more than the second-level cache of a GPU has
 
 
 def medians(
-    calls: Mapping[str, Callable[[], object]], device: torch.device, *, seconds: float = 0.2
+    calls: Mapping[str, Callable[[], object]], device: torch.device, *, seconds: float = 0.2, turns: int = _TURNS
 ) -> dict[str, float]:
     """Return the median milliseconds of each call.
 
@@ -26,11 +26,12 @@ def medians(
         calls: by name.
         device: where they compute.
         seconds: how long to measure in all, once each has had its turns.
+        turns: how many each has at least.
     """
     once = _on_gpu(device) if device.type == "cuda" else _on_cpu
     samples: dict[str, list[float]] = {name: [] for name in calls}
     end, turn = time.perf_counter() + seconds, 0
-    while turn < _TURNS or time.perf_counter() < end:
+    while turn < turns or time.perf_counter() < end:
         for name in list(calls)[:: -1 if turn % 2 else 1]:
             for _ in range(_WARM):
                 calls[name]()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from sparsify.errors import UsageError
 from sparsify.formats import Format
-from sparsify.lowering.choosing import Choice, fastest, smallest
+from sparsify.lowering.choosing import Choice, fastest, smallest, whole
 from sparsify.lowering.layerwise import chosen_sites, described, nothing_to_lower
 from sparsify.lowering.rewriting import lowered
 from sparsify.lowering.sites import Site
@@ -24,7 +24,8 @@ class Lower(Pass):
 
     Layers are measured on what the program's example gives them, in turns with the dense layer: linear layers,
     products with a matrix, and convolutions, as products with the patches of their images. Tried are index, bitmask,
-    2:4 and tiles, if the mask fits. A GPU also chooses among its kernels, and remembers.
+    2:4 and tiles, if the mask fits. A GPU also chooses among its kernels, and remembers. At the end the whole model is
+    measured; if it is not faster it stays as it was.
 
     Options:
         by: what decides: the time of a layer here, or the bytes of its weight.
@@ -61,7 +62,19 @@ class Lower(Pass):
             site: found.format for site, found in choices.items() if found.format is not None
         }
         context.record.update(self._told(program, choices, skipped))
-        return lowered(program, formats) if formats else program
+        if not formats:
+            return program
+        found = lowered(program, formats)
+        return found if self.by == "bytes" or self._pays(program, found, context.record) else program
+
+    def _pays(self, before: Program, after: Program, record: dict[str, Any]) -> bool:
+        """Measure the whole model: layers that are faster alone may be slower among others."""
+        record["model_ms"] = times = whole(before, after, self.batch)
+        gain = times["dense"] / times["lowered"]
+        record["done"] += (
+            f"; the model: {gain:.2f}x" if gain >= 1 else f"; the model is no faster ({gain:.2f}x): it stays"
+        )
+        return gain >= 1
 
     def _told(self, program: Program, choices: dict[Site, Choice], skipped: dict[str, str]) -> dict[str, Any]:
         measured = "ms" if self.by == "time" else "sizes"

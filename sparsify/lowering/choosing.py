@@ -23,7 +23,7 @@ from sparsify.masking import baked
 from sparsify.program import Program
 from sparsify.verify import copied
 
-__all__ = ["Choice", "candidates", "fastest", "smallest"]
+__all__ = ["Choice", "candidates", "fastest", "smallest", "whole"]
 
 _SIDES = (128, 64, 32)  # of tiles that are tried
 _FULL = 0.9  # share of its stored weights that a mask of tiles keeps
@@ -86,6 +86,16 @@ def fastest(program: Program, sites: Collection[Site], batch: int | None) -> Ite
         times = _times(program, site, made, arguments)
         best = min(times, key=lambda kind: times[kind] if kind == "dense" else times[kind] / _GAIN)
         yield site, Choice(best, made.get(best), times)
+
+
+def whole(before: Program, after: Program, batch: int | None) -> dict[str, float]:
+    """Return the milliseconds that a program takes dense, with zeros in its weights, and lowered."""
+    leaves = before.example.leaves() if batch is None else with_batch(before, batch)
+    runs = [fx.Interpreter(program.module(copy=False)) for program in (baked(before), after)]
+    dense, low = (lambda run=run: run.run(*copied(leaves), enable_io_processing=False) for run in runs)
+    device = next(iter(before.parameters.values())).device
+    with torch.no_grad():
+        return medians({"dense": dense, "lowered": low}, device, turns=3)
 
 
 def _matrices(site: Site, program: Program) -> tuple[Tensor, Tensor]:

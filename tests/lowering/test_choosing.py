@@ -9,7 +9,7 @@ from torch import nn
 import sparsify as sp
 from sparsify.formats.block import BlockRows
 from sparsify.lowering import choosing
-from sparsify.lowering.choosing import candidates, fastest, smallest
+from sparsify.lowering.choosing import candidates, fastest, smallest, whole
 from sparsify.lowering.sites import sites
 from sparsify.masking import masked
 
@@ -58,7 +58,7 @@ def test_the_format_of_fewest_bytes():
     ({"dense": 1.0, "index": 2.0, "bitmask": 2.0}, "dense"),
 ])  # fmt: skip
 def test_dense_stays_unless_a_format_is_faster(pruned, monkeypatch, times, kind):
-    monkeypatch.setattr(choosing, "medians", lambda calls, device: {name: times[name] for name in calls})
+    monkeypatch.setattr(choosing, "medians", lambda calls, device, **_: {name: times[name] for name in calls})
     known = [site for site in sites(pruned, patches=True) if not site.reason]
     found = dict(fastest(pruned, known, None))
     assert {choice.kind for choice in found.values()} == {kind}
@@ -81,3 +81,14 @@ def test_all_ways_compute_the_layer_on_real_inputs(pruned, monkeypatch, batch):
     known = [site for site in sites(pruned, patches=True) if not site.reason]
     assert len(list(fastest(pruned, known, batch))) == len(known) == 7
     assert {shape[0] for shape in seen} == {batch or 2}
+
+
+def test_the_whole_model_is_run_both_ways(pruned, monkeypatch):
+    def look(calls, device, turns):
+        (dense,), (low,) = calls["dense"](), calls["lowered"]()
+        assert torch.equal(dense, low)
+        assert len(dense) == 5
+        return dict.fromkeys(calls, 1.0)
+
+    monkeypatch.setattr(choosing, "medians", look)
+    assert whole(pruned, pruned, 5) == {"dense": 1.0, "lowered": 1.0}

@@ -18,7 +18,9 @@ def times(monkeypatch):
     """Make formats fast for some layers: the time of tests decides nothing."""
     order = iter(["wide", "point", "stride", "first", "second", "turned", "added"])
 
-    def measured(calls, device):
+    def measured(calls, device, **settings):
+        if "lowered" in calls:
+            return {"dense": 3.0, "lowered": 2.0}
         best = FORMATS.get(next(order))
         return {kind: 0.5 if kind == best else 1.0 if kind == "dense" else 2.0 for kind in calls}
 
@@ -35,7 +37,9 @@ def test_each_layer_gets_its_fastest_format(times):
     }  # fmt: skip
     assert record["choices"]["first.weight"]["ms"] == {"dense": 1.0, "index": 2.0, "bitmask": 0.5}
     assert record["choices"]["first.weight"]["density"] == pytest.approx(0.3, abs=0.01)
-    assert record["done"] == "dense x4, bitmask x2, index x1; all these layers together: 1.27x as fast"
+    assert (
+        record["done"] == "dense x4, bitmask x2, index x1; all these layers together: 1.27x as fast; the model: 1.50x"
+    )
     assert sorted(operators(result.program)) == [
         "sparsify::bitmask_linear", "sparsify::bitmask_linear", "sparsify::index_linear"
     ]  # fmt: skip
@@ -45,11 +49,23 @@ def test_each_layer_gets_its_fastest_format(times):
 
 
 def test_where_dense_is_faster_nothing_changes(monkeypatch):
-    monkeypatch.setattr(choosing, "medians", lambda calls, device: {k: 1.0 + (k != "dense") for k in calls})
+    monkeypatch.setattr(choosing, "medians", lambda calls, device, **_: {k: 1.0 + (k != "dense") for k in calls})
     pruned = sp.run(mixed(), [PRUNE]).program
     result = sp.run(pruned, ["lower"])
     assert operators(result.program) == []
     assert str(result.program) == str(pruned)
+
+
+def test_a_model_that_is_not_faster_as_a_whole_stays(monkeypatch):
+    def measured(calls, device, **settings):
+        return {"dense": 2.0, "lowered": 2.5} if "lowered" in calls else {k: 1.0 + (k == "dense") for k in calls}
+
+    monkeypatch.setattr(choosing, "medians", measured)
+    pruned = sp.run(mixed(), [PRUNE]).program
+    result = sp.run(pruned, ["lower"])
+    assert operators(result.program) == []
+    assert result.report["passes"][0]["done"].endswith("; the model is no faster (0.80x): it stays")
+    assert result.report["passes"][0]["model_ms"] == {"dense": 2.0, "lowered": 2.5}
 
 
 def test_fewest_bytes_need_no_measurement(monkeypatch):
@@ -74,7 +90,7 @@ def test_it_really_measures():
     result = sp.run(mixed(), [PRUNE, "lower:only=first,batch=3"])
     told = result.report["passes"][1]["choices"]["first.weight"]
     assert told["ms"].keys() == {"dense", "index", "bitmask"}
-    assert all(time > 0 for time in told["ms"].values())
+    assert all(time > 0 for time in [*told["ms"].values(), *result.report["passes"][1].get("model_ms", {}).values()])
 
 
 def test_what_is_wrong_is_said():
