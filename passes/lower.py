@@ -42,12 +42,10 @@ class Lower(Pass):
     protect: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.batch is not None and (self.batch < 1 or self.by == "bytes"):
-            raise UsageError(
-                f"lower: batch={self.batch} is no size of a batch."
-                if self.by == "time"
-                else "lower: by=bytes measures no batch."
-            )
+        if self.batch is not None and self.by == "bytes":
+            raise UsageError("lower: by=bytes measures no batch.")
+        if self.batch is not None and self.batch < 1:
+            raise UsageError(f"lower: batch={self.batch} is no size of a batch.")
 
     def run(self, program: Program, context: Context) -> Program:
         """Lower what gets faster."""
