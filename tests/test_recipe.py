@@ -120,6 +120,7 @@ retrain:
         ("retrain:\n  lth:\n  dst:\n", "line 2: write a spec"),
         ("passes:\n  - weight-prune:\n      first: dense\n", "line 2: weight-prune needs sparsity="),
         ("retrain: [lth]\n", "line 1: write a spec"),
+        ("seed: 1\nretrain: dst:method=rigl,sparsity=0.5,pattern=1:4\n", "line 2: dst: method=rigl has no pattern"),
         ("retrain:\n  lth:\n    rounds: 3\n    rounds: 4\n", "line 4: rounds is given twice"),
         ("retrain:\n  lth:\n    score_every: 3it\n    score-every: 4it\n", "line 4: score_every is given twice"),
     ],

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from sparsify.pass_manager import PassManager
 from sparsify.patterns import NofM, parse_pattern
 from sparsify.program import Program
 from sparsify.pruning.amounts import rounded
+from sparsify.rule_options import RULE_OPTIONS, defaults, takers
 from sparsify.schedules import parse_steps
 from sparsify.task import Task
 from sparsify.tickets.initialization import initial
@@ -41,8 +41,8 @@ class Dst(TrainOptions):
         steps: length of the run, `500it` or `10ep`.
         method: which weights move: rigl, set, snfs, dsr, deepr or srigl; static, gmp, sr-ste.
         sparsity: which fraction of the weights is zero; without it the program's own masks are where it starts.
-        allocation: how much of each layer: erk, er, uniform.
-        pattern: of sr-ste, N:M.
+        allocation: how much of each layer, erk unless it is said.
+        pattern: of sr-ste, N:M, 2:4 unless it is said.
         every: steps between updates, `100it` or `1ep`; each method has its own.
         alpha: which share of the weights moves at first; each method has its own.
         until: which share of the run has updates; each method has its own.
@@ -53,13 +53,16 @@ class Dst(TrainOptions):
 
     Reference: Evci et al., "Rigging the Lottery: Making All Tickets Winners", 2020; `sparsify/mask_updates` names the
     sources of the others.
+
+    Raises:
+        UsageError: a value is out of its range, or the method does not take an option.
     """
 
     steps: str = "20ep"
     method: Rule = "rigl"
     sparsity: float | None = None
-    allocation: Literal["erk", "er", "uniform"] = "erk"
-    pattern: str = "2:4"
+    allocation: Literal["erk", "er", "uniform"] | None = None
+    pattern: str | None = None
     every: str | None = None
     alpha: float | None = None
     until: float | None = None
@@ -78,10 +81,34 @@ class Dst(TrainOptions):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise UsageError(f"dst: {name}={value} is not in (0, 1].")
-        if self.method == "sr-ste" and not isinstance(parse_pattern(self.pattern), NofM):
+        for name in ("pattern", *RULE_OPTIONS):
+            methods = ["sr-ste"] if name == "pattern" else takers(name)
+            if getattr(self, name) is not None and self.method not in methods:
+                take = "takes" if len(methods) == 1 else "take"
+                raise UsageError(f"dst: method={self.method} has no {name}; {', '.join(methods)} {take} it.")
+        if self.method == "sr-ste":
+            self._check_pattern()
+        elif self.sparsity is None:
+            self._check_given_masks()
+
+    def _check_pattern(self) -> None:
+        if not isinstance(parse_pattern(self._pattern), NofM):
             raise UsageError(f"dst: method=sr-ste trains N:M, such as pattern=2:4, not {self.pattern}.")
-        if self.method == "sr-ste" and self.sparsity is not None:
-            raise UsageError("dst: with method=sr-ste the pattern says the sparsity; leave out sparsity=.")
+        for name in ("sparsity", "allocation"):
+            if getattr(self, name) is not None:
+                raise UsageError(f"dst: with method=sr-ste the pattern says the sparsity; leave out {name}=.")
+
+    def _check_given_masks(self) -> None:
+        for name, default in (("allocation", None), ("first", "prune"), ("last", "prune"), ("protect", ())):
+            if getattr(self, name) != default:
+                raise UsageError(
+                    f"dst: without sparsity= the program's own masks are trained, which {name}= cannot change; give "
+                    "sparsity=, too."
+                )
+
+    @property
+    def _pattern(self) -> str:
+        return self.pattern or "2:4"
 
     def retrain(self, program: Program, task: Task, *, seed: int, work: Work) -> Trained:
         """Draw masks, and train with the rule."""
@@ -100,32 +127,35 @@ class Dst(TrainOptions):
 
     def _masked(self, program: Program, seed: int) -> Program:
         if self.method == "sr-ste":
-            amount = f"pattern={self.pattern}"
+            amount = f"pattern={self._pattern}"
         elif self.sparsity is None:
             if not program.masks:
                 raise UsageError("dst needs sparsity=, or masks: a pass such as weight-prune before it.")
             return program
         else:
-            amount = f"sparsity={self.sparsity!r},allocation={self.allocation},criterion=random"
+            amount = f"sparsity={self.sparsity!r},allocation={self.allocation or 'erk'},criterion=random"
         words = [amount, f"first={self.first}", f"last={self.last}"]
         words += [f"protect={','.join(self.protect)}"] if self.protect else []
         return replace(
             PassManager([f"weight-prune:{','.join(words)}"]).run(program, seed=seed), history=program.history
         )
 
+    def _used(self) -> dict[str, Any]:
+        """Return what the method takes, with what it uses: what is given, else its own defaults."""
+        chosen = {name: getattr(self, name) for name in RULE_OPTIONS}
+        return {
+            name: default if chosen[name] is None else chosen[name] for name, default in defaults(self.method).items()
+        }
+
     def _rule(self, task: Task) -> MaskUpdate:
         entry = registry.find("sparsify.mask_updates", self.method)
-        cls = getattr(importlib.import_module(entry.module), entry.class_name)
-        known = {field.name for field in dataclasses.fields(cls)}
-        given = {name: getattr(self, name) for name in ("alpha", "until") if getattr(self, name) is not None}
-        every = self.every or cls.pace
-        if every:
-            given["every"] = parse_steps(every, lambda: epoch_length(task))
+        used = self._used()
+        given: dict[str, Any] = {name: float(used[name]) for name in used if name != "every"}
+        if "every" in used:
+            given["every"] = parse_steps(used["every"], lambda: epoch_length(task))
         if self.method == "sr-ste":
-            pattern = parse_pattern(self.pattern)
+            pattern = parse_pattern(self._pattern)
             assert isinstance(pattern, NofM)
             given.update(n=pattern.n, m=pattern.m)
-        if unknown := [name for name in given if name not in known]:
-            raise UsageError(f"dst: method={self.method} has no {', '.join(unknown)}.")
-        rule: MaskUpdate = cls(**given)
+        rule: MaskUpdate = getattr(importlib.import_module(entry.module), entry.class_name)(**given)
         return rule
