@@ -302,7 +302,7 @@ def _run(words: list[str], debug: bool) -> int:
         message = _unexpected(words) if isinstance(error, UnusedCliTokensError) else str(error)
     except KeyboardInterrupt as error:
         caught = error
-        status, message = 130, "Interrupted; nothing half-written is left behind."
+        status, message = 130, str(error) or "Interrupted; nothing half-written is left behind."
     except Exception as error:  # noqa: BLE001 -- the last line of defence: no traceback without --debug
         caught = error
         status = _BUG

@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -189,6 +190,22 @@ def test_an_export_that_computes_something_else_is_3_and_keeps_the_old_file(monk
     assert (ran.status, ran.out) == (3, "")
     assert "onnxruntime computes another output" in ran.err
     assert (folder / "old.onnx").read_bytes() == b"old"
+
+
+def test_an_interrupted_retraining_with_a_folder_says_that_the_same_command_goes_on(monkeypatch, folder):
+    pressed = iter([True])
+
+    def press(self, event):
+        if next(pressed, False):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("sparsify.console.Show.step", press)
+    words = ("model.pt2", "--task", "digits", "--retrain", "fine-tune:steps=3it", "--work", "kept")
+    ran = sparsify(*words)
+    assert (ran.status, ran.out) == (130, "")
+    assert ran.err == "sparsify: Interrupted. The same command goes on; kept keeps what was done.\n"
+    assert [path.name for path in (folder / "kept").glob("*/*")] == ["step-00000001.ckpt"]
+    assert sparsify(*words).status == 0
 
 
 def test_an_interruption_is_130_and_keeps_the_old_file(monkeypatch, folder):

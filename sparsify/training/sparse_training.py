@@ -67,17 +67,22 @@ class SparseTraining:
         if self._masks and not (self._rule and self._rule.keeps_pruned):
             self._controller = MaskController(self._masks, audit=self._audit).attach(optimizer, module)
 
-    def before_step(self, step: int, steps: int, rate: float) -> bool:
-        """Look at the gradients of a step; return whether an update of the masks takes the place of the step."""
+    def looks(self, step: int, steps: int) -> bool:
+        """Whether the rule looks at the gradients of a step."""
         rule = self._rule
         if rule is None or not self._masks:
             return False
-        replaces = rule.replaces_step and rule.due(step, steps)
-        if replaces or type(rule).observe is not MaskUpdate.observe:
-            stats = self._stats(step, steps, rate)
-            rule.observe(stats)
-            if replaces:
-                self._update(stats)
+        return type(rule).observe is not MaskUpdate.observe or (rule.replaces_step and rule.due(step, steps))
+
+    def before_step(self, step: int, steps: int, rate: float) -> bool:
+        """Look at the gradients of a step; return whether an update of the masks takes the place of the step."""
+        rule = self._rule
+        if rule is None or not self.looks(step, steps):
+            return False
+        stats = self._stats(step, steps, rate)
+        rule.observe(stats)
+        if replaces := rule.replaces_step and rule.due(step, steps):
+            self._update(stats)
         return replaces
 
     def mask_gradients(self) -> None:

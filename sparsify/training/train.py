@@ -16,12 +16,13 @@ import torch
 from torch import nn
 
 from sparsify.batches import checked_loss, epoch_length, given_batches, of_task, on_device
-from sparsify.errors import SparsifyError, UsageError
+from sparsify.errors import InputError, SparsifyError, UsageError
 from sparsify.mask_updates import MaskUpdate
 from sparsify.program import Program
 from sparsify.schedules import parse_steps, warm
 from sparsify.task import Batch, Task
 from sparsify.training.checkpoints import Checkpoints
+from sparsify.training.interruption import passed_on, waiting
 from sparsify.training.sparse_training import Exchange, SparseTraining
 from sparsify.training.train_options import TrainOptions
 
@@ -125,23 +126,31 @@ def train(
 
     Raises:
         UsageError: an option does not fit the task, the program has nothing to train, or the task gives no batch.
-        TrainingError: the loss or its gradient is not finite.
+        TrainingError: the loss or its gradient is not finite; the state before that step is a checkpoint, if its
+            parameters are.
         InputError: a checkpoint cannot be written.
+        KeyboardInterrupt: of Ctrl-C; with checkpoints the step under way is ended first, and its state is one.
     """
     run = _Run(program, task, options, seed, rule)
     first, last = span
     device = run.parameters[0].device
     last = run.steps if last is None else min(last, run.steps)
-    with _generators_restored(device):
+    with _generators_restored(device), waiting(checkpoints is not None) as interrupted:
         step = run.restore(checkpoints, first)
         stream = run.stream(step)
         while step < last:
-            event = run.step(step, next(stream))
-            step += 1
-            if on_step:
-                on_step(event)
-            if checkpoints is not None and (step == last or checkpoints.due()):
+            with passed_on(interrupted):
+                batch = next(stream)
+            if not interrupted():
+                with passed_on(interrupted, KeyboardInterrupt):
+                    event = run.step(step, batch) if checkpoints is None else run.careful_step(step, batch, checkpoints)
+                step += 1
+                if on_step:
+                    on_step(event)
+            if checkpoints is not None and (step == last or checkpoints.due() or interrupted()):
                 checkpoints.save(step, run.state(step))
+            if interrupted():
+                raise KeyboardInterrupt
     return run.result()
 
 
@@ -180,11 +189,14 @@ class _Run:
         self._losses.append(_finite(loss.item(), "loss", step + 1, steps))
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
+        checked = not self._scaler.is_enabled()  # else it skips the step, and scales less
+        if checked and self._sparse.looks(step, steps):  # a rule may act on what it sees
+            _finite(self._norm(), "gradient", step + 1, steps)
         replaced = self._sparse.before_step(step, steps, rate)
         if options.clip is not None:
             self._sparse.mask_gradients()
-        norm = self._clipped()
-        if not self._scaler.is_enabled():  # else it skips the step, and scales less
+        norm = self._norm() if options.clip is None else self._clipped(options.clip)
+        if checked:
             _finite(norm, "gradient", step + 1, steps)
         if not replaced:
             self._scaler.step(self._optimizer)
@@ -202,11 +214,28 @@ class _Run:
             steps_done=step + 1, steps_of_all=steps,
         )  # fmt: skip
 
-    def _clipped(self) -> float:
-        """Clip the gradients, if that is wanted; return the norm of all before."""
-        if self._options.clip is not None:
-            return nn.utils.clip_grad_norm_(self.parameters, self._options.clip).item()
+    def careful_step(self, step: int, batch: Batch, checkpoints: Checkpoints) -> StepEvent:
+        """Do one step; when it fails, the state before it becomes a checkpoint, unless that is bad already."""
+        buffers, losses = dict(self._module.named_buffers()), len(self._losses)
+        before = {name: value.clone() for name, value in buffers.items()}  # a forward pass may change them
+        try:
+            return self.step(step, batch)
+        except TrainingError:
+            for name, value in buffers.items():
+                value.copy_(before[name])
+            del self._losses[losses:]
+            if all(bool(parameter.isfinite().all()) for parameter in self.parameters):
+                with contextlib.suppress(InputError):  # the error of the training is the one to be told
+                    checkpoints.save(step, self.state(step))
+            raise
+
+    def _norm(self) -> float:
+        """Return the norm of the gradients of all parameters together."""
         return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]).item()
+
+    def _clipped(self, limit: float) -> float:
+        """Clip the gradients; return the norm of all before."""
+        return nn.utils.clip_grad_norm_(self.parameters, limit).item()
 
     def stream(self, step: int) -> Iterator[Batch]:
         """Yield the training batches from a step on, for ever, every epoch in a new order."""

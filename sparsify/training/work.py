@@ -109,6 +109,7 @@ class Work:
 
         Raises:
             TrainingError: the training diverged; what was kept before stays.
+            KeyboardInterrupt: it was interrupted; in a folder it goes on behind the step that was under way.
         """
         store = kept = None
         if self._folder is not None:
@@ -124,8 +125,9 @@ class Work:
         except TrainingError as error:
             if store is None:
                 raise
-            kept_of_it = f", and {store.newest.name} of {name}" if store.newest else ""
-            raise TrainingError(f"{error} {self._folder} keeps the log, what was done before{kept_of_it}.") from error
+            last = store.newest
+            of_it = f", and checkpoint {last.name} of {name}, from after step {_step(last):,}" if last else ""
+            raise TrainingError(f"{error} {self._folder} keeps the log and what was done before{of_it}.") from error
         self._done += len(trained.losses)
         if store is not None and kept is not None:
             kept.save(len(trained.losses), _state(trained))
@@ -185,6 +187,10 @@ class Work:
 
     def _warn(self, text: str) -> None:
         self.log("warning", text=text)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.stem.rpartition("-")[2])
 
 
 def _state(trained: Trained) -> dict[str, Any]:
