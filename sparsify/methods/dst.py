@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -11,7 +12,8 @@ from torch import Tensor
 from sparsify import registry
 from sparsify.batches import epoch_length
 from sparsify.errors import UsageError
-from sparsify.mask_updates import MaskUpdate
+from sparsify.mask_updates import MaskUpdate, updates
+from sparsify.naming import plural
 from sparsify.pass_manager import PassManager
 from sparsify.patterns import NofM, parse_pattern
 from sparsify.program import Program
@@ -28,6 +30,12 @@ __all__ = ["Dst"]
 
 Start: TypeAlias = Literal["given", "torch", "kaiming", "xavier", "shuffle"]
 Rule: TypeAlias = Literal["static", "set", "rigl", "snfs", "dsr", "deepr", "srigl", "sr-ste", "gmp"]
+
+_UPDATES = 10  # that a pace is proposed for
+
+
+def _written(options: Mapping[str, Any]) -> str:
+    return ",".join(f"{name}={value}" for name, value in options.items())
 
 
 @dataclass(frozen=True)
@@ -113,14 +121,28 @@ class Dst(TrainOptions):
     def retrain(self, program: Program, task: Task, *, seed: int, work: Work) -> Trained:
         """Draw masks, and train with the rule."""
         rule = self._rule(task)
+        if (idle := self._idle(rule, task)) is not None:
+            work.warn(idle)
         program = self._masked(program, seed)
         if self.init != "given":
             program = initial(program, seed, self.init)
         trained = work.train("dst", program, task, self, seed=seed, rule=rule)
         masks = trained.program.masks
         kept, weights = (sum(count(m) for m in masks.values()) for count in (lambda m: int(m.sum()), Tensor.numel))
-        record = {"kept": kept, "masked_weights": weights, "wanted": self._wanted(weights), "dense": rule.dense}
+        record = {"kept": kept, "masked_weights": weights, "wanted": self._wanted(weights), "dense": rule.dense,
+                  "rule": {"method": self.method, **self._used()}}  # fmt: skip
         return replace(trained, record={**record, "itop": trained.itop, "exchanges": trained.updates})
+
+    def _idle(self, rule: MaskUpdate, task: Task) -> str | None:
+        """Say what helps where a run is too short for the updates of its rule, or return None."""
+        steps = parse_steps(self.steps, lambda: epoch_length(task))
+        if type(rule).due is MaskUpdate.due or updates(rule, steps):
+            return None
+        used = self._used()
+        text = f"The masks never change: with {_written(used)} no update falls into the {steps:,} steps."
+        pace = max(1, int(float(used.get("until", 1.0)) * steps) // _UPDATES)
+        count = updates(replace(self, every=f"{pace}it")._rule(task), steps)
+        return f"{text} every={pace}it makes {plural(count, 'update')}." if count else f"{text} Give more steps=."
 
     def _wanted(self, weights: int) -> int | None:
         return None if self.sparsity is None or self.method == "sr-ste" else rounded((1 - self.sparsity) * weights)

@@ -22,6 +22,9 @@ def print_retraining(console: Console, record: Mapping[str, Any]) -> None:
             for line in _verdict(record):
                 console.print(line, highlight=False)
     if "itop" in record:
+        used = {**record["rule"]}
+        values = ", ".join(f"{name}={value}" for name, value in used.items() if name != "method")
+        console.print(f"{used['method']}{f' with {values}' if values else ''}", highlight=False)
         moved = f"the masks changed {plural(record['exchanges'], 'time')}"
         console.print(f"{moved}; {share(record['itop'])} of the weights were in use at some time", highlight=False)
         few = f"{record['kept']:,} of {record['masked_weights']:,} weights are kept"

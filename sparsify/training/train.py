@@ -48,6 +48,7 @@ class StepEvent:
         score: the last that was measured on the way, if `score_every` is given.
         measured: what was measured behind this step.
         exchange: what was done to the masks at this step.
+        emptied: the weights of which this step's update of the masks left nothing.
         training: its name, where a retraining has several.
         steps_done: in all trainings of the retraining, those of earlier calls included.
         steps_of_all: how many there will be.
@@ -63,6 +64,7 @@ class StepEvent:
     score: float | None = None
     measured: Mapping[str, Any] | None = None
     exchange: Exchange | None = None
+    emptied: tuple[str, ...] = ()
     training: str = ""
     steps_done: int = 0
     steps_of_all: int = 0
@@ -179,7 +181,8 @@ class _Run:
 
     def step(self, step: int, batch: Batch) -> StepEvent:
         """Do one step."""
-        options, steps, known = self._options, self.steps, len(self._sparse.exchanges)
+        options, steps = self._options, self.steps
+        known, empty = len(self._sparse.exchanges), len(self._sparse.emptied)
         _seed_generators(self._device, _derived_seed(self._seed, step, of_epoch=False))
         rate = options.learning_rate * warm(options.schedule, step, steps, self._warmup)
         for group in self._optimizer.param_groups:
@@ -211,6 +214,7 @@ class _Run:
             score=last["score"] if last else None,
             measured=last if last and last["step"] == step + 1 else None,
             exchange=self._sparse.exchanges[-1] if len(self._sparse.exchanges) > known else None,
+            emptied=tuple(self._sparse.emptied[empty:]),
             steps_done=step + 1, steps_of_all=steps,
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ import torch
 from sparsify.atomic import writing
 from sparsify.errors import InputError, UsageError
 from sparsify.mask_updates import MaskUpdate
+from sparsify.naming import first_names
 from sparsify.program import Program
 from sparsify.task import Task
 from sparsify.training.checkpoints import Checkpoints
@@ -113,8 +114,8 @@ class Work:
         """
         store = kept = None
         if self._folder is not None:
-            store = Checkpoints(self._folder / re.sub(r"[^\w.-]", "-", name), self._seconds, self._warn)
-            kept = Checkpoints(store.folder.with_suffix(".done"), warn=self._warn)
+            store = Checkpoints(self._folder / re.sub(r"[^\w.-]", "-", name), self._seconds, self.warn)
+            kept = Checkpoints(store.folder.with_suffix(".done"), warn=self.warn)
             if (state := kept.load()) is not None:
                 known = _restored(program, state)
                 self._done += len(known.losses)
@@ -142,6 +143,10 @@ class Work:
             self._log(line)
         for listener in self._listeners:
             listener(line)
+
+    def warn(self, text: str) -> None:
+        """Log a warning; listeners show it to the user."""
+        self.log("warning", text=text)
 
     def close(self) -> None:
         """Let others work in the folder."""
@@ -180,13 +185,16 @@ class Work:
                          density=event.density)  # fmt: skip
             if event.exchange is not None:
                 self.log("exchanged", training=name, **event.exchange)
+            if event.emptied:
+                self.warn(
+                    f"The updates of the masks have taken all weights of {first_names(event.emptied)} by step "
+                    f"{event.step:,}: nothing passes there. A lower sparsity= or protect= keeps layers alive."
+                )
             if event.measured is not None:
                 self.log("measured", training=name, **event.measured)
 
         return listen
 
-    def _warn(self, text: str) -> None:
-        self.log("warning", text=text)
 
 
 def _step(checkpoint: Path) -> int:

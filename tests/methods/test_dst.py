@@ -129,3 +129,59 @@ def test_very_many_updates_are_counted_and_some_are_told():
     trained = run("deepr", steps="3000it", sparsity=0.5)
     assert 300 < len(trained.exchanges) <= 1001
     assert trained.updates > len(trained.exchanges)
+
+
+def warned(method, task=None, **options):
+    events = []
+    work = Work(listeners=(events.append,))
+    trained = Dst(method=method, **options).retrain(program_of(), task or Clusters(), seed=0, work=work)
+    return trained, [event["text"] for event in events if event["event"] == "warning"]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "text"),
+    [
+        ("rigl", "every=100it,alpha=0.3,until=0.75", "every=4it makes 11 updates."),
+        ("set", "every=1ep,alpha=0.3,until=1.0", "every=6it makes 9 updates."),
+        ("deepr", "every=100it", "every=6it makes 10 updates."),
+    ],
+)
+def test_masks_that_never_change_are_warned_of_once(method, options, text):
+    class Long(Clusters):
+        def batches(self, split, *, seed=0):
+            return super().batches(split, seed=seed) * 9  # 72 batches
+
+    given = {"every": "100it"} if method == "deepr" else {}
+    trained, warnings = warned(method, Long(), sparsity=0.8, steps="60it", **given)
+    assert trained.updates == 0
+    assert warnings == [f"The masks never change: with {options} no update falls into the 60 steps. {text}"]
+    pace = text.partition(" ")[0].removeprefix("every=")
+    again, warnings = warned(method, Long(), sparsity=0.8, steps="60it", every=pace)
+    assert again.updates > (0 if method != "deepr" else -1)  # no sign need flip
+    assert warnings == []
+
+
+def test_masks_that_should_not_change_are_not_warned_of():
+    assert warned("static", sparsity=0.8, steps="4it")[1] == []
+    assert warned("sr-ste", steps="4it")[1] == []
+    assert warned("rigl", sparsity=0.8, steps="1it")[1][0].endswith("into the 1 steps. Give more steps=.")
+
+
+def test_layers_that_become_empty_are_named_once(monkeypatch):
+    def nothing(self, stats):  # which moves all weights of the last layer to the first
+        found = {name: mask.clone() for name, mask in stats.masks.items()}
+        free = (~found["0.weight"]).nonzero()[: int(found["4.weight"].sum())]
+        found["0.weight"][free[:, 0], free[:, 1]] = True
+        found["4.weight"][:] = False
+        return found
+
+    monkeypatch.setattr("sparsify.mask_updates.set.Set.masks", nothing)
+    _, warnings = warned("set", sparsity=0.8, steps="9it", every="3it")
+    (text,) = warnings
+    assert text.startswith("The updates of the masks have taken all weights of 4.weight by step 3: nothing passes")
+
+
+def test_the_record_has_the_values_that_were_used():
+    assert run("rigl").record["rule"] == {"method": "rigl", "every": "4it", "alpha": "0.3", "until": "0.75"}
+    assert run("snfs", alpha=0.25).record["rule"] == {"method": "snfs", "every": "4it", "alpha": 0.25, "until": "1.0"}
+    assert run("static").record["rule"] == {"method": "static"}

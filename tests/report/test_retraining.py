@@ -72,10 +72,13 @@ def test_how_fast_winning_tickets_learn_is_said():
 
 
 def test_masks_that_moved():
-    known = {"itop": 0.25, "exchanges": 3, "kept": 100, "wanted": 100, "masked_weights": 1000, "dense": ""}
-    text = "the masks changed 3 times; 25.0% of the weights were in use at some time\n"
+    known = {"itop": 0.25, "exchanges": 3, "kept": 100, "wanted": 100, "masked_weights": 1000, "dense": "",
+             "rule": {"method": "rigl", "every": "4it", "alpha": 0.3, "until": 0.75}}  # fmt: skip
+    text = "rigl with every=4it, alpha=0.3, until=0.75\nthe masks changed 3 times; "
+    text += "25.0% of the weights were in use at some time\n"
     assert printed(known) == text
     few = "100 of 1,000 weights are kept, and 120 were asked for: every row keeps a whole number of them\n"
     assert printed({**known, "wanted": 120}) == text + few
+    assert printed({**known, "rule": {"method": "static"}}).startswith("static\n")
     underneath = "this training was dense underneath: it cost what a dense one costs, or nearly\n"
     assert printed({**known, "wanted": None, "dense": "dense underneath"}) == text + underneath
