@@ -283,12 +283,14 @@ def test_lists(command):
     assert all(name in text.out for name in names)
 
 
-@pytest.mark.parametrize("name", ["layer-prune", "magnitude", "fine-tune", "digits"])
+@pytest.mark.parametrize("name", ["layer-prune", "magnitude", "fine-tune", "digits", "dst", "rigl", "sr-ste"])
 def test_explain(name):
     ran = sparsify("explain", name)
     assert ran.status == 0
     assert ran.out.startswith(f"{name}\n\n")
     assert "Reference: " in ran.out or name in ("magnitude",)
+    assert "Raises:" not in ran.out
+    assert ("Mostafa and Wang 2019" in ran.out) == (name == "dst")
 
 
 def test_help_and_version():

@@ -196,7 +196,6 @@ class Work:
         return listen
 
 
-
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.stem.rpartition("-")[2])
 
