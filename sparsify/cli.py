@@ -145,7 +145,7 @@ def prune(
             work=work,
             trackers=track or (),
             stage=show,
-            warn=lambda text: err.print(f"warning: {text}", style="yellow", markup=False, highlight=False),
+            warn=_warn,
         )
         result = job.run()
     if as_json:
@@ -265,6 +265,10 @@ def demo(
     with progress() as show:
         result = run_demo(folder, seed, show)
     result.print(out)
+
+
+def _warn(text: str) -> None:
+    err.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=not err.is_terminal)
 
 
 def _list(package: str, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparsify import registry
 from sparsify.batches import epoch_length
-from sparsify.errors import UsageError
+from sparsify.errors import OptionError, UsageError
 from sparsify.mask_updates import MaskUpdate, updates
 from sparsify.naming import plural
 from sparsify.pass_manager import PassManager
@@ -139,7 +139,7 @@ class Dst(TrainOptions):
         if type(rule).due is MaskUpdate.due or updates(rule, steps):
             return None
         used = self._used()
-        text = f"The masks never change: with {_written(used)} no update falls into the {steps:,} steps."
+        text = f"The masks never change: with {_written(used)} no update falls into {plural(steps, 'step')}."
         pace = max(1, int(float(used.get("until", 1.0)) * steps) // _UPDATES)
         count = updates(replace(self, every=f"{pace}it")._rule(task), steps)
         return f"{text} every={pace}it makes {plural(count, 'update')}." if count else f"{text} Give more steps=."
@@ -152,7 +152,7 @@ class Dst(TrainOptions):
             amount = f"pattern={self._pattern}"
         elif self.sparsity is None:
             if not program.masks:
-                raise UsageError("dst needs sparsity=, or masks: a pass such as weight-prune before it.")
+                raise OptionError("dst needs sparsity=, or masks: a pass such as weight-prune before it.")
             return program
         else:
             amount = f"sparsity={self.sparsity!r},allocation={self.allocation or 'erk'},criterion=random"

@@ -154,7 +154,7 @@ def test_masks_that_never_change_are_warned_of_once(method, options, text):
     given = {"every": "100it"} if method == "deepr" else {}
     trained, warnings = warned(method, Long(), sparsity=0.8, steps="60it", **given)
     assert trained.updates == 0
-    assert warnings == [f"The masks never change: with {options} no update falls into the 60 steps. {text}"]
+    assert warnings == [f"The masks never change: with {options} no update falls into 60 steps. {text}"]
     pace = text.partition(" ")[0].removeprefix("every=")
     again, warnings = warned(method, Long(), sparsity=0.8, steps="60it", every=pace)
     assert again.updates > (0 if method != "deepr" else -1)  # no sign need flip
@@ -164,7 +164,7 @@ def test_masks_that_never_change_are_warned_of_once(method, options, text):
 def test_masks_that_should_not_change_are_not_warned_of():
     assert warned("static", sparsity=0.8, steps="4it")[1] == []
     assert warned("sr-ste", steps="4it")[1] == []
-    assert warned("rigl", sparsity=0.8, steps="1it")[1][0].endswith("into the 1 steps. Give more steps=.")
+    assert warned("rigl", sparsity=0.8, steps="1it")[1][0].endswith("into 1 step. Give more steps=.")
 
 
 def test_layers_that_become_empty_are_named_once(monkeypatch):
