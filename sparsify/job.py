@@ -13,7 +13,7 @@ from typing import Any
 
 from sparsify import registry
 from sparsify.atomic import check_writable, writing
-from sparsify.errors import ExportError, GateError, UsageError
+from sparsify.errors import ExportError, GateError, OptionError, UsageError
 from sparsify.export.archive import save
 from sparsify.export.checkpoint import save_state
 from sparsify.export.onnx import export_onnx, feed
@@ -108,18 +108,19 @@ class Job:
         return report
 
     def _execute(self, before: Program, recipe: Recipe, task: Task | None, listeners: Sequence[Listener]) -> Result:
-        return execute(
-            before,
-            recipe.passes,
-            recipe.retrain,
-            task,
-            recipe.seed,
-            observer=self.observer,
-            on_step=self.on_step,
-            work=self.work,
-            listeners=listeners,
-            verify=self.verify,
-        )
+        with recipe.blamed("retrain", OptionError):
+            return execute(
+                before,
+                recipe.passes,
+                recipe.retrain,
+                task,
+                recipe.seed,
+                observer=self.observer,
+                on_step=self.on_step,
+                work=self.work,
+                listeners=listeners,
+                verify=self.verify,
+            )
 
     def _checked(self) -> tuple[Recipe, Task | None]:
         """Return the recipe in canonical form and its task; what is wrong should fail before the model is loaded."""

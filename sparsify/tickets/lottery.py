@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparsify.batches import epoch_length
 from sparsify.cost import cost
-from sparsify.errors import PassError, UsageError
+from sparsify.errors import OptionError, PassError
 from sparsify.masking import masked, unmasked
 from sparsify.naming import first_names
 from sparsify.observation.calibration import Calibration
@@ -56,13 +56,13 @@ class Lottery:
         work: trains, and keeps what is done.
 
     Raises:
-        UsageError: channels are to be pruned where weights are masked, or weights are rewound to the end.
+        OptionError: channels are to be pruned where weights are masked, or weights are rewound to the end.
     """
 
     def __init__(self, options: LotteryOptions, program: Program, task: Task, *, seed: int, work: Work) -> None:
         self._options, self._task, self._seed, self._work = options, task, seed, work
         if options.unit == "channels" and program.masks:
-            raise UsageError(
+            raise OptionError(
                 "lth: unit=channels counts channels, and those that masks have emptied would be counted again. Put the "
                 "pass shrink before, which takes them out."
             )
@@ -72,7 +72,7 @@ class Lottery:
             parse_steps(text, lambda: epoch_length(task)) for text in (options.rewind, options.steps)
         )
         if self._from >= self._length:
-            raise UsageError(
+            raise OptionError(
                 f"lth: rewind={options.rewind} is not before the end of the training, steps={options.steps}: nothing "
                 "would be trained."
             )

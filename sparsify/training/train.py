@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from sparsify.batches import checked_loss, epoch_length, given_batches, of_task, on_device
-from sparsify.errors import InputError, SparsifyError, UsageError
+from sparsify.errors import InputError, OptionError, SparsifyError, UsageError
 from sparsify.mask_updates import MaskUpdate
 from sparsify.program import Program
 from sparsify.schedules import parse_steps, warm
@@ -127,7 +127,7 @@ def train(
         checkpoints: where the run is kept; it goes on from the last of them.
 
     Raises:
-        UsageError: an option does not fit the task, the program has nothing to train, or the task gives no batch.
+        UsageError: an option does not fit (OptionError), the program has nothing to train, or the task gives no batch.
         TrainingError: the loss or its gradient is not finite; the state before that step is a checkpoint, if its
             parameters are.
         InputError: a checkpoint cannot be written.
@@ -165,7 +165,8 @@ class _Run:
         self.steps = parse_steps(options.steps, self._epoch)
         self._warmup = parse_steps(options.warmup, self._epoch)
         self._score_every = parse_steps(options.score_every, self._epoch)
-        _require(self._warmup <= self.steps, f"warmup={options.warmup} is longer than steps={options.steps}")
+        if self._warmup > self.steps:
+            raise OptionError(f"Training: warmup={options.warmup} is longer than steps={options.steps}.")
         self._sparse = SparseTraining(program, rule, seed, audit=options.audit)
         self._module = self._sparse.program.module(training=True)
         self.parameters = [parameter for parameter in self._module.parameters() if parameter.requires_grad]
