@@ -171,7 +171,8 @@ class SparseTraining:
         self.exchanges.append({
             "step": stats.step, "dropped": dropped, "grown": grown, "kept": self._now, "density": self.density,
             "itop": self.itop,
-            "layers": {name: round(float(mask.float().mean()), 6) for name, mask in self._masks.items()},
+            "layers": {name: round(float(self._masks[name].float().mean()), 6)
+                       for name in self.program.parameters if name in self._masks},
         })  # fmt: skip
 
     def _stats(self, step: int, steps: int, rate: float) -> Stats:
