@@ -123,7 +123,7 @@ WRONG = {  # words → what the error says
     ("gone.pt", "--pass", "layer-prune"): "gone.pt cannot be opened: no such file",
     ("factory.py", "--pass", "layer-prune"): "factory.py is no model of a known kind",
     ("model.pt2", "--pass", "layer-prun"): "There is no pass 'layer-prun' (did you mean 'layer-prune'",
-    ("model.pt2", "--pass", "layer-prune:count=two"): "count='two' is not a whole number. Options of layer-prune: ",
+    ("model.pt2", "--pass", "layer-prune:count=two"): "count='two' is not a whole number.\n",
     ("model.pt2", "--pass", "layer-prune:count=9"): "9 blocks should go, but only 3 of 4 blocks are removable",
     ("model.pt2", "--pass", "layer-prune:criterion=snip"): "snip needs a loss: give a task (--task digits",
     (*PRUNE[:2], "layer-prune:criterion=oracle", "--inputs", "2x1x8x8"): "oracle needs data, and the example inputs",
