@@ -158,9 +158,8 @@ class Dst(TrainOptions):
             amount = f"sparsity={self.sparsity!r},allocation={self.allocation or 'erk'},criterion=random"
         words = [amount, f"first={self.first}", f"last={self.last}"]
         words += [f"protect={','.join(self.protect)}"] if self.protect else []
-        return replace(
-            PassManager([f"weight-prune:{','.join(words)}"]).run(program, seed=seed), history=program.history
-        )
+        manager = PassManager([f"weight-prune:{','.join(words)}"], asked="dst")
+        return replace(manager.run(program, seed=seed), history=program.history)
 
     def _used(self) -> dict[str, Any]:
         """Return what the method takes, with what it uses: what is given, else its own defaults."""

@@ -244,7 +244,7 @@ class Lottery:
 
     def _passed(self, spec: str, program: Program) -> tuple[Program, dict[str, Any]]:
         records: list[dict[str, Any]] = []
-        manager = PassManager([spec], lambda event: records.append(event.record))
+        manager = PassManager([spec], lambda event: records.append(event.record), asked="lth")
         after = manager.run(program, task=self._task, seed=self._seed)
         return replace(after, history=program.history), records[1]
 

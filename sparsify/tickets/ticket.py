@@ -182,7 +182,8 @@ def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
 def without(program: Program, blocks: Sequence[str]) -> Program:
     """Return a program without some blocks, one after the other: what can be removed depends on what is there."""
     for name in blocks:
-        program = replace(PassManager([f"layer-prune:blocks={name}"]).run(program), history=program.history)
+        manager = PassManager([f"layer-prune:blocks={name}"], asked=f"without {name}")
+        program = replace(manager.run(program), history=program.history)
     return program
 
 

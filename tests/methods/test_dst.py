@@ -5,7 +5,7 @@ import torch
 from helpers.sparse import Clusters, program_of, run
 
 import sparsify as sp
-from sparsify.errors import UsageError
+from sparsify.errors import PassError, UsageError
 from sparsify.methods.dst import Dst
 from sparsify.registry import entries
 from sparsify.training.work import Work
@@ -185,3 +185,11 @@ def test_the_record_has_the_values_that_were_used():
     assert run("rigl").record["rule"] == {"method": "rigl", "every": "4it", "alpha": "0.3", "until": "0.75"}
     assert run("snfs", alpha=0.25).record["rule"] == {"method": "snfs", "every": "4it", "alpha": 0.25, "until": "1.0"}
     assert run("static").record["rule"] == {"method": "static"}
+
+
+def test_errors_speak_of_dst_and_not_of_the_pass_that_draws_masks():
+    with pytest.raises(PassError, match=r"^dst: protect=nothere matches no parameter") as told:
+        sp.retrain(program_of(), "dst:sparsity=0.5,protect=nothere", Clusters())
+    assert "criterion=random" not in str(told.value)
+    with pytest.raises(PassError, match=r"^dst: .*weight would lose all weights"):
+        sp.retrain(program_of(), "dst:sparsity=0.999,allocation=uniform", Clusters())

@@ -287,3 +287,9 @@ def test_controls_that_do_as_well_are_named():
 def test_what_would_train_nothing_is_refused(options, error, message):
     with pytest.raises(error, match=message):
         play(**{"steps": "2it", **options} if "rounds" in options else options)
+
+
+def test_errors_speak_of_lth_and_not_of_the_passes_that_it_uses():
+    program, task = resnet()[1], Regression((3, 8, 8), 3, count=3)
+    with pytest.raises(PassError, match=r"^lth: "):
+        play(program, task, unit="layers", count=50, learning_rate=1e-4)

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import sparsify as sp
-from sparsify.errors import InputError, PassError
+from sparsify.errors import InputError, PassError, UsageError
 from sparsify.masking import unmasked
 from sparsify.tickets.initialization import initial
 from sparsify.tickets.ticket import Ticket
@@ -126,3 +126,10 @@ def test_tensors_of_every_kind_are_kept(tmp_path):
     weights = {"a": torch.zeros(()), "b": torch.zeros(0, 3), "c": torch.ones(3, dtype=torch.bfloat16)}
     Ticket({}, {}, weights=weights).save(tmp_path / "a.ticket")
     assert same(Ticket.load(tmp_path / "a.ticket").weights, weights)
+
+
+def test_a_block_that_is_not_there_is_named_without_the_pass_that_removes_it():
+    program = resnet()[1]
+    ticket = Ticket({}, {name: tuple(v.shape) for name, v in program.parameters.items()}, ("nowhere",))
+    with pytest.raises((PassError, UsageError), match=r"^without nowhere: "):
+        ticket.apply(program)
