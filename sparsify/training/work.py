@@ -156,6 +156,11 @@ class Work:
 
     def _identify(self, path: Path, identity: dict[str, Any]) -> None:
         if not path.exists():
+            if self._is_used(path.parent):
+                raise UsageError(
+                    f"{path.parent} holds a retraining whose {path.name} is gone, so that nobody knows which. Name "
+                    "another --work, or remove it."
+                )
             with writing(path) as temporary:
                 temporary.write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
             self.log("started", **identity)
@@ -172,6 +177,11 @@ class Work:
                 f"{identity.get(key)}. Name another --work, or remove it."
             )
         self.log("resumed")
+
+    def _is_used(self, folder: Path) -> bool:
+        """Whether a folder has what a retraining leaves."""
+        log = folder / _LOG
+        return log.stat().st_size > 0 or any(any(folder.glob(kind)) for kind in ("*.ticket", "*/step-*.ckpt"))
 
     def _listener(self, name: str, first: int) -> OnStep:
         def listen(event: StepEvent) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,3 +256,25 @@ def test_without_a_folder_ctrl_c_interrupts_at_once():
     with pytest.raises(KeyboardInterrupt):
         sp.retrain(program_of(), "fine-tune:steps=4it", Clusters(), on_step=interrupt)
     assert steps == [1]
+
+
+def test_no_empty_folders_are_left(tmp_path):
+    spec = "lth:steps=2it,rounds=1"
+    sp.retrain(program_of(), spec, Clusters(), work=tmp_path)
+    sp.retrain(program_of(), spec, Clusters(), work=tmp_path)
+    folders = {path.name: list(path.iterdir()) for path in tmp_path.iterdir() if path.is_dir()}
+    assert folders.keys() == {"round-0.done", "round-1.done"}
+    assert all(folders.values())
+
+
+def test_a_used_folder_without_its_identity_is_refused(tmp_path):
+    sp.retrain(program_of(), "lth:steps=2it,rounds=1", Clusters(), work=tmp_path)
+    (tmp_path / "run.json").unlink()
+    for kept in ("log.jsonl", "round-1.ticket", "round-1.done"):
+        with pytest.raises(UsageError, match=r"holds a retraining whose run\.json is gone.* Name another --work"):
+            Work(tmp_path, {})
+        path = tmp_path / kept
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(tmp_path / "round-0.done")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    Work(tmp_path, {}).close()
