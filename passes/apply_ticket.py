@@ -38,7 +38,15 @@ class ApplyTicket(Pass):
         after = ticket.apply(program, weights=self.weights)
         context.record.update(
             sparsity=ticket.sparsity, removed=list(ticket.removed), ticket=dict(ticket.record),
-            done=f"{ticket.sparsity:.2%} of the weights in {plural(len(ticket.masks), 'layer')} are pruned"
-            + (f", and {', '.join(ticket.removed)} taken out" if ticket.removed else ""),
+            done=_done(ticket),
         )  # fmt: skip
         return after
+
+
+def _done(ticket: Ticket) -> str:
+    parts = []
+    if ticket.masks:
+        parts.append(f"{ticket.sparsity:.2%} of the weights in {plural(len(ticket.masks), 'layer')} pruned")
+    if ticket.removed:
+        parts.append(f"{', '.join(ticket.removed)} taken out")
+    return ", ".join(parts) or "nothing is pruned"

@@ -23,6 +23,7 @@ from sparsify.plot_command import plot
 from sparsify.recipe import Recipe, read_recipe
 from sparsify.report import terminal
 from sparsify.report.groups import print_groups
+from sparsify.report.rules import print_rule, print_rules
 from sparsify.sensitivity_command import sensitivity
 from sparsify.spec import nearest, parse_spec
 
@@ -145,7 +146,7 @@ def prune(
             work=work,
             trackers=track or (),
             stage=show,
-            warn=lambda text: err.print(f"warning: {text}", style="yellow", markup=False, highlight=False),
+            warn=_warn,
         )
         result = job.run()
     if as_json:
@@ -237,14 +238,21 @@ def criteria(*, as_json: AsJson = False) -> None:
 
 @app.command
 def explain(name: str, /) -> None:
-    """Explain a pass, a criterion, a retraining method or a task."""
-    packages = ("sparsify.passes", "sparsify.criteria", "sparsify.methods", "sparsify.tasks")
-    found = [registry.entries(package)[name] for package in packages if name in registry.entries(package)]
+    """Explain a pass, a criterion, a retraining method, a rule of sparse training or a task."""
+    kinds = ("passes", "criteria", "methods", "mask_updates", "tasks")
+    known = {kind: registry.entries(f"sparsify.{kind}") for kind in kinds}
+    found = {kind: entries[name] for kind, entries in known.items() if name in entries}
     if not found:
-        known = [entry for package in packages for entry in registry.entries(package)]
-        raise UsageError(f"There is nothing called {name!r}{nearest(name, known)}. There are: {', '.join(known)}.")
-    for entry in found:
+        names = [entry for entries in known.values() for entry in entries]
+        raise UsageError(f"There is nothing called {name!r}{nearest(name, names)}. There are: {', '.join(names)}.")
+    for kind, entry in found.items():
+        if kind == "mask_updates":
+            print_rule(out, entry)
+            continue
         terminal.print_entry(out, entry)
+        if entry.module == "sparsify.methods.dst":
+            out.print()
+            print_rules(out, known["mask_updates"])
 
 
 @app.command
@@ -259,6 +267,10 @@ def demo(
     with progress() as show:
         result = run_demo(folder, seed, show)
     result.print(out)
+
+
+def _warn(text: str) -> None:
+    err.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=not err.is_terminal)
 
 
 def _list(package: str, as_json: bool) -> None:
@@ -304,7 +316,7 @@ def _run(words: list[str], debug: bool) -> int:
         message = _unexpected(words) if isinstance(error, UnusedCliTokensError) else str(error)
     except KeyboardInterrupt as error:
         caught = error
-        status, message = 130, "Interrupted; nothing half-written is left behind."
+        status, message = 130, str(error) or "Interrupted; nothing half-written is left behind."
     except Exception as error:  # noqa: BLE001 -- the last line of defence: no traceback without --debug
         caught = error
         status = _BUG

@@ -8,6 +8,7 @@ __all__ = [
     "ExportError",
     "GateError",
     "InputError",
+    "OptionError",
     "PassError",
     "SparsifyError",
     "UntrustedError",
@@ -25,6 +26,10 @@ class SparsifyError(Exception):
 
 class UsageError(SparsifyError):
     """An option, a pass spec or an argument is wrong."""
+
+
+class OptionError(UsageError):
+    """Options of a retraining do not go together with each other, the data or the program; it shows in use only."""
 
 
 class InputError(SparsifyError):

@@ -6,14 +6,14 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sparsify import registry
 from sparsify.atomic import check_writable, writing
-from sparsify.errors import ExportError, GateError, UsageError
+from sparsify.errors import ExportError, GateError, OptionError, UsageError
 from sparsify.export.archive import save
 from sparsify.export.checkpoint import save_state
 from sparsify.export.onnx import export_onnx, feed
@@ -28,7 +28,7 @@ from sparsify.retrain import parse_method
 from sparsify.spec import parse_spec
 from sparsify.task import Task, example_inputs, resolve
 from sparsify.trackers import tracking
-from sparsify.training.log import Log
+from sparsify.training.log import log_of_a_run
 from sparsify.training.train import OnStep
 from sparsify.training.work import Listener
 
@@ -95,8 +95,21 @@ class Job:
         with ExitStack() as stack:
             listeners: list[Listener] = [*stack.enter_context(tracking(self.trackers)), self._warned]
             if log is not None:
-                listeners.append(stack.enter_context(closing(Log(log, keep=False))))
-            result = execute(
+                listeners.append(stack.enter_context(log_of_a_run(log)))
+            result = self._execute(before, recipe, task, listeners)
+            report = {**result.report, "model": str(self.model), "recipe": recipe.as_dict()}
+            report["log"] = None if log is None else str(log)
+            report["load_seconds"] = round(loaded - started, 3)
+            self._gate(report)
+            self._write(before, result, report)
+            report["seconds"] = round(time.perf_counter() - started, 3)
+            if self.report is not None:
+                write_json(self.report, report)
+        return report
+
+    def _execute(self, before: Program, recipe: Recipe, task: Task | None, listeners: Sequence[Listener]) -> Result:
+        with recipe.blamed("retrain", OptionError):
+            return execute(
                 before,
                 recipe.passes,
                 recipe.retrain,
@@ -108,15 +121,6 @@ class Job:
                 listeners=listeners,
                 verify=self.verify,
             )
-        report = {**result.report, "model": str(self.model), "recipe": recipe.as_dict()}
-        report["log"] = None if log is None else str(log)
-        report["load_seconds"] = round(loaded - started, 3)
-        self._gate(report)
-        self._write(before, result, report)
-        report["seconds"] = round(time.perf_counter() - started, 3)
-        if self.report is not None:
-            write_json(self.report, report)
-        return report
 
     def _checked(self) -> tuple[Recipe, Task | None]:
         """Return the recipe in canonical form and its task; what is wrong should fail before the model is loaded."""

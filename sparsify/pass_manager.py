@@ -97,17 +97,20 @@ class PassManager:
         specs: the passes, as specs.
         observer: called with every event.
         verify: check the program and the contract after every pass.
+        asked: who wants the passes, if not the user: errors name that instead of specs which nobody wrote.
 
     Raises:
         UsageError: a spec does not fit.
     """
 
-    def __init__(self, specs: Iterable[str], observer: Observer | None = None, *, verify: bool = True) -> None:
+    def __init__(
+        self, specs: Iterable[str], observer: Observer | None = None, *, verify: bool = True, asked: str | None = None
+    ) -> None:
         made = [registry.make(PACKAGE, spec) for spec in specs]
         self.passes: tuple[Pass, ...] = tuple(instance for instance, _ in made)
         self.specs: tuple[str, ...] = tuple(spec for _, spec in made)
         self._observe: Observer = observer or (lambda event: None)
-        self._verify = verify
+        self._verify, self._asked = verify, asked
 
     def run(self, program: Program, *, task: Task | None = None, seed: int = 0) -> Program:
         """Run the pipeline; the program that is given is left as it is.
@@ -117,12 +120,13 @@ class PassManager:
             ContractError: a pass broke its contract.
         """
         for index, (step, spec) in enumerate(zip(self.passes, self.specs, strict=True)):
+            name = spec if self._asked is None else self._asked
             try:
                 program = self._step(step, spec, index, program, Context(task, seed))
             except ContractError as error:
-                raise ContractError(f"{spec}: {error}{_suspects(program)}") from error
+                raise ContractError(f"{name}: {error}{_suspects(program)}") from error
             except SparsifyError as error:
-                raise type(error)(f"{spec}: {error}") from error
+                raise type(error)(f"{name}: {error}") from error
             except Exception as error:
                 reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
                 raise PassError(f"{spec} failed: {reason}. The program is unchanged.") from error

@@ -13,6 +13,7 @@ seed: 0
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsify import registry
-from sparsify.errors import InputError, UsageError, unreadable
+from sparsify.errors import InputError, SparsifyError, UsageError, unreadable
 from sparsify.spec import nearest
 
 __all__ = ["Recipe", "read_recipe"]
@@ -36,7 +37,7 @@ class Recipe:
         task: data, loss and score.
         inputs: example inputs.
         seed: of everything random.
-        places: where the file says task and inputs, whose errors show only later.
+        places: where the file says task, inputs and retrain, whose errors may show only later.
     """
 
     passes: tuple[str, ...] = ()
@@ -72,12 +73,17 @@ class Recipe:
         return [*words, "--seed", str(self.seed)] if self.seed else words
 
     @contextmanager
-    def blamed(self, name: str) -> Iterator[None]:
-        """Name the line of the file in errors that show only when a field, `task` or `inputs`, is used."""
+    def blamed(self, name: str, *kinds: type[SparsifyError]) -> Iterator[None]:
+        """Name the line of the file in errors that show only when a field, such as `task`, is used.
+
+        Args:
+            name: of the field.
+            kinds: of errors that are its fault; input and usage errors if not said.
+        """
         try:
             yield
-        except (InputError, UsageError) as error:
-            if name not in self.places:
+        except SparsifyError as error:
+            if name not in self.places or not isinstance(error, kinds or (InputError, UsageError)):
                 raise
             raise type(error)(f"{self.places[name]}: {error}") from error
 
@@ -113,7 +119,7 @@ def read_recipe(path: str | Path) -> Recipe:
         if name in values:
             raise UsageError(f"{_line(path, key)}: {name} is given twice.")
         values[name] = _passes(path, node) if name == "passes" else _single(path, name, node)
-        if name in ("task", "inputs"):
+        if name in ("task", "inputs", "retrain"):
             places[name] = _line(path, node)
     return Recipe(**values, places=places)
 
@@ -154,6 +160,8 @@ def _spec(path: Path, node: Any, package: str) -> str:
     if node.id == "scalar":
         text, options = str(node.value), {}
     else:
+        if package == "sparsify.methods" and (node.id == "sequence" or len(node.value) > 1):
+            raise UsageError(f"{_line(path, node)}: only one method is allowed under retrain.")
         if node.id != "mapping" or len(node.value) != 1 or node.value[0][1].id == "sequence":
             raise UsageError(f"{_line(path, node)}: write a spec such as `layer-prune:count=2`, or a name with its "
                              "options below it.")  # fmt: skip
@@ -166,8 +174,15 @@ def _spec(path: Path, node: Any, package: str) -> str:
     name, culprit = text.partition(":")[0], node
     if _error(package, name) != error:  # then it may be that of a single option
         alone = (place for option, place in options.items() if _error(package, f"{name}:{option}") == error)
-        culprit = next(alone, node)
+        culprit = next(alone, None) or _mentioned(error, options) or node
     raise UsageError(f"{_line(path, culprit)}: {error}")
+
+
+def _mentioned(error: str, options: Mapping[str, Any]) -> Any:
+    """Return the place of the option that an error speaks of last: what is wrong with the others comes before."""
+    names = {option.partition("=")[0].replace("-", "_"): place for option, place in options.items()}
+    found = [(match.start(), name) for name in names for match in re.finditer(rf"\b{re.escape(name)}\b", error)]
+    return names[max(found)[1]] if found else None
 
 
 def _error(package: str, spec: str) -> str | None:

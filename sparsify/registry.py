@@ -31,7 +31,7 @@ _KINDS = {
     "tasks": "task",
     "trackers": "tracker",
 }
-_CONSTANTS = ("scores", "needs", "data")
+_CONSTANTS = ("scores", "needs", "data", "pace")
 _DATA = ("nothing", "inputs", "loss", "labels")
 
 
@@ -59,6 +59,7 @@ class Entry:
         scores: what a criterion scores: weights, channels, blocks.
         needs: the statistics that a criterion needs.
         data: what a statistic is measured on: nothing, inputs, loss, labels.
+        pace: of a rule of sparse training, how many steps lie between updates.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Entry:
     scores: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     data: str = ""
+    pace: str = ""
 
 
 @cache

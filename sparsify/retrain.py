@@ -80,6 +80,7 @@ def retrain(
         UsageError: the spec, the task or an option is wrong, or the folder holds another retraining.
         TrainingError: the training diverged.
         InputError: the folder cannot be used.
+        KeyboardInterrupt: the user pressed Ctrl-C; its text says whether the same call goes on.
     """
     method, canonical = parse_method(spec)
     known = resolve(task)
@@ -91,6 +92,10 @@ def retrain(
     work = Work(folder, identity, on_step=on_step, listeners=tuple(listeners))
     try:
         trained = method.retrain(program, known, seed=seed, work=work)
+    except KeyboardInterrupt:
+        if folder is None:
+            raise
+        raise KeyboardInterrupt(f"Interrupted. The same command goes on; {folder} keeps what was done.") from None
     finally:
         work.close()
     tail = trained.losses[-_TAIL:]

@@ -52,7 +52,8 @@ def build(cls: type[T], options: Mapping[str, str], *, name: str) -> T:
     """Make an instance of the frozen dataclass `cls` from options written as strings.
 
     Raises:
-        UsageError: an option is unknown or its value is not of the field's type; the message lists the options.
+        UsageError: an option is unknown, and the message lists them, or its value is not of the field's type, and the
+            message says which are.
     """
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls)) if field.init}
@@ -63,7 +64,7 @@ def build(cls: type[T], options: Mapping[str, str], *, name: str) -> T:
         try:
             values[key] = _convert(text, hints[key])
         except ValueError as error:
-            raise UsageError(f"{name}: {key}={text!r} {error}. {_options(name, cls)}") from None
+            raise UsageError(f"{name}: {key}={text!r} {error}.") from None
     missing = [
         key
         for key, field in fields.items()
@@ -98,10 +99,10 @@ def _convert(text: str, hint: Any) -> Any:
         return _convert(text, next(a for a in arguments if a is not type(None)))
     if origin is Literal:
         if text not in arguments:
-            raise ValueError(f"is not one of {', '.join(map(str, arguments))}")
+            raise ValueError(f"is not one of {', '.join(map(str, arguments))}{nearest(text, arguments)}")
         return text
     if origin is tuple:
-        return tuple(_convert(item, arguments[0]) for item in text.split(",") if item)
+        return tuple(_item(item, arguments[0]) for item in text.split(",") if item)
     if hint is bool:
         if text.lower() not in ("true", "false", "yes", "no", "1", "0"):
             raise ValueError("is not a yes or a no")
@@ -119,6 +120,13 @@ def _convert(text: str, hint: Any) -> Any:
     if hint is str:
         return text
     raise TypeError(f"a field of type {hint} cannot be written in a spec")
+
+
+def _item(text: str, hint: Any) -> Any:
+    try:
+        return _convert(text, hint)
+    except ValueError as error:
+        raise ValueError(f"holds {text!r}, which {error}") from None
 
 
 def _write(value: Any) -> str:

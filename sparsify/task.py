@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
@@ -51,12 +51,14 @@ class Score:
 class Task(Protocol):
     """Data, loss and score of a model.
 
-    A task may also have `example() -> (args, kwargs)`: real inputs to capture a model with.
+    Three methods suffice: without a name it has that of its class, and `batches(split)` without a seed is taken, too;
+    then the data is in the same order in every epoch. A task may also have `example() -> (args, kwargs)`: real inputs
+    to capture a model with.
     """
 
     @property
     def name(self) -> str:
-        """What reports call the task."""
+        """What reports call the task; may be left out."""
 
     def batches(self, split: Split, *, seed: int = 0) -> Iterable[Batch]:
         """Go once through a split in batches, which are whatever `loss` understands.
@@ -153,13 +155,24 @@ def resolve(task: Task | str) -> Task:
 
 
 def _checked(task: object, name: str) -> Task:
-    missing = [member for member in ("name", "batches", "loss", "score") if not hasattr(task, member)]
+    missing = [member for member in ("batches", "loss", "score") if not hasattr(task, member)]
     if missing:
         kind = type(task).__name__
         raise UsageError(f"{name} is not a task: it is a {kind} without {', '.join(missing)}. See sparsify.task.Task.")
     found = cast(Task, task)
+    seeded = _takes(found.batches, "train", seed=0)
+    if not seeded and not _takes(found.batches, "train"):
+        raise UsageError(f"The batches of the task {name} must be called as batches(split), or batches(split, seed=0).")
+    if seeded and hasattr(task, "name"):
+        return found
+    from sparsify.adapted_task import AdaptedTask
+
+    return AdaptedTask(task, seeded=seeded)
+
+
+def _takes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
     try:
-        inspect.signature(found.batches).bind("train", seed=0)
+        inspect.signature(function).bind(*args, **kwargs)
     except TypeError:
-        raise UsageError(f"The task {name} must be called as batches(split, seed=0), so that epochs differ.") from None
-    return found
+        return False
+    return True

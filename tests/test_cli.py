@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -122,7 +123,7 @@ WRONG = {  # words → what the error says
     ("gone.pt", "--pass", "layer-prune"): "gone.pt cannot be opened: no such file",
     ("factory.py", "--pass", "layer-prune"): "factory.py is no model of a known kind",
     ("model.pt2", "--pass", "layer-prun"): "There is no pass 'layer-prun' (did you mean 'layer-prune'",
-    ("model.pt2", "--pass", "layer-prune:count=two"): "count='two' is not a whole number. Options of layer-prune: ",
+    ("model.pt2", "--pass", "layer-prune:count=two"): "count='two' is not a whole number.\n",
     ("model.pt2", "--pass", "layer-prune:count=9"): "9 blocks should go, but only 3 of 4 blocks are removable",
     ("model.pt2", "--pass", "layer-prune:criterion=snip"): "snip needs a loss: give a task (--task digits",
     (*PRUNE[:2], "layer-prune:criterion=oracle", "--inputs", "2x1x8x8"): "oracle needs data, and the example inputs",
@@ -189,6 +190,22 @@ def test_an_export_that_computes_something_else_is_3_and_keeps_the_old_file(monk
     assert (ran.status, ran.out) == (3, "")
     assert "onnxruntime computes another output" in ran.err
     assert (folder / "old.onnx").read_bytes() == b"old"
+
+
+def test_an_interrupted_retraining_with_a_folder_says_that_the_same_command_goes_on(monkeypatch, folder):
+    pressed = iter([True])
+
+    def press(self, event):
+        if next(pressed, False):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("sparsify.console.Show.step", press)
+    words = ("model.pt2", "--task", "digits", "--retrain", "fine-tune:steps=3it", "--work", "kept")
+    ran = sparsify(*words)
+    assert (ran.status, ran.out) == (130, "")
+    assert ran.err == "sparsify: Interrupted. The same command goes on; kept keeps what was done.\n"
+    assert [path.name for path in (folder / "kept").glob("*/*")] == ["step-00000001.ckpt"]
+    assert sparsify(*words).status == 0
 
 
 def test_an_interruption_is_130_and_keeps_the_old_file(monkeypatch, folder):
@@ -266,12 +283,14 @@ def test_lists(command):
     assert all(name in text.out for name in names)
 
 
-@pytest.mark.parametrize("name", ["layer-prune", "magnitude", "fine-tune", "digits"])
+@pytest.mark.parametrize("name", ["layer-prune", "magnitude", "fine-tune", "digits", "dst", "rigl", "sr-ste"])
 def test_explain(name):
     ran = sparsify("explain", name)
     assert ran.status == 0
     assert ran.out.startswith(f"{name}\n\n")
     assert "Reference: " in ran.out or name in ("magnitude",)
+    assert "Raises:" not in ran.out
+    assert ("Mostafa and Wang 2019" in ran.out) == (name == "dst")
 
 
 def test_help_and_version():

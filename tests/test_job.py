@@ -218,6 +218,24 @@ def test_a_retraining_that_writes_no_model_has_a_log_too(model, tmp_path, monkey
     assert (f"wrote {log}" in ran.out) == bool(log)
 
 
+@pytest.mark.parametrize("broken", ["execute", "save_state", "write_json"])
+def test_a_retraining_that_fails_keeps_the_log_of_an_earlier_one(model, tmp_path, monkeypatch, broken):
+    recipe, output = Recipe(retrain="fine-tune:steps=1it", task="digits"), tmp_path / "small.safetensors"
+    ran = Job(model, recipe, [output], tmp_path / "r.json")
+    assert ran.run()["log"] == str(tmp_path / "small.log.jsonl")
+    assert not (tmp_path / "small.running.log.jsonl").exists()
+    old = (tmp_path / "small.log.jsonl").read_bytes()
+
+    def fail(*arguments, **options):
+        raise InputError("The disk is full.")
+
+    monkeypatch.setattr(job, broken, fail)
+    with pytest.raises(InputError, match="disk is full"):
+        ran.run()
+    assert (tmp_path / "small.log.jsonl").read_bytes() == old
+    assert (tmp_path / "small.running.log.jsonl").exists()
+
+
 def test_every_format_holds_the_same_weights(ran, folder):
     loaded = sp.load(folder / "small.pt2")
     assert (folder / "small.safetensors").read_bytes() == ran[2]["small.safetensors"]

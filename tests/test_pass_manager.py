@@ -49,7 +49,7 @@ def test_specs_are_made_canonical_before_anything_runs():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("layer-prune:count=two", r"count='two' is not a whole number\. Options of layer-prune: count \(int\), "),
+        ("layer-prune:count=two", r"count='two' is not a whole number\.$"),
         ("layer-prune:cuont=2", r"no option 'cuont' \(did you mean 'count'\?\)"),
         ("layer-prune:count=1,sparsity=0.5", "one of count, sparsity and blocks, not count and sparsity"),
         ("layer-prune:granularity=channel", "is not one of layer, sublayer"),

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from helpers.command import write_model
 
 from sparsify.errors import InputError, UsageError
 from sparsify.job import Job
@@ -117,9 +118,22 @@ retrain:
         ("retrain:\n  lht:\n    rounds: 3\n", r"line 2: There is no retraining method 'lht' \(did you mean 'lth'"),
         ("retrain:\n  lth:\n    controls:\n      a: b\n", "line 4: controls must be a value or a list of values"),
         ("retrain:\n  lth: [1]\n", "line 2: write a spec"),
-        ("retrain:\n  lth:\n  dst:\n", "line 2: write a spec"),
+        ("retrain:\n  lth:\n  dst:\n", "line 2: only one method is allowed under retrain"),
+        ("retrain:\n  - lth\n  - dst\n", "line 2: only one method is allowed under retrain"),
+        ("passes:\n  - a: 1\n    b: 2\n", "line 2: write a spec"),
+        (
+            "retrain:\n  lth:\n    rounds: 3\n    steps: 4it\n    pattern: 2:4\n",
+            "line 5: lth: pattern=2:4 takes rounds=1",
+        ),
+        (
+            "retrain:\n  dst:\n    sparsity: 0.5\n    every: 4it\n    method: static\n",
+            "line 4: dst: method=static has no every",
+        ),
+        ("retrain:\n  dst:\n    sparsity: 0.5\n    method: sr-ste\n", "line 3: dst: with method=sr-ste the pattern"),
+        ("retrain:\n  lth:\n    rewind: 3it\n    when: init\n", "line 3: lth: when=init has nothing to rewind"),
         ("passes:\n  - weight-prune:\n      first: dense\n", "line 2: weight-prune needs sparsity="),
-        ("retrain: [lth]\n", "line 1: write a spec"),
+        ("retrain: [lth]\n", "line 1: only one method"),
+        ("seed: 1\nretrain: dst:method=rigl,sparsity=0.5,pattern=1:4\n", "line 2: dst: method=rigl has no pattern"),
         ("retrain:\n  lth:\n    rounds: 3\n    rounds: 4\n", "line 4: rounds is given twice"),
         ("retrain:\n  lth:\n    score_every: 3it\n    score-every: 4it\n", "line 4: score_every is given twice"),
     ],
@@ -147,3 +161,23 @@ def test_what_shows_only_in_use_is_named_with_its_line(tmp_path, monkeypatch, li
     over = Recipe(task="digits:batch=2", inputs="1xthree").over(recipe)
     with pytest.raises(UsageError, match=r"^(The input spec '1xthree'|digits has no option)"):
         Job(Path("never opened.pt"), over).run()
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("fine-tune:warmup=9it,steps=4it", "Training: warmup=9it is longer than steps=4it"),
+        ("lth:rewind=4it,steps=4it", "lth: rewind=4it is not before the end"),
+        ("lth:unit=channels", "lth: unit=channels counts channels, and"),
+        ("fine-tune:precision=fp16", "Training: precision=fp16 needs a GPU"),
+    ],
+)
+def test_conflicts_that_show_only_in_use_name_the_line_of_the_retraining(tmp_path, method, message):
+    passes = "passes: weight-prune:sparsity=0.5\n" if "channels" in method else "\n"
+    recipe = read_recipe(written(tmp_path, f"{passes}retrain: {method}\ntask: digits\n"))
+    model = write_model(tmp_path)
+    with pytest.raises(UsageError, match=f"recipe.yaml, line 2: {message}"):
+        Job(model, recipe, work=tmp_path / "w").run()
+    over = Recipe(retrain=method).over(recipe)
+    with pytest.raises(UsageError, match=f"^{message}"):
+        Job(model, over, work=tmp_path / "w").run()

@@ -13,7 +13,7 @@ from sparsify.recipe import read_recipe
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 RECIPES = sorted(EXAMPLES.glob("recipes/*.yaml"))
-SHORT = {"steps": "2it", "rounds": "1", "rewind": "1it", "warmup": "0it", "score_every": "0it"}
+SHORT = {"every": "1it", "steps": "2it", "rounds": "1", "rewind": "1it", "warmup": "0it", "score_every": "0it"}
 
 
 def networks():

@@ -2,8 +2,10 @@ import json
 
 import pytest
 import torch
+from helpers.sparse import Clusters, program_of
 from torch import nn
 
+import sparsify as sp
 from sparsify.capture import capture
 from sparsify.errors import UsageError
 from sparsify.retrain import parse_method, retrain
@@ -57,3 +59,14 @@ def test_no_steps(program):
 def test_wrong_specs(spec, message):
     with pytest.raises(UsageError, match=message):
         parse_method(spec)
+
+
+def test_a_score_that_is_none_is_refused_before_any_training():
+    class Plain(Clusters):
+        def score(self, model):
+            return 0.5
+
+    steps = []
+    with pytest.raises(UsageError, match=r"must return a sparsify\.Score from score, not float"):
+        sp.retrain(program_of(), "fine-tune:steps=2it", Plain(), on_step=steps.append)
+    assert steps == []

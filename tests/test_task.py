@@ -27,8 +27,8 @@ def make():
 instance = Mine()
 number = 3
 
-class Unseeded(Mine):
-    def batches(self, split):
+class Crowded(Mine):
+    def batches(self, split, other):
         return []
 
 class Half:
@@ -113,9 +113,9 @@ def test_options_of_a_built_in():
     [
         ("digit", "no built-in task 'digit' .did you mean 'digits'.*There are: .*digits.*file.py:factory"),
         ("mine.py:Half", "is a Half without loss, score"),
-        ("mine.py:number", "is a int without name, batches, loss, score"),
-        ("mine.py:returns_a_class", "without name"),
-        ("mine.py:Unseeded", "batches.split, seed=0"),
+        ("mine.py:number", "is a int without batches, loss, score"),
+        ("mine.py:returns_a_class", "is a int without batches"),
+        ("mine.py:Crowded", r"must be called as batches\(split\), or batches\(split, seed=0\)"),
         ("mine.py:Absent", "has no 'Absent'"),
     ],
 )
@@ -125,7 +125,7 @@ def test_what_is_no_task_is_refused(spec, message):
 
 
 def test_a_wrong_object_is_refused():
-    with pytest.raises(UsageError, match="object without name, batches, loss, score"):
+    with pytest.raises(UsageError, match="object without batches, loss, score"):
         resolve(object())
 
 

@@ -55,8 +55,8 @@ def spread(values: Sequence[float]) -> float:
 
 
 def said(values: Sequence[float]) -> str:
-    """Write scores in percent: `97.5 ± 0.4`."""
-    return f"{100 * mean(values):.1f} ± {100 * spread(values):.1f}"
+    """Write scores in percent: `97.5 ± 0.4`; one alone has no deviation."""
+    return f"{100 * mean(values):.1f}" + (f" ± {100 * spread(values):.1f}" if len(values) > 1 else "")
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -78,12 +78,13 @@ def draw(
     axis = figure.subplots()
     for index, (name, values) in enumerate(marks.items()):
         places = [place + 0.12 * (index - (len(marks) - 1) / 2) for place in range(len(ticks))]
-        deviations = [spread(scores) for scores in values]
-        axis.errorbar(places, [mean(v) for v in values], yerr=deviations, label=name, fmt="o", markersize=5, capsize=3)
+        bars = [spread(scores) for scores in values] if len(dense) > 1 else None
+        axis.errorbar(places, [mean(v) for v in values], yerr=bars, label=name, fmt="o", markersize=5, capsize=3)
     axis.axhline(mean(dense), color="#24292f", linestyle=":", label="dense")
     axis.set_xticks(range(len(ticks)), ticks)
     axis.set_ylabel("accuracy")
-    axis.set_title(f"On the digits (mean and deviation of {len(dense)} seeds)")
+    seeds = f"mean and deviation of {len(dense)} seeds" if len(dense) > 1 else "one seed"
+    axis.set_title(f"On the digits ({seeds})")
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
     figure.savefig(path, dpi=130)
@@ -94,11 +95,16 @@ class Claim:
     """Collects whether parts of a claim held, and says so at the end; None is a part that these seeds do not decide."""
 
     def __init__(self, text: str) -> None:
-        self._text, self._parts = text, list[tuple[bool | None, str]]()
+        self._text, self._parts, self._alone = text, list[tuple[bool | None, str]](), False
 
     def part(self, holds: bool | None, text: str) -> None:
         """Note a part, with its numbers."""
         self._parts.append((holds, text))
+
+    def reaches(self, bar: float, scores: Sequence[float], text: str) -> None:
+        """Note whether the mean of some scores reaches a bar; one seed decides nothing."""
+        self._parts.append((mean(scores) >= bar if len(scores) > 1 else None, text))
+        self._alone |= len(scores) < 2
 
     def beats(self, where: str, better: str, best: Sequence[float], worse: str, least: Sequence[float]) -> None:
         """Note whether one way has higher scores than another, seed by seed.
@@ -108,6 +114,7 @@ class Claim:
         """
         differences = [a - b for a, b in zip(best, least, strict=True)]
         found, error = mean(differences), spread(differences) / math.sqrt(len(differences))
+        self._alone |= len(differences) < 2
         holds = None if len(differences) < 2 or abs(found) <= 2 * error else found > 0
         self._parts.append((holds, f"{where} {better} beats {worse}: {said(best)}, {said(least)}"))
 
@@ -115,7 +122,8 @@ class Claim:
         """Print the verdict, and return it."""
         verdicts = [held for held, _ in self._parts]
         holds = all(verdicts)
-        whole = "held" if holds else "did not hold" if False in verdicts else "held where these seeds decide"
+        undecided = "one seed decides nothing" if self._alone else "held where these seeds decide"
+        whole = "held" if holds else "did not hold" if False in verdicts else undecided
         print_(f"\n{self._text}: {whole} ({time.perf_counter() - _START:.0f} s since the start)")
         for held, text in self._parts:
             print_(f"  {'open    ' if held is None else 'held    ' if held else 'NOT HELD'} {text}")

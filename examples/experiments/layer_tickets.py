@@ -75,8 +75,9 @@ def main() -> None:
     bar = mean(scores["dense", 0]) - 0.01
     for way in ("trained, expect-abs", "init, grasp"):
         for count in COUNTS:
-            claim.part(
-                mean(scores[way, count]) >= bar,
+            claim.reaches(
+                bar,
+                scores[way, count],
                 f"{way}, {count} of 15 blocks gone: {said(scores[way, count])} of {said(scores['dense', 0])}",
             )
     claim.say()

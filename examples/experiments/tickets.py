@@ -75,8 +75,9 @@ def judge(scores: dict[tuple[str, int], list[float]], early: dict[tuple[str, int
         parts = [f"{name} {said(scores[name, number])}" for name in ("ticket", "reinit", "random", "one-shot")]
         print(f"{text} of the weights: {', '.join(parts)}")
     win = Claim("Tickets win")
-    win.part(
-        mean(scores["ticket", 7]) >= mean(dense) - 0.01,
+    win.reaches(
+        mean(dense) - 0.01,
+        scores["ticket", 7],
         f"at 21% the ticket is within a point of the dense network: {said(scores['ticket', 7])} of {said(dense)}",
     )
     for number, text in LOOKED_AT.items():

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sparsify.layout import Layout
 
-__all__ = ["MaskUpdate", "Stats"]
+__all__ = ["MaskUpdate", "Stats", "updates"]
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,9 @@ class MaskUpdate(ABC):
     @abstractmethod
     def masks(self, stats: Stats) -> Mapping[str, Tensor]:
         """Return the new masks of all parameters that `stats` has masks of."""
+
+
+def updates(rule: MaskUpdate, steps: int) -> int:
+    """Return how many updates of the masks a rule has in a run of so many steps."""
+    first = 0 if rule.replaces_step else 1  # instead of a step, or behind it
+    return sum(rule.due(step, steps) for step in range(first, first + steps))

@@ -7,24 +7,35 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sparsify.atomic import writing
 from sparsify.errors import InputError, UsageError
+from sparsify.registry import entries
 from sparsify.report.history import History
+from sparsify.report.mask_plots import draw_exchanges, draw_layers
+from sparsify.report.plot_axes import (
+    CONTROLS,
+    DENSE,
+    PANEL,
+    TICKET,
+    density_ticks,
+    few_points,
+    legend_beside,
+    step_axis,
+)
+from sparsify.spec import parse_spec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = ["plot"]
 
-_LABELS = 16  # more are not readable
-_ROUNDS = 6  # labels of a lottery's rounds
+Entry: TypeAlias = dict[str, Any]
 
-_COLOURS = {"ticket": "#1a7f37", "reinit": "#b35900", "random": "#8250df", "shuffle": "#0969da", "invert": "#cf222e",
-            "small-dense": "#6e7781", "dense": "#24292f"}  # fmt: skip
+_LABELS = 20  # more are not readable
+_ROUNDS = 6  # labels of a lottery's rounds
 
 
 def plot(histories: Sequence[History], path: str | Path) -> None:
@@ -45,14 +56,14 @@ def plot(histories: Sequence[History], path: str | Path) -> None:
     panels = [draw for draw, there in (
         (_rounds, any(len(item.rounds) > 1 for item in histories)),
         (_curves, any(item.measured for item in histories) or any(item.steps for item in histories)),
-        (_exchanges, any(item.exchanged for item in histories)),
-        (_layers, any(item.exchanged for item in histories)),
+        (lambda axis, items: draw_exchanges(axis, items, _colours(items)), any(item.exchanged for item in histories)),
+        (draw_layers, any(item.exchanged for item in histories)),
     ) if there]  # fmt: skip
     if not panels:
         raise InputError("The logs hold nothing to draw: nothing was trained yet.")
     with mpl.rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
                          "axes.spines.right": False}):  # fmt: skip
-        figure: Figure = Figure(figsize=(6.2 * len(panels), 4.4), layout="constrained")
+        figure: Figure = Figure(figsize=(PANEL[0] * len(panels), PANEL[1]), layout="constrained")
         for axis, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             draw(axis, histories)
         with writing(path) as temporary:
@@ -60,32 +71,47 @@ def plot(histories: Sequence[History], path: str | Path) -> None:
 
 
 def _rounds(axis: Axes, histories: Sequence[History]) -> None:
-    """Draw scores against density; bars are the deviation over seeds; every method has its own lines."""
+    """Draw scores against density; every method has its own colour, every control its own marks and dashes."""
     groups, lefts = _groups([item for item in histories if item.rounds]), set[float]()
     for index, (group, members) in enumerate(groups.items()):
-        tickets, controls = defaultdict[float, list[float]](list), defaultdict[str, dict[float, list[float]]](dict)
-        for item in members:
-            for entry in item.rounds:
-                if entry["round"]:
-                    tickets[_left(entry)].append(entry["score"])
-            for entry in item.controls:
-                if entry["control"] != "dense":
-                    controls[entry["control"]].setdefault(_left(entry), []).append(entry["score"])
         before, colour = (f"{group}: ", f"C{index % 10}") if len(groups) > 1 else ("", None)
-        _line(axis, f"{before}ticket", tickets, marker="o", color=colour or _COLOURS["ticket"])
+        tickets = _by_density(entry for item in members for entry in item.rounds if entry["round"])
+        _line(axis, f"{before}ticket", tickets, marker="o", color=colour or TICKET)
+        controls = defaultdict[str, list[Entry]](list)
+        for entry in (entry for item in members for entry in item.controls):
+            controls[entry["control"]].append(entry)
+        starts = [entry for item in members for entry in item.rounds[:1] if not entry["round"]]
+        starts += controls.pop("dense", [])
         for name, found in controls.items():
-            _line(axis, before + name, found, marker="s", linestyle="--", color=colour or _COLOURS.get(name))
-        dense = [item.rounds[0]["score"] for item in members if item.rounds and item.rounds[0]["round"] == 0]
-        if dense:
-            black = colour or _COLOURS["dense"]
-            axis.axhline(statistics.mean(dense), label=f"{before}dense", color=black, linewidth=1, linestyle=":")
+            style = {**CONTROLS[name], **({"color": colour} if colour else {})}
+            _line(axis, before + name, _by_density(found), **style)
+        if starts:
+            score = statistics.mean(entry["score"] for entry in starts)
+            label = f"{before}{starts[0].get('network', 'dense')}"
+            axis.axhline(score, label=label, color=colour or DENSE, linewidth=1, linestyle=":")
         lefts |= set(tickets)
-    _log_scale(axis.xaxis, sorted(lefts))
-    axis.invert_xaxis()
-    axis.set_xlabel("weights left, %")
+    density_ticks(axis, sorted(lefts))
+    axis.set_xlabel(f"weights left, %{_bars(list(groups.values()))}")
     axis.set_ylabel("score")
     axis.set_title(_title("Score by what is left", histories))
-    axis.legend(frameon=False, fontsize=7 if len(groups) > 1 else None)
+    legend_beside(axis)
+
+
+def _by_density(found: Iterable[Entry]) -> dict[float, list[Entry]]:
+    """Return the entries of each round by how much is left there; a small dense network meets that only nearly."""
+    rounds = defaultdict[int, list[Entry]](list)
+    for entry in found:
+        rounds[entry["round"]].append(entry)
+    return {statistics.mean(map(_left, members)): members for members in rounds.values()}
+
+
+def _bars(groups: Sequence[Sequence[History]]) -> str:
+    """Say what the bars mean: the deviation over seeds, of a single run the interval of the score."""
+    single = any(len(members) == 1 and any(entry.get("interval") for entry in members[0].rounds) for members in groups)
+    kinds = (["deviation over runs"] if any(len(members) > 1 for members in groups) else []) + (
+        ["95% interval of a single run's score"] if single else []
+    )
+    return f" (bars: {'; '.join(kinds)})" if kinds else ""
 
 
 def _groups(histories: Sequence[History]) -> dict[str, list[History]]:
@@ -99,7 +125,7 @@ def _groups(histories: Sequence[History]) -> dict[str, list[History]]:
             lambda same: len(set(same)) == 1, zip(*(item.name for item in members), strict=False)
         )
         name = "".join(same[0] for same in letters).rstrip("-_0123456789")
-        named[members[0].name if len(members) == 1 or name in ("", *named) else name] = members
+        named[", ".join(item.name for item in members) if len(members) == 1 or name in ("", *named) else name] = members
     return named
 
 
@@ -108,119 +134,94 @@ def _left(entry: dict[str, Any]) -> float:
     return round(100 * float(entry["density"] if entry["density"] < 1 else entry["nonzero_share"]), 3)
 
 
-def _line(axis: Axes, name: str, found: dict[float, list[float]], **style: Any) -> None:
+def _line(axis: Axes, name: str, found: dict[float, list[Entry]], *, color: Any, **style: Any) -> None:
+    """Draw means with bars."""
     xs = sorted(found, reverse=True)
-    means = [statistics.mean(found[x]) for x in xs]
-    spread = [statistics.stdev(found[x]) if len(found[x]) > 1 else 0.0 for x in xs]
-    axis.errorbar(xs, means, yerr=spread if any(spread) else None, label=name,
-                  markersize=3.5, capsize=2, linewidth=1.2, **style)  # fmt: skip
+    means = [statistics.mean(entry["score"] for entry in found[x]) for x in xs]
+    reach = [_reach(found[x], mean) for x, mean in zip(xs, means, strict=True)]
+    bars = [[low for low, _ in reach], [high for _, high in reach]]
+    axis.errorbar(xs, means, yerr=bars if any(map(any, bars)) else None, label=name, color=color,
+                  markersize=4, capsize=2, linewidth=1.2, elinewidth=0.7, **style)  # fmt: skip
+
+
+def _reach(found: Sequence[Entry], mean: float) -> tuple[float, float]:
+    """Return how far the bars reach down and up from a mean."""
+    if len(found) > 1:
+        deviation = statistics.stdev(entry["score"] for entry in found)
+        return deviation, deviation
+    low, high = found[0].get("interval") or (mean, mean)
+    return max(0.0, mean - low), max(0.0, high - mean)
 
 
 def _curves(axis: Axes, histories: Sequence[History]) -> None:
     """Draw scores on the way, or losses where no scores were measured; the rounds of a lottery from light to dark."""
     measured = any(item.measured for item in histories)
-    for label, points, colour in _trainings(histories, measured=measured):
-        axis.plot(*zip(*points, strict=True), label=label, color=colour, linewidth=1.2)
-    axis.set_xlabel("step")
+    for label, points, style in _trainings(histories, measured=measured):
+        marks = {**few_points(len(points)), "markevery": max(1, len(points) // 10)}
+        axis.plot(*zip(*points, strict=True), label=label, linewidth=1.2, **{**marks, **style})
+    step_axis(axis)
     axis.set_ylabel("score" if measured else "training loss")
     axis.set_title(_title("Learning curves", histories))
     if sum(not str(line.get_label()).startswith("_") for line in axis.get_lines()) <= _LABELS:
-        axis.legend(frameon=False, fontsize=7, ncols=2)
+        legend_beside(axis)
 
 
-def _trainings(histories: Sequence[History], *, measured: bool) -> Iterable[tuple[str, list[tuple[int, float]], Any]]:
-    """Yield the curve of each training, the mean over retrainings of one method; controls of the last round only.
+def _trainings(
+    histories: Sequence[History], *, measured: bool
+) -> Iterable[tuple[str, list[tuple[int, float]], dict[str, Any]]]:
+    """Yield the curve of each training, the mean over retrainings of one method, and its style.
 
-    Of several methods there is one curve each, for lotteries that of the last ticket.
+    Of controls there are those of the last round. Of several methods there is one curve each, for lotteries that of the
+    last ticket.
     """
     import matplotlib as mpl
 
     found: dict[str, dict[int, list[float]]] = {}
-    several = len({item.method for item in histories}) > 1
-    for item in histories:
+    groups = _groups(histories)
+    several = len(groups) > 1
+    for group, item in ((group, item) for group, members in groups.items() for item in members):
         last = max((entry["round"] for entry in item.rounds), default=0)
         for name, points in (item.measured if measured else item.steps).items():
             kind, _, number = name.rpartition("-")
-            if kind in _COLOURS and int(number) != last:
+            if kind in (*CONTROLS, "dense") and int(number) != last:
                 continue
             if several and item.rounds and name != f"round-{last}":
                 continue
             for point in points:
                 value = point["score"] if measured else point["loss"]
-                found.setdefault(item.name if several else name, {}).setdefault(point["step"], []).append(value)
+                found.setdefault(group if several else name, {}).setdefault(point["step"], []).append(value)
     rounds = [name for name in found if name.startswith("round-")]
-    left = {f"round-{entry['round']}": _left(entry) for item in histories for entry in item.rounds}
+    known = {f"round-{entry['round']}": entry for item in histories for entry in item.rounds}
     labelled = {rounds[round(k * (len(rounds) - 1) / (_ROUNDS - 1))] for k in range(_ROUNDS)} if rounds else set()
     shades = mpl.colormaps["viridis_r"]
     for name, values in found.items():
-        kind, label = name.rpartition("-")[0], name.replace("-", " ")
-        colour: Any = _COLOURS.get(kind) or _colours(histories).get(name)
-        if name in rounds:
-            colour = shades(0.1 + 0.9 * rounds.index(name) / max(1, len(rounds) - 1))
-            label = "dense" if name == "round-0" else f"{label}: {left.get(name, 100):.3g}% left"
+        kind, _, number = name.rpartition("-")
+        style: dict[str, Any] = {"color": _colours(histories)[groups[name][0].name] if several else None}
+        label = name if several else _called(histories[0], name)
+        if kind in CONTROLS:
+            style, label = CONTROLS[kind], f"{kind}, round {number}"
+        elif name in rounds:
+            style = {"color": shades(0.1 + 0.9 * rounds.index(name) / max(1, len(rounds) - 1))}
+            left = f"round {number}: {_left(known[name]):.3g}% left" if name in known else f"round {number}"
+            label = known.get(name, {}).get("network", "dense") if name == "round-0" else left
             label = label if name in labelled else f"_{label}"  # matplotlib leaves those out of the legend
-        yield label, [(x, statistics.mean(ys)) for x, ys in sorted(values.items())], colour
+        yield label, [(x, statistics.mean(ys)) for x, ys in sorted(values.items())], style
 
 
-def _exchanges(axis: Axes, histories: Sequence[History]) -> None:
-    """Draw which share of the kept weights each update moved, and how many weights have been in use so far."""
-    colours = _colours(histories)
-    for item in histories:
-        for points in item.exchanged.values():
-            steps = [point["step"] for point in points]
-            moved = [point["grown"] / max(1, point["kept"]) for point in points]
-            axis.plot(steps, moved, linewidth=1.2, color=colours[item.name], label=item.name.replace("-", " "))
-            used = [point["itop"] for point in points]
-            axis.plot(steps, used, linewidth=1.2, linestyle="--", color=colours[item.name])
-    axis.set_xlabel("step")
-    axis.set_ylabel("share: moved by an update; dashed, used so far (ITOP)")
-    axis.set_ylim(0, None)
-    axis.set_title("How the masks change")
-    if len(histories) > 1:
-        axis.legend(frameon=False, fontsize=7)
-
-
-def _layers(axis: Axes, histories: Sequence[History]) -> None:
-    """Draw the density of each layer of one retraining, of that whose layers change most."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    known = {item.name: points for item in histories for points in item.exchanged.values()}
-    name = max(known, key=lambda name: len({tuple(point["layers"].values()) for point in known[name]}))
-    points = known[name]
-    axis.set_title("Density by layer" + (f", {name}" if len(known) > 1 else ""))
-    names = list(points[0]["layers"])
-    for name in names:
-        axis.plot([point["step"] for point in points], [point["layers"][name] for point in points], linewidth=1.2,
-                  label=name.removesuffix(".weight") if len(names) <= _LABELS else None)  # fmt: skip
-    axis.set_xlabel("step")
-    axis.set_ylabel("density")
-    shares = [value for point in points for value in point["layers"].values() if value > 0]
-    if max(shares, default=1) > 5 * min(shares, default=1):
-        axis.set_yscale("log")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.yaxis.set_minor_locator(NullLocator())
-    if len(names) <= _LABELS:
-        axis.legend(frameon=False, fontsize=7)
+def _called(history: History, training: str) -> str:
+    """Return what the user called a training: that of sparse training by its method, `dst:rigl`."""
+    name, options = parse_spec(history.method)
+    if name != training or name != "dst":
+        return training
+    default = next(option.default for option in entries("sparsify.methods")["dst"].options if option.name == "method")
+    return f"dst:{options.get('method', default)}"
 
 
 def _colours(histories: Sequence[History]) -> dict[str, str]:
-    """Return a colour for each retraining, the same one in every panel."""
-    return {item.name: f"C{index % 10}" for index, item in enumerate(histories)}
-
-
-def _log_scale(axis: Axis, values: Sequence[float]) -> None:
-    """Make an axis logarithmic, with plain numbers at some of the values."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]
-    chosen: list[float] = []
-    for value in values:
-        if value > 0 and (not chosen or value > 1.25 * chosen[-1]):
-            chosen.append(value)
-    axis.set_major_locator(FixedLocator(chosen))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    """Return a colour for each retraining, the same one in every panel; where methods are compared, for each method."""
+    groups = list(_groups(histories).values())
+    parts = [[item] for item in histories] if len(groups) == 1 else groups
+    return {item.name: f"C{index % 10}" for index, members in enumerate(parts) for item in members}
 
 
 def _title(text: str, histories: Sequence[History]) -> str:

@@ -19,8 +19,12 @@ def print_retraining(console: Console, record: Mapping[str, Any]) -> None:
     if "rounds" in record:
         console.print(_rounds(record))
         if "winning" in record:
-            console.print(_verdict(record), highlight=False)
+            for line in _verdict(record):
+                console.print(line, highlight=False)
     if "itop" in record:
+        used = {**record["rule"]}
+        values = ", ".join(f"{name}={value}" for name, value in used.items() if name != "method")
+        console.print(f"{used['method']}{f' with {values}' if values else ''}", highlight=False)
         moved = f"the masks changed {plural(record['exchanges'], 'time')}"
         console.print(f"{moved}; {share(record['itop'])} of the weights were in use at some time", highlight=False)
         few = f"{record['kept']:,} of {record['masked_weights']:,} weights are kept"
@@ -41,7 +45,7 @@ def _rounds(record: Mapping[str, Any]) -> Table:
         wins = item["round"] in winning and "control" not in item
         cells = [
             str(item["round"]),
-            item.get("control", "ticket" if item["round"] else "dense" if item["density"] == 1 else "start"),
+            item["network"],
             share(item["density"]),
             share(item["nonzero_share"]),
             share(item["macs_share"]),
@@ -56,11 +60,28 @@ def _in_order(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return sorted([*record["rounds"], *record.get("controls", ())], key=lambda item: int(item["round"]))
 
 
-def _verdict(record: Mapping[str, Any]) -> str:
-    bar = f"at most {record['margin']:g} below the {record['dense_score']:.4f} of the dense network"
+def _verdict(record: Mapping[str, Any]) -> list[str]:
+    start = _network(record)
+    bar = f"at most {record['margin']:g} below the {record['start_score']:.4f} of {start}"
     winning = record["winning"]
-    if not winning:
-        return f"no ticket wins: none is {bar}"
+    lines = [f"[green]winning tickets[/] ({bar}): {_numbers(winning)}" if winning else f"no ticket wins: none is {bar}"]
+    if winning and "as_fast" in record:
+        fast, steps = record["as_fast"], record["start_steps_to_best"]
+        few = f"at their best after at most as many steps as {start} ({steps})"
+        lines.append(f"of them {few}: {_numbers(fast)}" if fast else f"none of them is {few}")
     as_good = [f"{item['control']} of round {item['round']}" for item in record.get("controls_as_good", ())]
-    but = f"; as good or better: {', '.join(as_good)}" if as_good else ""
-    return f"[green]winning tickets[/] ({bar}): rounds {', '.join(map(str, winning))}{but}"
+    if as_good:
+        lines.append(f"controls that are as good as the ticket of their round: {', '.join(as_good)}")
+    unknown = [number for number in winning if number not in record.get("compared", ())]
+    if unknown:
+        how = "controls_at=all trains them" if "compared" in record else "controls= names some"
+        lines.append(f"no control was trained for {_numbers(unknown)}: {how}")
+    return lines
+
+
+def _network(record: Mapping[str, Any]) -> str:
+    return "the dense network" if record["start"] == "dense" else "the start"
+
+
+def _numbers(rounds: Sequence[int]) -> str:
+    return f"round{'s' if len(rounds) > 1 else ''} {', '.join(map(str, rounds))}"

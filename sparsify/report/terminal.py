@@ -223,6 +223,8 @@ def print_entry(console: Console, entry: Entry) -> None:
     """Print the whole description of one pass, criterion or method, its options with their defaults."""
     console.print(f"[bold]{entry.name}[/]", highlight=False)
     for paragraph in entry.text.split("\n\n"):
+        if paragraph.startswith("Raises:") or (_OPTIONS.match(paragraph) and not entry.options):
+            continue
         console.print()
         if _OPTIONS.match(paragraph):
             console.print("Options:", highlight=False)

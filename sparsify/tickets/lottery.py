@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from sparsify.batches import epoch_length
 from sparsify.cost import cost
-from sparsify.errors import PassError, UsageError
+from sparsify.errors import OptionError, PassError
 from sparsify.masking import masked, unmasked
 from sparsify.naming import first_names
 from sparsify.observation.calibration import Calibration
@@ -29,6 +28,7 @@ from sparsify.task import Score, Task
 from sparsify.tickets.initialization import Init, initial
 from sparsify.tickets.lottery_options import Control, LotteryOptions
 from sparsify.tickets.ticket import Ticket, without
+from sparsify.tickets.verdict import verdict
 from sparsify.training.train import Trained
 from sparsify.training.work import Work
 
@@ -56,13 +56,13 @@ class Lottery:
         work: trains, and keeps what is done.
 
     Raises:
-        UsageError: channels are to be pruned where weights are masked, or weights are rewound to the end.
+        OptionError: channels are to be pruned where weights are masked, or weights are rewound to the end.
     """
 
     def __init__(self, options: LotteryOptions, program: Program, task: Task, *, seed: int, work: Work) -> None:
         self._options, self._task, self._seed, self._work = options, task, seed, work
         if options.unit == "channels" and program.masks:
-            raise UsageError(
+            raise OptionError(
                 "lth: unit=channels counts channels, and those that masks have emptied would be counted again. Put the "
                 "pass shrink before, which takes them out."
             )
@@ -72,10 +72,11 @@ class Lottery:
             parse_steps(text, lambda: epoch_length(task)) for text in (options.rewind, options.steps)
         )
         if self._from >= self._length:
-            raise UsageError(
+            raise OptionError(
                 f"lth: rewind={options.rewind} is not before the end of the training, steps={options.steps}: nothing "
                 "would be trained."
             )
+        self._name = "start" if program.masks or program.history else "dense"
         self._rounds: list[dict[str, Any]] = []
         self._controls: list[dict[str, Any]] = []
         self._tickets: list[Ticket] = []
@@ -107,7 +108,8 @@ class Lottery:
                     self._control(control, pruned, ticket, number, start)
         assert trained is not None
         record = {"rounds": self._rounds, **({"controls": self._controls} if self._controls else {})}
-        return replace(trained, record={**record, **self._verdict()}, tickets=tuple(self._tickets))
+        found = verdict(self._rounds, self._controls, plan.margin)
+        return replace(trained, record={**record, **found}, tickets=tuple(self._tickets))
 
     def _steps(self) -> int:
         """Return the number of steps of all trainings."""
@@ -200,17 +202,19 @@ class Lottery:
         else:
             program = self._passed(f"sanity:control={control},init={self._init}", ticket)[0]
         trained = self._train(f"{control}-{number}", program, fresh=self._is_fresh(control))
-        self._controls.append({"control": control, **self._entry(number, trained)})
+        network = self._name if control == "dense" else control
+        self._controls.append({"network": network, "control": control, **self._entry(number, trained)})
         self._work.log("control", **self._controls[-1])
 
     def _note(self, number: int, trained: Trained, pruned: _Pruned) -> None:
-        self._rounds.append({**self._entry(number, trained), "removed": list(pruned.removed)})
+        network = "ticket" if number else self._name
+        self._rounds.append({"network": network, **self._entry(number, trained), "removed": list(pruned.removed)})
         self._work.log("round", **self._rounds[-1])
 
     def _entry(self, number: int, trained: Trained) -> dict[str, Any]:
         program = trained.program
         known = cost(program)
-        dense = cost(self._whole)
+        whole = cost(unmasked(self._whole))  # one base for all shares, also where a ticket is gone on with
         score: Score = self._task.score(program.module(copy=False))
         best = min(trained.curve, key=lambda item: item["validation_loss"], default=None)
         masks = program.masks
@@ -218,8 +222,8 @@ class Lottery:
         return {
             "round": number, "score": score.value, "interval": list(score.interval) if score.interval else None,
             "density": sum(int(mask.sum()) for mask in masks.values()) / total if total else 1.0,
-            "nonzero": known.nonzero, "nonzero_share": known.nonzero / dense.nonzero,
-            "macs": known.macs, "macs_share": known.macs / dense.macs if dense.macs else 1.0,
+            "nonzero": known.nonzero, "nonzero_share": known.nonzero / whole.parameters,
+            "macs": known.macs, "macs_share": known.macs / whole.macs if whole.macs else 1.0,
             "first_steps_to_best": None if best is None else best["step"], "curve": list(trained.curve),
         }  # fmt: skip
 
@@ -231,32 +235,16 @@ class Lottery:
             "method": canonical("lth", plan),
             "task": self._task.name,
             "seed": self._seed,
-            **{k: v for k, v in self._rounds[-1].items() if k != "curve"},
+            **{k: v for k, v in self._rounds[-1].items() if k not in ("curve", "network")},
         }
         found = Ticket.of(ticket, self._whole, removed=pruned.removed, init=drawn, record=record)
         self._tickets.append(found)
         if self._work.folder is not None:
             found.save(self._work.folder / f"round-{number}.ticket")
 
-    def _verdict(self) -> dict[str, Any]:
-        """Say which tickets win: those that are hardly worse than the dense network; and which controls do as well."""
-        dense = [
-            item for item in (*self._rounds, *self._controls) if item["round"] == 0 or item.get("control") == "dense"
-        ]
-        if not dense:
-            return {}
-        bar = dense[0]["score"] - self._options.margin
-        winning = {item["round"]: item["score"] for item in self._rounds if item["round"] and item["score"] >= bar}
-        as_good = [
-            {"round": item["round"], "control": item["control"]} for item in self._controls
-            if item["control"] != "dense" and item["score"] >= winning.get(item["round"], math.inf)
-        ]  # fmt: skip
-        found = {"dense_score": dense[0]["score"], "margin": self._options.margin, "winning": list(winning)}
-        return {**found, "controls_as_good": as_good} if self._controls else found
-
     def _passed(self, spec: str, program: Program) -> tuple[Program, dict[str, Any]]:
         records: list[dict[str, Any]] = []
-        manager = PassManager([spec], lambda event: records.append(event.record))
+        manager = PassManager([spec], lambda event: records.append(event.record), asked="lth")
         after = manager.run(program, task=self._task, seed=self._seed)
         return replace(after, history=program.history), records[1]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -23,8 +25,10 @@ from sparsify.tickets.initialization import initial
 
 __all__ = ["Ticket", "without"]
 
-_FORMAT = 1
+_FORMAT = 2
 _KEY = "sparsify.ticket"
+_DIGEST = "sparsify.digest"
+_LENGTH = 8  # bytes of a safetensors file that say how long its header is
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,9 @@ class Ticket:
             "format": _FORMAT, "removed": self.removed, "init": dict(self.init), "record": dict(self.record),
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
         }  # fmt: skip
+        text = json.dumps(known)
         with writing(path) as temporary:
-            save_file(tensors, temporary, metadata={_KEY: json.dumps(known)})
+            save_file(tensors, temporary, metadata={_KEY: text, _DIGEST: _digest(text, tensors)})
 
     @classmethod
     def load(cls, path: str | Path) -> Ticket:
@@ -120,22 +125,11 @@ class Ticket:
         Raises:
             InputError: there is no such file, it is damaged, or it is no ticket.
         """
-        if not Path(path).is_file():
-            raise InputError(f"The ticket {path} cannot be read: no such file.")
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                known = json.loads((file.metadata() or {}).get(_KEY, "null"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- it is no mapping
-            if not isinstance(known, dict) or known.get("format") != _FORMAT:
-                raise InputError(f"{path} is no ticket of this version of sparsify; `--retrain lth` writes them.")
-            shapes = {name: tuple(shape) for name, shape in known["shapes"].items()}
-            bits = {name: tensors.pop(name) for name in [*tensors] if name.endswith(BITMASK)}
-            masks = {
-                name.removesuffix(BITMASK): unpacked(value, shapes[name.removesuffix(BITMASK)])
-                for name, value in bits.items()
-            }
-        except (SafetensorError, ValueError, KeyError, OSError) as error:
-            raise InputError(f"The ticket {path} is damaged: {first_line(error)}.") from error
+        text, tensors = _read(Path(path))
+        known = json.loads(text)
+        shapes = {name: tuple(shape) for name, shape in known["shapes"].items()}
+        bits = {name.removesuffix(BITMASK): tensors.pop(name) for name in [*tensors] if name.endswith(BITMASK)}
+        masks = {name: unpacked(value, shapes[name]) for name, value in bits.items()}
         return cls(masks, shapes, tuple(known["removed"]), tensors, known["init"], known["record"])
 
     def _check(self, program: Program) -> None:
@@ -153,10 +147,43 @@ class Ticket:
                 )
 
 
+def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Return what a ticket's file says and its tensors, when both are as they were written."""
+    if not path.is_file():
+        raise InputError(f"The ticket {path} cannot be read: no such file.")
+    with path.open("rb") as data:
+        if data.read(_LENGTH + 1)[_LENGTH:] != b"{":
+            raise InputError(f"{path} is no ticket; `--retrain lth` writes them.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            known = file.metadata() or {}
+            if _KEY not in known:
+                raise InputError(f"{path} is no ticket; `--retrain lth` writes them.")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- it is no mapping
+    except (SafetensorError, ValueError, OSError) as error:
+        raise InputError(f"The ticket {path} is damaged: {first_line(error)}.") from error
+    if _DIGEST not in known:
+        raise InputError(f"{path} is no ticket of this version of sparsify; `--retrain lth` writes them.")
+    if known[_DIGEST] != _digest(known[_KEY], tensors):
+        raise InputError(f"The ticket {path} is damaged: it is not what was written. Copy or make it again.")
+    return known[_KEY], tensors
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return a digest of what a ticket's file says and of its tensors."""
+    found = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        found.update(value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
 def without(program: Program, blocks: Sequence[str]) -> Program:
     """Return a program without some blocks, one after the other: what can be removed depends on what is there."""
     for name in blocks:
-        program = replace(PassManager([f"layer-prune:blocks={name}"]).run(program), history=program.history)
+        manager = PassManager([f"layer-prune:blocks={name}"], asked=f"without {name}")
+        program = replace(manager.run(program), history=program.history)
     return program
 
 

@@ -28,7 +28,7 @@ class Checkpoints:
     used. Nothing in it can run code.
 
     Args:
-        folder: where they lie; it is made.
+        folder: where they lie; it is made for the first of them.
         seconds: how long a run goes on before it writes the next one.
         warn: told which file was damaged.
     """
@@ -36,10 +36,6 @@ class Checkpoints:
     def __init__(self, folder: Path, seconds: float = 60.0, warn: Callable[[str], None] = lambda text: None) -> None:
         self._folder, self._seconds, self._warn = folder, seconds, warn
         self._written = time.monotonic()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder} cannot be made: {error.strerror or error}.") from error
 
     @property
     def folder(self) -> Path:
@@ -66,14 +62,15 @@ class Checkpoints:
         payload = buffer.getvalue()
         path = self._folder / f"step-{step:08d}.ckpt"
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             with writing(path) as temporary, temporary.open("wb") as file:
                 file.write(_MAGIC + hashlib.sha256(payload).digest() + payload)
         except (OSError, InputError) as error:
             last = self.newest
             rest = f"The last good one is {last.name}" if last else "There is none before it"
+            reason = getattr(error, "strerror", None) or first_line(error).removeprefix(f"{path} cannot be written: ")
             raise InputError(
-                f"The checkpoint {path} cannot be written: {getattr(error, 'strerror', None) or first_line(error)}. "
-                f"{rest}; make room and run the same command again."
+                f"The checkpoint {path} cannot be written: {reason}. {rest}; make room and run the same command again."
             ) from error
         self._written = time.monotonic()
         for old in self._files()[:-2]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sparsify.errors import InputError, UsageError
 
-__all__ = ["Log"]
+__all__ = ["Log", "log_of_a_run"]
+
+_ENDING = ".log.jsonl"
 
 
 class Log:
@@ -57,3 +60,26 @@ class Log:
     def close(self) -> None:
         """Let others write it."""
         self._file.close()
+
+
+@contextmanager
+def log_of_a_run(path: Path) -> Iterator[Log]:
+    """Write `x.running.log.jsonl`, which becomes `x.log.jsonl` when the block ends well.
+
+    After a failure it stays where it is, and so does the log of an earlier run.
+
+    Raises:
+        InputError: it cannot be written.
+        UsageError: another process writes it.
+    """
+    log = Log(path.with_name(f"{path.name.removesuffix(_ENDING)}.running{_ENDING}"), keep=False)
+    try:
+        yield log
+        try:
+            log.path.replace(path)
+        except OSError as error:
+            raise InputError(
+                f"The log {log.path} cannot be renamed to {path.name}: {error.strerror or error}."
+            ) from error
+    finally:
+        log.close()

@@ -32,10 +32,20 @@ class MaskController:
 
     Attributes:
         masks: the masks now.
+
+    Raises:
+        UsageError: there are no masks, or something else was given.
     """
 
     def __init__(self, masks: Program | Mapping[str, Tensor], *, audit: bool = False) -> None:
         found = masks.masks if isinstance(masks, Program) else masks
+        if not isinstance(found, Mapping):
+            raise UsageError(
+                f"A MaskController takes a program with masks, or masks by parameter name, not {type(masks).__name__}."
+            )
+        if not found:
+            what = "The program has no masks" if isinstance(masks, Program) else "There are no masks"
+            raise UsageError(f"{what}: nothing would be kept zero. A pass such as weight-prune makes them.")
         self.masks: dict[str, Tensor] = {name: mask.bool() for name, mask in found.items()}
         self._audit = audit
         self._optimizer: torch.optim.Optimizer | None = None
@@ -53,11 +63,18 @@ class MaskController:
                 inside DDP, torch.compile or Fabric; not needed where the optimizer was made for `program.module()`.
 
         Raises:
-            UsageError: a mask has no parameter in the module and the optimizer, or another shape.
+            UsageError: a mask has no parameter in the module and the optimizer, or another shape; or the arguments are
+                something else.
         """
-        self.detach()
         while hasattr(optimizer, "optimizer"):  # Accelerate and Fabric wrap it
             optimizer = optimizer.optimizer
+        for argument, kind in ((optimizer, torch.optim.Optimizer), (module, nn.Module | None)):
+            if not isinstance(argument, kind):
+                raise UsageError(
+                    f"attach(optimizer, module) takes an optimizer of torch and a torch.nn.Module, not "
+                    f"{type(argument).__name__}."
+                )
+        self.detach()
         trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         if isinstance(optimizer, torch.optim.LBFGS):
             raise UsageError(

@@ -41,12 +41,14 @@ class SparseTraining:
         program: what is trained: the program with zeros for pruned weights.
         updates: how many changed the masks.
         exchanges: what they did; of very many, some.
+        emptied: the weights of which nothing was left after an update, in the order in which that happened.
     """
 
     def __init__(self, program: Program, rule: MaskUpdate | None, seed: int, *, audit: bool = False) -> None:
         self.program = baked(program)
         self.exchanges: list[Exchange] = []
         self.updates = 0
+        self.emptied: list[str] = []
         self._masks = {n: mask.clone() for n, mask in program.masks.items() if self.program.parameters[n].requires_grad}
         self._given = program
         self._rule, self._seed, self._audit = rule, seed, audit
@@ -63,21 +65,27 @@ class SparseTraining:
         if self._rule is not None:
             self._masks = dict(self._rule.start(self._masks, self._weights))
         self._seen = {name: mask.clone() for name, mask in self._masks.items()}
-        self._count = self._now = self._kept()
+        self._look()
+        self._count = self._now
         if self._masks and not (self._rule and self._rule.keeps_pruned):
             self._controller = MaskController(self._masks, audit=self._audit).attach(optimizer, module)
+
+    def looks(self, step: int, steps: int) -> bool:
+        """Whether the rule looks at the gradients of a step."""
+        rule = self._rule
+        if rule is None or not self._masks:
+            return False
+        return type(rule).observe is not MaskUpdate.observe or (rule.replaces_step and rule.due(step, steps))
 
     def before_step(self, step: int, steps: int, rate: float) -> bool:
         """Look at the gradients of a step; return whether an update of the masks takes the place of the step."""
         rule = self._rule
-        if rule is None or not self._masks:
+        if rule is None or not self.looks(step, steps):
             return False
-        replaces = rule.replaces_step and rule.due(step, steps)
-        if replaces or type(rule).observe is not MaskUpdate.observe:
-            stats = self._stats(step, steps, rate)
-            rule.observe(stats)
-            if replaces:
-                self._update(stats)
+        stats = self._stats(step, steps, rate)
+        rule.observe(stats)
+        if replaces := rule.replaces_step and rule.due(step, steps):
+            self._update(stats)
         return replaces
 
     def mask_gradients(self) -> None:
@@ -134,7 +142,7 @@ class SparseTraining:
             for name, mask in known.items():
                 known[name] = unpacked(bits[name].to(mask.device), mask.shape)
         self.exchanges, self.updates = list(state["exchanges"]), state["updates"]
-        self._now = self._kept()
+        self._look()
         if self._rule is not None:
             self._rule.state = {name: value.clone() for name, value in state["rule"].items()}
         if self._controller is not None:
@@ -146,7 +154,7 @@ class SparseTraining:
         dropped = sum(int((mask & ~found[name]).sum()) for name, mask in self._masks.items())
         grown = sum(int((found[name] & ~mask).sum()) for name, mask in self._masks.items())
         self._masks = {**self._masks, **found}
-        self._now = self._kept()  # counted here alone: it takes as long as masking
+        self._look()  # here alone: it takes as long as masking
         if self._rule.constant and self._now != self._count:
             raise ContractError(
                 f"{type(self._rule).__name__} keeps {self._now} weights after step {stats.step}, not {self._count}."
@@ -163,7 +171,8 @@ class SparseTraining:
         self.exchanges.append({
             "step": stats.step, "dropped": dropped, "grown": grown, "kept": self._now, "density": self.density,
             "itop": self.itop,
-            "layers": {name: round(float(mask.float().mean()), 6) for name, mask in self._masks.items()},
+            "layers": {name: round(float(self._masks[name].float().mean()), 6)
+                       for name in self.program.parameters if name in self._masks},
         })  # fmt: skip
 
     def _stats(self, step: int, steps: int, rate: float) -> Stats:
@@ -176,5 +185,8 @@ class SparseTraining:
         generator = torch.Generator().manual_seed(seed)
         return Stats(step, steps, self._masks, self._weights, gradients, rate, generator)
 
-    def _kept(self) -> int:
-        return sum(int(mask.sum()) for mask in self._masks.values())
+    def _look(self) -> None:
+        """Count the weights that are kept, and note the layers that have lost all."""
+        counts = {name: int(mask.sum()) for name, mask in self._masks.items()}
+        self._now = sum(counts.values())
+        self.emptied += [name for name, count in counts.items() if not count and name not in self.emptied]

@@ -16,12 +16,13 @@ import torch
 from torch import nn
 
 from sparsify.batches import checked_loss, epoch_length, given_batches, of_task, on_device
-from sparsify.errors import SparsifyError, UsageError
+from sparsify.errors import InputError, OptionError, SparsifyError, UsageError
 from sparsify.mask_updates import MaskUpdate
 from sparsify.program import Program
 from sparsify.schedules import parse_steps, warm
 from sparsify.task import Batch, Task
 from sparsify.training.checkpoints import Checkpoints
+from sparsify.training.interruption import passed_on, waiting
 from sparsify.training.sparse_training import Exchange, SparseTraining
 from sparsify.training.train_options import TrainOptions
 
@@ -47,6 +48,7 @@ class StepEvent:
         score: the last that was measured on the way, if `score_every` is given.
         measured: what was measured behind this step.
         exchange: what was done to the masks at this step.
+        emptied: the weights of which this step's update of the masks left nothing.
         training: its name, where a retraining has several.
         steps_done: in all trainings of the retraining, those of earlier calls included.
         steps_of_all: how many there will be.
@@ -62,6 +64,7 @@ class StepEvent:
     score: float | None = None
     measured: Mapping[str, Any] | None = None
     exchange: Exchange | None = None
+    emptied: tuple[str, ...] = ()
     training: str = ""
     steps_done: int = 0
     steps_of_all: int = 0
@@ -124,24 +127,32 @@ def train(
         checkpoints: where the run is kept; it goes on from the last of them.
 
     Raises:
-        UsageError: an option does not fit the task, the program has nothing to train, or the task gives no batch.
-        TrainingError: the loss or its gradient is not finite.
+        UsageError: an option does not fit (OptionError), the program has nothing to train, or the task gives no batch.
+        TrainingError: the loss or its gradient is not finite; the state before that step is a checkpoint, if its
+            parameters are.
         InputError: a checkpoint cannot be written.
+        KeyboardInterrupt: of Ctrl-C; with checkpoints the step under way is ended first, and its state is one.
     """
     run = _Run(program, task, options, seed, rule)
     first, last = span
     device = run.parameters[0].device
     last = run.steps if last is None else min(last, run.steps)
-    with _generators_restored(device):
+    with _generators_restored(device), waiting(checkpoints is not None) as interrupted:
         step = run.restore(checkpoints, first)
         stream = run.stream(step)
         while step < last:
-            event = run.step(step, next(stream))
-            step += 1
-            if on_step:
-                on_step(event)
-            if checkpoints is not None and (step == last or checkpoints.due()):
+            with passed_on(interrupted):
+                batch = next(stream)
+            if not interrupted():
+                with passed_on(interrupted, KeyboardInterrupt):
+                    event = run.step(step, batch) if checkpoints is None else run.careful_step(step, batch, checkpoints)
+                step += 1
+                if on_step:
+                    on_step(event)
+            if checkpoints is not None and (step == last or checkpoints.due() or interrupted()):
                 checkpoints.save(step, run.state(step))
+            if interrupted():
+                raise KeyboardInterrupt
     return run.result()
 
 
@@ -154,7 +165,8 @@ class _Run:
         self.steps = parse_steps(options.steps, self._epoch)
         self._warmup = parse_steps(options.warmup, self._epoch)
         self._score_every = parse_steps(options.score_every, self._epoch)
-        _require(self._warmup <= self.steps, f"warmup={options.warmup} is longer than steps={options.steps}")
+        if self._warmup > self.steps:
+            raise OptionError(f"Training: warmup={options.warmup} is longer than steps={options.steps}.")
         self._sparse = SparseTraining(program, rule, seed, audit=options.audit)
         self._module = self._sparse.program.module(training=True)
         self.parameters = [parameter for parameter in self._module.parameters() if parameter.requires_grad]
@@ -170,7 +182,8 @@ class _Run:
 
     def step(self, step: int, batch: Batch) -> StepEvent:
         """Do one step."""
-        options, steps, known = self._options, self.steps, len(self._sparse.exchanges)
+        options, steps = self._options, self.steps
+        known, empty = len(self._sparse.exchanges), len(self._sparse.emptied)
         _seed_generators(self._device, _derived_seed(self._seed, step, of_epoch=False))
         rate = options.learning_rate * warm(options.schedule, step, steps, self._warmup)
         for group in self._optimizer.param_groups:
@@ -180,11 +193,14 @@ class _Run:
         self._losses.append(_finite(loss.item(), "loss", step + 1, steps))
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
+        checked = not self._scaler.is_enabled()  # else it skips the step, and scales less
+        if checked and self._sparse.looks(step, steps):  # a rule may act on what it sees
+            _finite(self._norm(), "gradient", step + 1, steps)
         replaced = self._sparse.before_step(step, steps, rate)
         if options.clip is not None:
             self._sparse.mask_gradients()
-        norm = self._clipped()
-        if not self._scaler.is_enabled():  # else it skips the step, and scales less
+        norm = self._norm() if options.clip is None else self._clipped(options.clip)
+        if checked:
             _finite(norm, "gradient", step + 1, steps)
         if not replaced:
             self._scaler.step(self._optimizer)
@@ -199,14 +215,32 @@ class _Run:
             score=last["score"] if last else None,
             measured=last if last and last["step"] == step + 1 else None,
             exchange=self._sparse.exchanges[-1] if len(self._sparse.exchanges) > known else None,
+            emptied=tuple(self._sparse.emptied[empty:]),
             steps_done=step + 1, steps_of_all=steps,
         )  # fmt: skip
 
-    def _clipped(self) -> float:
-        """Clip the gradients, if that is wanted; return the norm of all before."""
-        if self._options.clip is not None:
-            return nn.utils.clip_grad_norm_(self.parameters, self._options.clip).item()
+    def careful_step(self, step: int, batch: Batch, checkpoints: Checkpoints) -> StepEvent:
+        """Do one step; when it fails, the state before it becomes a checkpoint, unless that is bad already."""
+        buffers, losses = dict(self._module.named_buffers()), len(self._losses)
+        before = {name: value.clone() for name, value in buffers.items()}  # a forward pass may change them
+        try:
+            return self.step(step, batch)
+        except TrainingError:
+            for name, value in buffers.items():
+                value.copy_(before[name])
+            del self._losses[losses:]
+            if all(bool(parameter.isfinite().all()) for parameter in self.parameters):
+                with contextlib.suppress(InputError):  # the error of the training is the one to be told
+                    checkpoints.save(step, self.state(step))
+            raise
+
+    def _norm(self) -> float:
+        """Return the norm of the gradients of all parameters together."""
         return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]).item()
+
+    def _clipped(self, limit: float) -> float:
+        """Clip the gradients; return the norm of all before."""
+        return nn.utils.clip_grad_norm_(self.parameters, limit).item()
 
     def stream(self, step: int) -> Iterator[Batch]:
         """Yield the training batches from a step on, for ever, every epoch in a new order."""

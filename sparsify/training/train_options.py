@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from sparsify.errors import UsageError
+from sparsify.errors import OptionError, UsageError
 from sparsify.schedules import parse_steps
 
 __all__ = ["TrainOptions"]
@@ -78,11 +78,12 @@ class TrainOptions:
         """Return the context of the forward pass.
 
         Raises:
-            UsageError: the device has no such numbers.
+            OptionError: the device has no such numbers.
         """
         if self.precision == "fp32":
             return contextlib.nullcontext()
-        _require(self.precision != "fp16" or device.type == "cuda", "precision=fp16 needs a GPU; take bf16 or fp32")
+        if self.precision == "fp16" and device.type != "cuda":
+            raise OptionError("Training: precision=fp16 needs a GPU; take bf16 or fp32.")
         return torch.autocast(device.type, _NUMBERS[self.precision])
 
 

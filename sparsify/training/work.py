@@ -15,6 +15,7 @@ import torch
 from sparsify.atomic import writing
 from sparsify.errors import InputError, UsageError
 from sparsify.mask_updates import MaskUpdate
+from sparsify.naming import first_names
 from sparsify.program import Program
 from sparsify.task import Task
 from sparsify.training.checkpoints import Checkpoints
@@ -109,11 +110,12 @@ class Work:
 
         Raises:
             TrainingError: the training diverged; what was kept before stays.
+            KeyboardInterrupt: it was interrupted; in a folder it goes on behind the step that was under way.
         """
         store = kept = None
         if self._folder is not None:
-            store = Checkpoints(self._folder / re.sub(r"[^\w.-]", "-", name), self._seconds, self._warn)
-            kept = Checkpoints(store.folder.with_suffix(".done"), warn=self._warn)
+            store = Checkpoints(self._folder / re.sub(r"[^\w.-]", "-", name), self._seconds, self.warn)
+            kept = Checkpoints(store.folder.with_suffix(".done"), warn=self.warn)
             if (state := kept.load()) is not None:
                 known = _restored(program, state)
                 self._done += len(known.losses)
@@ -124,8 +126,9 @@ class Work:
         except TrainingError as error:
             if store is None:
                 raise
-            kept_of_it = f", and {store.newest.name} of {name}" if store.newest else ""
-            raise TrainingError(f"{error} {self._folder} keeps the log, what was done before{kept_of_it}.") from error
+            last = store.newest
+            of_it = f", and checkpoint {last.name} of {name}, from after step {_step(last):,}" if last else ""
+            raise TrainingError(f"{error} {self._folder} keeps the log and what was done before{of_it}.") from error
         self._done += len(trained.losses)
         if store is not None and kept is not None:
             kept.save(len(trained.losses), _state(trained))
@@ -141,6 +144,10 @@ class Work:
         for listener in self._listeners:
             listener(line)
 
+    def warn(self, text: str) -> None:
+        """Log a warning; listeners show it to the user."""
+        self.log("warning", text=text)
+
     def close(self) -> None:
         """Let others work in the folder."""
         if self._log is not None:
@@ -149,6 +156,11 @@ class Work:
 
     def _identify(self, path: Path, identity: dict[str, Any]) -> None:
         if not path.exists():
+            if self._is_used(path.parent):
+                raise UsageError(
+                    f"{path.parent} holds a retraining whose {path.name} is gone, so that nobody knows which. Name "
+                    "another --work, or remove it."
+                )
             with writing(path) as temporary:
                 temporary.write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
             self.log("started", **identity)
@@ -166,6 +178,11 @@ class Work:
             )
         self.log("resumed")
 
+    def _is_used(self, folder: Path) -> bool:
+        """Whether a folder has what a retraining leaves."""
+        log = folder / _LOG
+        return log.stat().st_size > 0 or any(any(folder.glob(kind)) for kind in ("*.ticket", "*/step-*.ckpt"))
+
     def _listener(self, name: str, first: int) -> OnStep:
         def listen(event: StepEvent) -> None:
             done = self._done + event.step - first
@@ -178,13 +195,19 @@ class Work:
                          density=event.density)  # fmt: skip
             if event.exchange is not None:
                 self.log("exchanged", training=name, **event.exchange)
+            if event.emptied:
+                self.warn(
+                    f"The updates of the masks have taken all weights of {first_names(event.emptied)} by step "
+                    f"{event.step:,}: nothing passes there. A lower sparsity= or protect= keeps layers alive."
+                )
             if event.measured is not None:
                 self.log("measured", training=name, **event.measured)
 
         return listen
 
-    def _warn(self, text: str) -> None:
-        self.log("warning", text=text)
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.stem.rpartition("-")[2])
 
 
 def _state(trained: Trained) -> dict[str, Any]:

@@ -30,9 +30,10 @@ class Clusters:
         return Score(float(torch.stack(right).mean()), "accuracy", 256)
 
 
-def program_of(seed=0):
+def program_of(seed=0, *, norm=False):
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 4))
+    norms = [nn.BatchNorm1d(32)] if norm else []
+    model = nn.Sequential(nn.Linear(12, 32), *norms, nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 4))
     return sp.capture(model, (torch.randn(4, 12),))
 
 

@@ -5,7 +5,7 @@ import torch
 from helpers.sparse import Clusters, program_of, run
 
 import sparsify as sp
-from sparsify.errors import UsageError
+from sparsify.errors import PassError, UsageError
 from sparsify.methods.dst import Dst
 from sparsify.registry import entries
 from sparsify.training import sparse_training
@@ -88,7 +88,18 @@ def test_rigl_finds_better_places_than_random_ones():
         ({"sparsity": 0.5, "until": 2.0}, r"until=2.0 is not in \(0, 1\]"),
         ({"sparsity": 0.5, "every": "often"}, "'often' is not a number of steps"),
         ({"method": "sr-ste", "pattern": "block4"}, "trains N:M"),
-        ({"method": "sr-ste", "sparsity": 0.5}, "the pattern says the sparsity"),
+        ({"method": "sr-ste", "sparsity": 0.5}, "the pattern says the sparsity; leave out sparsity="),
+        ({"method": "sr-ste", "allocation": "er"}, "the pattern says the sparsity; leave out allocation="),
+        ({"sparsity": 0.5, "pattern": "1:4"}, "method=rigl has no pattern; sr-ste takes it"),
+        ({"sparsity": 0.5, "pattern": "2:4"}, "method=rigl has no pattern; sr-ste takes it"),
+        ({"sparsity": 0.5, "method": "static", "every": "2it"}, "method=static has no every; deepr, dsr, gmp, rigl"),
+        ({"sparsity": 0.5, "method": "static", "alpha": 0.1}, "method=static has no alpha; dsr, rigl, set, snfs"),
+        ({"sparsity": 0.5, "method": "gmp", "alpha": 0.1}, "method=gmp has no alpha"),
+        ({"sparsity": 0.5, "method": "deepr", "until": 0.1}, "method=deepr has no until"),
+        ({"method": "sr-ste", "every": "2it"}, "method=sr-ste has no every"),
+        ({"allocation": "er"}, "which allocation= cannot change; give sparsity="),
+        ({"protect": ("head",)}, "which protect= cannot change"),
+        ({"last": "dense"}, "which last= cannot change"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
@@ -96,18 +107,9 @@ def test_wrong_options_are_refused(options, message):
         Dst(**options)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, "dst needs sparsity=, or masks"),
-        ({"sparsity": 0.5, "method": "static", "alpha": 0.1}, "method=static has no alpha"),
-        ({"sparsity": 0.5, "method": "gmp", "alpha": 0.1}, "method=gmp has no alpha"),
-        ({"sparsity": 0.5, "method": "static", "every": "2it"}, "method=static has no every"),
-    ],
-)
-def test_what_does_not_fit_is_refused(options, message):
-    with pytest.raises(UsageError, match=message):
-        Dst(**options).retrain(program_of(), Clusters(), seed=0, work=Work())
+def test_masks_are_needed():
+    with pytest.raises(UsageError, match="dst needs sparsity=, or masks"):
+        Dst().retrain(program_of(), Clusters(), seed=0, work=Work())
 
 
 def test_the_record_says_what_was_kept_and_what_was_dense():
@@ -129,3 +131,67 @@ def test_very_many_updates_are_counted_and_some_are_told(monkeypatch):
     trained = run("deepr", steps="150it", sparsity=0.5)
     assert 15 < len(trained.exchanges) <= 51
     assert trained.updates > len(trained.exchanges)
+
+
+def warned(method, task=None, **options):
+    events = []
+    work = Work(listeners=(events.append,))
+    trained = Dst(method=method, **options).retrain(program_of(), task or Clusters(), seed=0, work=work)
+    return trained, [event["text"] for event in events if event["event"] == "warning"]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "text"),
+    [
+        ("rigl", "every=100it,alpha=0.3,until=0.75", "every=4it makes 11 updates."),
+        ("set", "every=1ep,alpha=0.3,until=1.0", "every=6it makes 9 updates."),
+        ("deepr", "every=100it", "every=6it makes 10 updates."),
+    ],
+)
+def test_masks_that_never_change_are_warned_of_once(method, options, text):
+    class Long(Clusters):
+        def batches(self, split, *, seed=0):
+            return super().batches(split, seed=seed) * 9  # 72 batches
+
+    given = {"every": "100it"} if method == "deepr" else {}
+    trained, warnings = warned(method, Long(), sparsity=0.8, steps="60it", **given)
+    assert trained.updates == 0
+    assert warnings == [f"The masks never change: with {options} no update falls into 60 steps. {text}"]
+    pace = text.partition(" ")[0].removeprefix("every=")
+    again, warnings = warned(method, Long(), sparsity=0.8, steps="60it", every=pace)
+    assert again.updates > (0 if method != "deepr" else -1)  # no sign need flip
+    assert warnings == []
+
+
+def test_masks_that_should_not_change_are_not_warned_of():
+    assert warned("static", sparsity=0.8, steps="4it")[1] == []
+    assert warned("sr-ste", steps="4it")[1] == []
+    assert warned("rigl", sparsity=0.8, steps="1it")[1][0].endswith("into 1 step. Give more steps=.")
+
+
+def test_layers_that_become_empty_are_named_once(monkeypatch):
+    def nothing(self, stats):  # which moves all weights of the last layer to the first
+        found = {name: mask.clone() for name, mask in stats.masks.items()}
+        free = (~found["0.weight"]).nonzero()[: int(found["4.weight"].sum())]
+        found["0.weight"][free[:, 0], free[:, 1]] = True
+        found["4.weight"][:] = False
+        return found
+
+    monkeypatch.setattr("sparsify.mask_updates.set.Set.masks", nothing)
+    _, warnings = warned("set", sparsity=0.8, steps="9it", every="3it")
+    (text,) = warnings
+    assert text.startswith("The updates of the masks have taken all weights of 4.weight by step 3: nothing passes")
+
+
+def test_the_record_has_the_values_that_were_used():
+    assert run("rigl").record["rule"] == {"method": "rigl", "every": "4it", "alpha": "0.3", "until": "0.75"}
+    assert run("snfs", alpha=0.25).record["rule"] == {"method": "snfs", "every": "4it", "alpha": 0.25, "until": "1.0"}
+    assert run("static").record["rule"] == {"method": "static"}
+
+
+def test_errors_speak_of_dst_and_not_of_the_pass_that_draws_masks():
+    with pytest.raises(PassError, match=r"^dst: protect=nothere matches no parameter") as told:
+        sp.retrain(program_of(), "dst:sparsity=0.5,protect=nothere", Clusters())
+    assert "criterion=random" not in str(told.value)
+    with pytest.raises(PassError, match=r"^dst: .*weight would lose all weights"):
+        sp.retrain(program_of(), "dst:sparsity=0.999,allocation=uniform", Clusters())

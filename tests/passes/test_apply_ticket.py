@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers.residual import resnet
 from helpers.sparse import Clusters, program_of
 
 import sparsify as sp
@@ -31,7 +32,7 @@ def test_masks_and_weights_are_put_on_a_model(file):
     assert str(result.program) == GOLDEN.strip()
     assert torch.equal(result.program.parameters["0.weight"], program_of().parameters["0.weight"])
     (record,) = result.report["passes"]
-    assert record["done"] == "75.00% of the weights in 1 layer are pruned"
+    assert record["done"] == "75.00% of the weights in 1 layer pruned"
     assert record["ticket"]["score"] == 0.5
 
 
@@ -55,3 +56,16 @@ def test_what_does_not_fit_is_refused(file, tmp_path):
     other = sp.capture(torch.nn.Linear(3, 2), (torch.ones(1, 3),))
     with pytest.raises(PassError, match="another architecture"):
         sp.run(other, [f"apply-ticket:file={file}"])
+
+
+def test_a_ticket_of_layers_says_which_are_gone(tmp_path):
+    program = resnet()[1]
+    result = sp.run(program, ["layer-prune"])
+    (removed,) = result.report["passes"][0]["removed"]
+    Ticket.of(result.program, program, removed=(removed,)).save(tmp_path / "l.ticket")
+    (record,) = sp.run(program, [f"apply-ticket:file={tmp_path / 'l.ticket'}"]).report["passes"]
+    assert record["done"] == f"{removed} taken out"
+    pruned = sp.run(result.program, ["weight-prune:sparsity=0.5"]).program
+    Ticket.of(pruned, program, removed=(removed,)).save(tmp_path / "b.ticket")
+    (record,) = sp.run(program, [f"apply-ticket:file={tmp_path / 'b.ticket'}"]).report["passes"]
+    assert record["done"].endswith(f"layers pruned, {removed} taken out")

@@ -240,7 +240,7 @@ def test_nan_weights_are_named():
 
 
 USAGE = {
-    "count=two": r"count='two' is not a whole number. Options of layer-prune: count \(int\), sparsity \(float\)",
+    "count=two": r"count='two' is not a whole number\.$",
     "number=2": r"no option 'number'.*Options of layer-prune: count",
     "count=1,sparsity=0.5": r"one of count, sparsity and blocks, not count and sparsity",
     "count=-1": r"count=-1 is negative",

@@ -1,54 +1,19 @@
 """Plots: which panels there are, what they show, and that they are pictures."""
 
 import dataclasses
+import functools
 
 import pytest
-from matplotlib.figure import Figure
+from helpers.histories import entry, labels, lines, lottery, panels, sparse
 
 from sparsify.errors import InputError
 from sparsify.report.history import History
 from sparsify.report.plots import plot
 
 
-def entry(number, score, density, control=None):
-    known = {"round": number, "score": score, "density": density, "nonzero_share": density}
-    return known if control is None else {**known, "control": control}
-
-
-def lottery(name, shift=0.0):
-    rounds = [entry(0, 0.9, 1.0), entry(1, 0.9 + shift, 0.5), entry(2, 0.8 + shift, 0.25)]
-    controls = [entry(1, 0.7, 0.5, "random"), entry(2, 0.5, 0.25, "random")]
-    points = [{"step": step, "score": 0.1 * step, "validation_loss": 1.0} for step in (1, 2, 3)]
-    names = ("round-0", "round-1", "round-2", "random-1", "random-2")
-    return History(name, "lth", {}, dict.fromkeys(names, points), {}, rounds, controls)
-
-
-def sparse(name, method):
-    updates = [{"step": step, "grown": 10 - step, "kept": 100, "itop": 0.1 * step, "density": 0.1,
-                "layers": {"a": 0.1 + 0.01 * step, "b": 0.1}} for step in (1, 2, 3)]  # fmt: skip
-    steps = [{"step": step, "loss": 1.0 / step} for step in (1, 2, 3)]
-    return History(name, method, {"dst": steps}, {}, {"dst": updates})
-
-
 @pytest.fixture
-def drawn(monkeypatch, tmp_path):
-    """Draw, and return the panels by their titles."""
-
-    def draw(*histories):
-        kept = []
-        monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: (kept.append(self), path.write_bytes(b"PNG")))
-        plot(histories, tmp_path / "x.png")
-        return {axis.get_title(): axis for axis in kept[0].axes}
-
-    return draw
-
-
-def lines(axis):
-    return {line.get_label(): line.get_xydata().tolist() for line in axis.get_lines()}
-
-
-def labels(axis):
-    return [text.get_text() for text in axis.get_legend().get_texts()]
+def drawn(tmp_path):
+    return functools.partial(panels, tmp_path)
 
 
 def test_scores_by_density_with_controls_and_deviation(drawn):
@@ -63,7 +28,7 @@ def test_scores_by_density_with_controls_and_deviation(drawn):
 
 def test_learning_curves_have_the_controls_of_the_last_round(drawn):
     axis = drawn(lottery("a"))["Learning curves"]
-    assert labels(axis) == ["dense", "round 1: 50% left", "round 2: 25% left", "random 2"]
+    assert labels(axis) == ["dense", "round 1: 50% left", "round 2: 25% left", "random, round 2"]
     assert lines(axis)["round 1: 50% left"] == [[1, 0.1], [2, 0.2], [3, pytest.approx(0.3)]]
 
 
@@ -88,21 +53,49 @@ def test_several_methods_have_lines_of_their_own(drawn):
         "b-0: random",
     ]
     curves = lines(axes["Learning curves"])
-    assert set(curves) == {"a 0", "a 1", "b 0"}
-    assert curves["b 0"] == [[1, 0.1], [2, 0.2], [3, pytest.approx(0.3)]]  # of the last ticket alone
+    assert set(curves) == {"a", "b-0"}
+    assert curves["b-0"] == [[1, 0.1], [2, 0.2], [3, pytest.approx(0.3)]]  # of the last ticket alone
+    left, right = (
+        [c.lines[0].get_color() for c in axes["Score by what is left"].containers],
+        [line.get_color() for line in axes["Learning curves"].get_lines()],
+    )
+    assert left == [right[0]] * 2 + [right[1]] * 2  # a method has one colour
+    assert len({c.lines[0].get_marker() for c in axes["Score by what is left"].containers}) == 2  # what it is, a mark
 
 
-def test_how_masks_change_and_how_dense_layers_are(drawn):
-    axes = drawn(sparse("one", "dst:method=set"), sparse("two", "dst:method=rigl"))
-    assert list(axes) == ["Learning curves", "How the masks change", "Density by layer, one"]
-    first, _, _, used = axes["How the masks change"].get_lines()
-    assert first.get_xydata().tolist() == [[1, 0.09], [2, 0.08], [3, 0.07]]
-    assert used.get_xydata().tolist()[-1] == [3, pytest.approx(0.3)]
-    assert labels(axes["How the masks change"]) == ["one", "two"]
-    curves = axes["Learning curves"].get_lines()
-    assert [line.get_color() for line in curves] == [first.get_color(), used.get_color()]  # one run has one colour
-    assert lines(axes["Density by layer, one"])["a"][0] == [1, pytest.approx(0.11)]
-    assert axes["Learning curves"].get_ylabel() == "training loss"
+def test_controls_can_be_told_apart(drawn):
+    found = lottery("a")
+    controls = [entry(1, 0.5, 0.5, control) for control in ("reinit", "random", "shuffle", "invert", "small-dense")]
+    axis = drawn(dataclasses.replace(found, controls=controls))["Score by what is left"]
+    looks = [(c.lines[0].get_marker(), str(c.lines[0]._dash_pattern)) for c in axis.containers]
+    assert len({mark for mark, _ in looks}) == len({dashes for _, dashes in looks}) == 6
+
+
+def test_bars_are_the_interval_of_one_run_or_the_deviation_over_some(drawn):
+    def bars(axis):
+        return next(c for c in axis.containers if c.get_label().endswith("ticket")).lines[2][0].get_segments()[0][:, 1]
+
+    one = drawn(lottery("a"))["Score by what is left"]
+    assert bars(one).tolist() == pytest.approx([0.8, 0.95])
+    assert one.get_xlabel() == "weights left, % (bars: 95% interval of a single run's score)"
+    two = drawn(lottery("a", 0.02), lottery("b", -0.02))["Score by what is left (mean of 2 runs)"]
+    assert two.get_xlabel() == "weights left, % (bars: deviation over runs)"
+
+
+def test_a_ticket_that_is_gone_on_with_is_the_start(drawn):
+    found = lottery("a")
+    rounds = [{**found.rounds[0], "network": "start", "density": 0.75}, *found.rounds[1:]]
+    axes = drawn(dataclasses.replace(found, rounds=rounds))
+    assert "start" in labels(axes["Score by what is left"])
+    assert labels(axes["Learning curves"])[0] == "start"
+
+
+def test_a_training_is_called_as_the_user_wrote_it(drawn):
+    steps = [{"step": step, "loss": 1.0} for step in (1, 2)]
+    axes = drawn(History("w", "fine-tune:steps=2it", {"fine-tune": steps}))
+    assert labels(axes["Learning curves"]) == ["fine-tune"]
+    axes = drawn(sparse("one", "dst:steps=20it,method=set"))
+    assert labels(axes["Learning curves"]) == ["dst:set"]
 
 
 def test_it_is_a_picture(tmp_path):

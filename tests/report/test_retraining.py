@@ -5,46 +5,80 @@ import io
 from rich.console import Console
 
 from sparsify.report.retraining import print_retraining
+from sparsify.tickets.verdict import verdict
 
 
 def printed(record):
     out = io.StringIO()
-    print_retraining(Console(file=out, width=100), record)
+    print_retraining(Console(file=out, width=120), record)
     return out.getvalue()
 
 
-def entry(number, score, density, control=None, best=None):
-    known = {"round": number, "score": score, "density": density, "nonzero_share": density, "macs_share": 1.0,
-             "first_steps_to_best": best}  # fmt: skip
-    return known if control is None else {**known, "control": control}
+def entry(number, score, density, control=None, *, best=None, start="dense"):
+    network = control or ("ticket" if number else start)
+    return {"round": number, "network": network, "score": score, "density": density, "nonzero_share": density,
+            "macs_share": 1.0, "first_steps_to_best": best, **({"control": control} if control else {})}  # fmt: skip
+
+
+def record(rounds, controls=(), margin=0.01):
+    known = {"rounds": rounds, **({"controls": controls} if controls else {})}
+    return {**known, **verdict(rounds, controls, margin)}
 
 
 def test_rounds_and_controls_are_rows():
-    record = {
-        "rounds": [entry(0, 0.98, 1.0), entry(1, 0.985, 0.5), entry(2, 0.9, 0.25)],
-        "controls": [entry(2, 0.8, 0.25, "random")], "winning": [1], "margin": 0.01, "dense_score": 0.98,
-    }  # fmt: skip
-    lines = [line.split() for line in printed(record).splitlines()]
+    rounds = [entry(0, 0.98, 1.0), entry(1, 0.985, 0.5), entry(2, 0.9, 0.25)]
+    lines = [line.split() for line in printed(record(rounds, [entry(2, 0.8, 0.25, "random")])).splitlines()]
     assert lines[0] == ["round", "network", "density", "non-zeros", "MACs", "score"]
     assert [line[:3] for line in lines[1:5]] == [
         ["0", "dense", "100%"], ["1", "ticket", "50.0%"], ["2", "ticket", "25.0%"], ["2", "random", "25.0%"]
     ]  # fmt: skip
-    assert " ".join(lines[5]) == "winning tickets (at most 0.01 below the 0.9800 of the dense network): rounds 1"
+    assert [" ".join(line) for line in lines[5:]] == [
+        "winning tickets (at most 0.01 below the 0.9800 of the dense network): round 1",
+        "no control was trained for round 1: controls_at=all trains them",
+    ]
+
+
+def test_a_ticket_that_is_gone_on_with_is_the_start():
+    text = printed(record([entry(0, 0.96, 0.3, start="start"), entry(1, 0.9, 0.1)]))
+    assert text.splitlines()[1].split()[:4] == ["0", "start", "30.0%", "30.0%"]
+    assert "no ticket wins: none is at most 0.01 below the 0.9600 of the start\n" in text
+    assert "dense" not in text
+
+
+def test_controls_that_do_as_well_are_named_for_losing_rounds_too():
+    rounds = [entry(0, 0.98, 1.0), entry(1, 0.975, 0.5), entry(2, 0.9, 0.25)]
+    controls = [entry(1, 0.966, 0.5, "reinit"), entry(1, 0.96, 0.5, "random"), entry(2, 0.91, 0.25, "random")]
+    lines = printed(record(rounds, controls)).splitlines()
+    assert lines[-1] == "controls that are as good as the ticket of their round: reinit of round 1, random of round 2"
 
 
 def test_the_step_of_the_best_loss_is_a_column_and_losing_is_said():
-    record = {"rounds": [entry(0, 0.98, 1.0, best=40)], "winning": [], "margin": 0.01, "dense_score": 0.98}
-    text = printed(record)
+    text = printed(record([entry(0, 0.98, 1.0, best=40), entry(1, 0.9, 0.5, best=20)]))
     assert "best at step" in text
     assert "40" in text
     assert "no ticket wins: none is at most 0.01 below the 0.9800" in text
+    assert "at their best" not in text
+
+
+def test_how_fast_winning_tickets_learn_is_said():
+    rounds = [entry(0, 0.98, 1.0, best=40), entry(1, 0.98, 0.5, best=40), entry(2, 0.98, 0.3, best=60)]
+    assert "\nof them at their best after at most as many steps as the dense network (40): round 1\n" in printed(
+        record(rounds)
+    )
+    assert "\nnone of them is at their best after at most as many steps as the dense network (40)\n" in printed(
+        record([rounds[0], rounds[2]])
+    )
+    assert printed(record(rounds)).endswith("no control was trained for rounds 1, 2: controls= names some\n")
 
 
 def test_masks_that_moved():
-    record = {"itop": 0.25, "exchanges": 3, "kept": 100, "wanted": 100, "masked_weights": 1000, "dense": ""}
-    text = "the masks changed 3 times; 25.0% of the weights were in use at some time\n"
-    assert printed(record) == text
+    known = {"itop": 0.25, "exchanges": 3, "kept": 100, "wanted": 100, "masked_weights": 1000, "dense": "",
+             "rule": {"method": "rigl", "every": "4it", "alpha": 0.3, "until": 0.75}}  # fmt: skip
+    text = "rigl with every=4it, alpha=0.3, until=0.75\nthe masks changed 3 times; "
+    text += "25.0% of the weights were in use at some time\n"
+    assert printed(known) == text
     few = "100 of 1,000 weights are kept, and 120 were asked for: every row keeps a whole number of them\n"
-    assert printed({**record, "wanted": 120}) == text + few
+    assert printed({**known, "wanted": 120}) == text + few
+    assert printed({**known, "rule": {"method": "static"}}).startswith("static\n")
     underneath = "this training was dense underneath: it cost what a dense one costs, or nearly\n"
-    assert printed({**record, "wanted": None, "dense": "dense underneath"}) == text + underneath
+    assert printed({**known, "wanted": None, "dense": "dense underneath"}) == text + underneath

@@ -1,6 +1,7 @@
 import pytest
 
 from sparsify.errors import UsageError
+from sparsify.retrain import parse_method
 from sparsify.tickets.lottery_options import LotteryOptions
 
 
@@ -31,3 +32,12 @@ def test_what_goes_together():
     LotteryOptions(pattern="2:4", rounds=1)
     LotteryOptions(scope="layer", last="half")
     LotteryOptions(when="init", controls=("dense", "random"))
+
+
+def test_a_wrong_control_offers_the_nearest_and_lists_no_options():
+    with pytest.raises(UsageError) as told:
+        parse_method("lth:controls=reinit,randm")
+    assert str(told.value) == (
+        "lth: controls='reinit,randm' holds 'randm', which is not one of reinit, random, shuffle, invert, small-dense, "
+        "dense (did you mean 'random'?)."
+    )

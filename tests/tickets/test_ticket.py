@@ -4,10 +4,11 @@ import pytest
 import torch
 from helpers.residual import resnet
 from helpers.sparse import program_of
+from safetensors.torch import save_file
 from torch import nn
 
 import sparsify as sp
-from sparsify.errors import InputError, PassError
+from sparsify.errors import InputError, PassError, UsageError
 from sparsify.masking import unmasked
 from sparsify.tickets.initialization import initial
 from sparsify.tickets.ticket import Ticket
@@ -86,21 +87,49 @@ def test_another_architecture_is_refused():
         Ticket.of(short, short).apply(program_of())
 
 
-@pytest.mark.parametrize("kind", ["none", "text", "cut", "other"])
+@pytest.mark.parametrize("kind", ["none", "text", "empty", "cut", "other", "archive", "old"])
 def test_files_that_are_no_tickets_are_refused(tmp_path, kind):
     path = tmp_path / "a.ticket"
     Ticket.of(pruned(), program_of()).save(path)
     if kind == "none":
         path.unlink()
-    elif kind == "text":
-        path.write_text("hello", encoding="utf-8")
+    elif kind in ("text", "empty"):
+        path.write_text("hello, this is a text" if kind == "text" else "", encoding="utf-8")
     elif kind == "cut":
         path.write_bytes(path.read_bytes()[:-100])
-    else:
+    elif kind == "archive":
         sp.save(program_of(), tmp_path / "x.pt2")
-        from safetensors.torch import save_file
-
-        save_file({"a": torch.ones(1)}, path)
-    message = {"none": "no such file", "other": "is no ticket"}.get(kind, "is damaged")
+        path.write_bytes((tmp_path / "x.pt2").read_bytes())
+    else:
+        save_file({"a": torch.ones(1)}, path, metadata={"sparsify.ticket": "{}"} if kind == "old" else None)
+    message = {"none": "no such file", "cut": "is damaged", "old": "is no ticket of this version"}.get(
+        kind, "is no ticket; "
+    )
     with pytest.raises(InputError, match=message):
         Ticket.load(path)
+
+
+@pytest.mark.parametrize("where", ["tensor", "record", "digest"])
+def test_a_flipped_bit_is_noticed(tmp_path, where):
+    path = tmp_path / "a.ticket"
+    ticket = Ticket.of(pruned(), program_of(), record={"score": 0.9375})
+    ticket.save(path)
+    data = bytearray(path.read_bytes())
+    place = {"tensor": len(data) - 5, "record": data.index(b"9375") + 2, "digest": data.index(b"sparsify.digest") + 20}
+    data[place[where]] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.ticket is damaged: it is not what was written"):
+        Ticket.load(path)
+
+
+def test_tensors_of_every_kind_are_kept(tmp_path):
+    weights = {"a": torch.zeros(()), "b": torch.zeros(0, 3), "c": torch.ones(3, dtype=torch.bfloat16)}
+    Ticket({}, {}, weights=weights).save(tmp_path / "a.ticket")
+    assert same(Ticket.load(tmp_path / "a.ticket").weights, weights)
+
+
+def test_a_block_that_is_not_there_is_named_without_the_pass_that_removes_it():
+    program = resnet()[1]
+    ticket = Ticket({}, {name: tuple(v.shape) for name, v in program.parameters.items()}, ("nowhere",))
+    with pytest.raises((PassError, UsageError), match=r"^without nowhere: "):
+        ticket.apply(program)

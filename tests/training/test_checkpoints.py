@@ -43,6 +43,12 @@ def test_a_damaged_one_is_told_and_the_one_before_is_used(tmp_path, damage):
     assert store.load() is None
 
 
+FULL = (
+    r"^The checkpoint \S+step-00000002\.ckpt cannot be written: No space left on device\. The last good one is "
+    r"step-00000001\.ckpt; make room"
+)
+
+
 def test_a_full_disk_is_reported_and_the_last_one_survives(tmp_path, monkeypatch):
     store = Checkpoints(tmp_path)
     store.save(1, {"step": 1})
@@ -51,7 +57,7 @@ def test_a_full_disk_is_reported_and_the_last_one_survives(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("sparsify.atomic.shutil.copyfileobj", full)
-    with pytest.raises(InputError, match=r"step-00000002.*No space left on device.*last good one is step-00000001"):
+    with pytest.raises(InputError, match=FULL):
         store.save(2, {"step": 2})
     monkeypatch.undo()
     assert store.load() == {"step": 1}
@@ -83,7 +89,14 @@ def test_they_go_when_the_run_is_done(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_cannot_be_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be made"):
-        Checkpoints(tmp_path / "file" / "run")
+def test_a_folder_is_made_for_the_first_and_goes_with_the_last(tmp_path):
+    store = Checkpoints(tmp_path / "one")
+    assert (store.load(), store.newest) == (None, None)
+    assert not (tmp_path / "one").exists()
+    store.save(1, {"step": 1})
+    store.clear()
+    assert not (tmp_path / "one").exists()
+    store.clear()
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match=r"cannot be written: Not a directory\. There is none before it"):
+        Checkpoints(tmp_path / "file" / "one").save(1, {})

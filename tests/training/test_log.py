@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sparsify.errors import InputError, UsageError
-from sparsify.training.log import Log
+from sparsify.training.log import Log, log_of_a_run
 
 
 def test_a_line_is_there_at_once(tmp_path):
@@ -46,3 +46,31 @@ def test_a_full_disk_is_said(tmp_path):
     log = Log(tmp_path / "x", keep=True)
     with pytest.raises(InputError, match=r"No space left on device\. Make room"):
         log({"event": "step"})
+
+
+def test_the_log_of_a_run_takes_its_place_when_the_run_succeeds(tmp_path):
+    path, running = tmp_path / "x.log.jsonl", tmp_path / "x.running.log.jsonl"
+    path.write_text("old", encoding="utf-8")
+    with log_of_a_run(path) as log:
+        log({"event": "started"})
+        assert (path.read_text("utf-8"), log.path) == ("old", running)
+    assert json.loads(path.read_text("utf-8")) == {"event": "started"}
+    assert not running.exists()
+
+
+def test_the_log_of_a_run_that_fails_leaves_the_old_one_alone(tmp_path):
+    path, running = tmp_path / "x.log.jsonl", tmp_path / "x.running.log.jsonl"
+    path.write_text("old", encoding="utf-8")
+
+    def fail():
+        with log_of_a_run(path) as log:
+            log({"event": "started"})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert path.read_text("utf-8") == "old"
+    assert json.loads(running.read_text("utf-8")) == {"event": "started"}
+    with log_of_a_run(path):  # the next run begins anew
+        pass
+    assert path.read_text("utf-8") == ""

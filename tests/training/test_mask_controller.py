@@ -225,3 +225,21 @@ def test_the_optimizer_is_enough_where_the_module_is_the_programs():
     other = nn.Linear(12, 32)
     with pytest.raises(UsageError, match=r"cannot be masked: .* Attach the controller to the optimizer and the module"):
         sp.MaskController(program).attach(torch.optim.SGD(other.parameters(), 0.1))
+
+
+def test_what_has_no_masks_is_refused():
+    with pytest.raises(UsageError, match=r"The program has no masks: nothing would be kept zero\. A pass"):
+        sp.MaskController(program_of())
+    with pytest.raises(UsageError, match="There are no masks"):
+        sp.MaskController({})
+    with pytest.raises(UsageError, match="takes a program with masks, or masks by parameter name, not int"):
+        sp.MaskController(3)
+
+
+def test_what_is_no_optimizer_is_refused():
+    model = nn.Linear(4, 4)
+    controller = sp.MaskController({"weight": torch.eye(4).bool()})
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for arguments, kind in (((3, model), "int"), ((model, optimizer), "Linear"), ((optimizer, 3), "int")):
+        with pytest.raises(UsageError, match=rf"attach\(optimizer, module\) takes .*, not {kind}\."):
+            controller.attach(*arguments)

@@ -151,3 +151,8 @@ def test_a_state_of_other_masks_comes_back():
         each.attach(module, torch.optim.SGD(module.parameters(), 0.1))
     other.load_state(one.state())
     assert all(torch.equal(mask, other.masks[name]) for name, mask in one.masks.items())
+
+
+def test_layers_are_told_in_the_order_of_the_network():
+    told = run("rigl").exchanges[0]["layers"]
+    assert list(told) == ["0.weight", "2.weight", "4.weight"]

@@ -1,0 +1,48 @@
+"""The verdict: which tickets win, which controls do as well, and which tickets learn as fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["verdict"]
+
+Entries = Sequence[Mapping[str, Any]]
+
+
+def verdict(rounds: Entries, controls: Entries, margin: float) -> dict[str, Any]:
+    """Judge the networks of a lottery by that from which they are pruned; nothing if it was not trained.
+
+    A ticket wins if its score is at most `margin` below that of the start; a control is as good as the ticket of its
+    round by the same rule.
+
+    Args:
+        rounds: round 0, if it was trained, is the start.
+        controls: one called dense is the start, too.
+        margin: of scores.
+
+    Returns:
+        `start` (what it is called), `start_score`, `margin`, `winning` (rounds); with controls `controls_as_good` and
+        `compared` (the rounds in which some were trained); with curves `as_fast`, the winning rounds that are at their
+        best after at most as many steps as the start, and `start_steps_to_best`.
+    """
+    start = next((item for item in (*rounds, *controls) if not item["round"] or item.get("control") == "dense"), None)
+    if start is None:
+        return {}
+    tickets = {item["round"]: item for item in rounds if item["round"]}
+    winning = [number for number, item in tickets.items() if item["score"] >= start["score"] - margin]
+    found: dict[str, Any] = {"start": start["network"], "start_score": start["score"]}
+    found.update(margin=margin, winning=winning)
+    others = [item for item in controls if item["control"] != "dense"]
+    if others:
+        found["compared"] = sorted({item["round"] for item in others})
+        found["controls_as_good"] = [
+            {"round": item["round"], "control": item["control"]}
+            for item in others
+            if item["score"] >= tickets[item["round"]]["score"] - margin
+        ]
+    steps = start["first_steps_to_best"]
+    if steps is not None:
+        found["start_steps_to_best"] = steps
+        found["as_fast"] = [number for number in winning if tickets[number]["first_steps_to_best"] <= steps]
+    return found

@@ -1,0 +1,45 @@
+"""The rules of sparse training in the terminal: defaults and papers of all."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from sparsify.registry import entries
+from sparsify.report.rules import print_rule, print_rules
+
+RULES = entries("sparsify.mask_updates")
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO(), width=100)
+
+
+def test_every_rule_has_a_row_with_its_defaults_and_its_paper(console):
+    print_rules(console, RULES)
+    rows = {line.split()[0]: line.split() for line in console.file.getvalue().splitlines()[2:]}
+    assert rows.keys() >= RULES.keys()
+    assert rows["rigl"] == ["rigl", "100it", "0.3", "0.75", "Evci", "et", "al.", "2020"]
+    assert rows["snfs"] == ["snfs", "1ep", "0.5", "1.0", "Dettmers", "and", "Zettlemoyer", "2019"]
+    assert rows["static"] == ["static", "Evci", "et", "al.", "2020"]
+    assert all(rows[name][-1].isdigit() for name in RULES)
+
+
+def test_one_rule_says_what_it_is_and_how_it_is_chosen(console):
+    print_rule(console, RULES["gmp"])
+    text = console.file.getvalue()
+    assert "Gradual magnitude pruning" in text
+    assert "    every=100it  steps between updates" in text
+    assert "layouts" not in text
+    assert text.endswith("\nIt runs with dst:method=gmp; its own defaults: every=100it, until=0.75.\n")
+
+
+def test_only_what_dst_takes_is_an_option(console):
+    print_rule(console, RULES["deepr"])
+    assert "temperature" not in console.file.getvalue().partition("Options:")[2].partition("Reference:")[0]
+
+
+def test_a_rule_without_options(console):
+    print_rule(console, RULES["static"])
+    assert console.file.getvalue().endswith("\nIt runs with dst:method=static; its own defaults: none.\n")
