@@ -19,6 +19,7 @@ from transformers import BertConfig, BertModel, ResNetConfig, ResNetForImageClas
 
 import sparsify as sp
 from sparsify.lowering.choosing import whole
+from sparsify.masking import baked
 
 LEAST = 0.98
 
@@ -50,7 +51,7 @@ def main() -> None:
                 start = time.perf_counter()
                 result = sp.run(pruned, [f"lower:batch={batch}"])
                 seconds = time.perf_counter() - start
-                times = whole(pruned, result.program, batch)
+                times = whole(baked(pruned), result.program, batch)
                 key = f"{name}, {sparsity:.0%}, batch {batch}"
                 speed = times["dense"] / times["lowered"]
                 done = result.report["passes"][0]["done"].partition(";")[0]

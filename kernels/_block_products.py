@@ -28,7 +28,8 @@ class Plan:
     Attributes:
         batch: inputs that a program has.
         warps: of a program.
-        stages: how many tiles are under way.
+        stages: of the loop. Where a tile is must be loaded before the tile, which takes two of them: one tile is under
+            way with 3, two with 5 on Hopper.
         split: programs that share a row of tiles; their sums are added up afterwards.
     """
 
@@ -43,8 +44,8 @@ class Plan:
 
 
 PLANS = {
-    "few": (Plan(16, 4, 4), Plan(16, 4, 4, 4), Plan(32, 8, 4, 2), Plan(64, 4, 4), Plan(64, 4, 4, 4)),
-    "many": (Plan(128, 8), Plan(128, 8, 4), Plan(64, 4, 4)),
+    "few": (Plan(16, 4, 5), Plan(16, 4, 5, 4), Plan(32, 8, 5, 2), Plan(64, 4, 5), Plan(64, 4, 5, 4)),
+    "many": (Plan(128, 8), Plan(128, 8, 5), Plan(64, 4, 5)),
 }
 """What is worth trying, for batches of up to 64 and for others."""
 

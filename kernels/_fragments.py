@@ -278,7 +278,8 @@ def launch(
         plan: how to divide it.
     """
     batch = x.shape[0]
-    given = F.pad(x, (0, -x.shape[1] % 8)).contiguous().view(torch.int32)  # rows begin at multiples of 16 bytes
+    aligned = F.pad(x, (0, -x.shape[1] % 8)) if x.shape[1] % 8 else x  # rows begin at multiples of 16 bytes
+    given = aligned.contiguous().view(torch.int32)
     partial = plan.split > 1
     out = x.new_empty((plan.split, batch, rows), dtype=torch.float32) if partial else x.new_empty(batch, rows)
     biased = bias is not None and not partial

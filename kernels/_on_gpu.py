@@ -20,7 +20,7 @@ from sparsify.kernels import _measured
 from sparsify.kernels._activations import activated, check
 from sparsify.kernels._places import DAMAGED
 from sparsify.kernels._remembered import remembered
-from sparsify.kernels._timing import medians
+from sparsify.kernels._timing import least
 
 __all__ = ["best", "bitmask", "block", "block_inputs", "block_tiles", "index", "nm", "tuning", "usable"]
 
@@ -29,6 +29,7 @@ _Ways = Mapping[str, Callable[[], Tensor]]
 _SIXTEEN = (torch.bfloat16, torch.float16)
 _ROUNDING = 0.02  # of the largest number: two ways add up in different orders, and round to 8 bits
 _TAKEN: list[str] | None = None
+_FAILED: set[tuple[str, str, str]] = set()  # device, problem, way
 
 
 def usable(x: Tensor) -> bool:
@@ -57,36 +58,52 @@ def tuning() -> Iterator[list[str]]:
 
 
 def best(key: str, device: torch.device, ways: _Ways) -> Tensor:
-    """Return what the fastest way computes, or, when nothing was measured, the first."""
+    """Return what the fastest way computes, or, when nothing was measured, the first that works."""
     name = _measured.device_name(device)
     times = _measured.known(name).get(key, {})
     if _TAKEN is not None and not times:
-        times = medians(_agreeing(ways, key), device)
+        times = least(_agreeing(ways, key), device)
         _measured.note(name, key, times)
-    known = [way for way in ways if way in times]
-    taken = min(known, key=times.__getitem__) if known else next(iter(ways))
+    *others, last = sorted(ways, key=lambda way: times.get(way, float("inf"))) if times else ways
+    for way in others:
+        if (name, key, way) not in _FAILED:
+            try:
+                found = ways[way]()
+            except Exception as error:
+                if isinstance(error, ValueError):  # the arguments are wrong, in every way
+                    raise
+                _FAILED.add((name, key, way))
+                warnings.warn(f"{key}: {way} fails ({first_line(error)}).", RuntimeWarning, stacklevel=2)
+            else:
+                return _noted(way, found)
+    return _noted(last, ways[last]())
+
+
+def _noted(way: str, found: Tensor) -> Tensor:
     if _TAKEN is not None:
-        _TAKEN.append(taken)
-    return ways[taken]()
+        _TAKEN.append(way)
+    return found
 
 
 def _agreeing(ways: _Ways, key: str) -> _Ways:
     """Return the ways that compute what the last one does; warn of others, which are never used here again."""
-    *_, last = ways
+    *others, last = ways
     expected = ways[last]().double()
-    scale = float(expected.abs().max()) if expected.numel() else 0.0
+    finite = expected.isfinite()
+    scale = float(expected[finite].abs().max()) if finite.any() else 0.0
     found = {}
-    for name, way in ways.items():
+    for name in others:
         try:
-            gap = float((way().double() - expected).abs().max()) if expected.numel() else 0.0
+            gaps = (ways[name]().double() - expected)[finite].abs()
+            gap = float(gaps.max()) if gaps.numel() else 0.0
             reason = f"differs by {gap:.2g}" if not gap <= _ROUNDING * max(scale, 1e-6) else ""
-        except Exception as error:  # noqa: BLE001 -- such as too little shared memory: another way can do it
+        except Exception as error:  # noqa: BLE001 -- as above
             reason = f"fails ({first_line(error)})"
         if reason:
             warnings.warn(f"{key}: {name} {reason} and is not used.", RuntimeWarning, stacklevel=2)
         else:
-            found[name] = way
-    return found
+            found[name] = ways[name]
+    return {**found, last: ways[last]}
 
 
 def _run(
@@ -96,7 +113,8 @@ def _run(
     check(activation)
     rows = x.reshape(-1, x.shape[-1])
     key = _measured.key_of(operator, x.dtype, (outputs, x.shape[-1]), len(rows), detail)
-    return best(key, x.device, ways_of(rows)).view(*x.shape[:-1], outputs)
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+        return best(key, x.device, ways_of(rows)).view(*x.shape[:-1], outputs)
 
 
 def _fitting(bias: Tensor | None, outputs: int, x: Tensor) -> Tensor | None:
@@ -137,7 +155,7 @@ def nm(
 
     def ways(rows: Tensor) -> _Ways:
         found: dict[str, Callable[[], Tensor]] = {}
-        if x.dtype in _SIXTEEN and len(rows):
+        if x.dtype == values.dtype and x.dtype in _SIXTEEN and len(rows):
             from sparsify.kernels import _fragments, _nm_decode
 
             def decode(plan: _fragments.Plan) -> Tensor:
@@ -176,7 +194,7 @@ def bitmask(
 
     def ways(rows: Tensor) -> _Ways:
         found: dict[str, Callable[[], Tensor]] = {}
-        if x.dtype in _SIXTEEN and len(rows):
+        if x.dtype == tensors[0].dtype and x.dtype in _SIXTEEN and len(rows):
             from sparsify.kernels import _bitmask_decode, _fragments
 
             def decode(plan: _fragments.Plan) -> Tensor:
@@ -201,7 +219,7 @@ def index(
 
     def ways(rows: Tensor) -> _Ways:
         found: dict[str, Callable[[], Tensor]] = {}
-        if x.dtype in _SIXTEEN and inputs < 1 << 16:
+        if x.dtype == tensors[0].dtype and x.dtype in _SIXTEEN and inputs < 1 << 16:
             from sparsify.kernels import _index_decode
 
             def stored() -> tuple[Tensor, Tensor]:
@@ -278,6 +296,6 @@ def block_tiles(upstream: Tensor, x: Tensor, values: Tensor, rows: Tensor, colum
 
 
 def _fits(x: Tensor, values: Tensor) -> bool:
-    sizes = values.shape[1:]
-    kinds = (*_SIXTEEN, torch.float32)
-    return x.dtype in kinds and x.shape[0] > 0 and all(size in (16, 32, 64, 128) for size in sizes)
+    """Whether there are kernels for tiles: in float32 the largest would not fit in registers."""
+    sizes = (16, 32, 64, 128) if x.dtype in _SIXTEEN else (16, 32, 64) if x.dtype == torch.float32 else ()
+    return x.dtype == values.dtype and x.shape[0] > 0 and all(size in sizes for size in values.shape[1:])

@@ -1,24 +1,26 @@
-"""Times of calls that compute the same, taken in turns, so that what slows the machine down slows all of them."""
+"""Times of calls that compute the same, taken in turns; the least of each, which nobody else disturbed."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
 
 import torch
 
-__all__ = ["medians"]
+__all__ = ["least"]
 
 _WARM, _CALLS = 2, 4  # calls of a turn that do not count, and that do
 _TURNS = 5
 _CACHE = 128 << 20  # bytes: more than the second-level cache of a GPU has
 
 
-def medians(
+def least(
     calls: Mapping[str, Callable[[], object]], device: torch.device, *, seconds: float = 0.2, turns: int = _TURNS
 ) -> dict[str, float]:
-    """Return the median milliseconds of each call.
+    """Return the least milliseconds of each call.
+
+    A thread that waits for another that does not run costs a slice of the scheduler, milliseconds, in most calls on a
+    busy machine: medians of short calls say nothing there.
 
     On a GPU its second-level cache is emptied before every call that counts, as the other layers of a model would.
 
@@ -37,7 +39,7 @@ def medians(
                 calls[name]()
             samples[name] += [once(calls[name]) for _ in range(_CALLS)]
         turn += 1
-    return {name: statistics.median(values) for name, values in samples.items()}
+    return {name: min(values) for name, values in samples.items()}
 
 
 def _on_cpu(call: Callable[[], object]) -> float:

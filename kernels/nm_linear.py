@@ -39,8 +39,10 @@ def nm_linear(
         `[..., N]`.
 
     Raises:
-        ValueError: there is no such activation.
+        ValueError: there is no such activation, or x has another length than the rows of the weight.
     """
+    if values.shape[1] != -(-x.shape[-1] // m) * n:
+        raise ValueError(f"{values.shape[1]} values a row are not {n} of every {m} of {x.shape[-1]} inputs")
     if (n, m) == (2, 4) and _on_gpu.usable(x):
         return _on_gpu.nm(x, values, codes, bias, activation, lambda: _dense(values, codes, x.shape[-1], n, m))
     return activated(F.linear(x, _dense(values, codes, x.shape[-1], n, m), bias), activation)

@@ -12,6 +12,7 @@ from sparsify.lowering.choosing import Choice, fastest, smallest, whole
 from sparsify.lowering.layerwise import chosen_sites, described, nothing_to_lower
 from sparsify.lowering.rewriting import lowered
 from sparsify.lowering.sites import Site
+from sparsify.masking import baked
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
 
@@ -25,7 +26,8 @@ class Lower(Pass):
     Layers are measured on what the program's example gives them, in turns with the dense layer: linear layers,
     products with a matrix, and convolutions, as products with the patches of their images. Tried are index, bitmask,
     2:4 and tiles, if the mask fits. A GPU also chooses among its kernels, and remembers. At the end the whole model is
-    measured; if it is not faster it stays as it was.
+    measured; if it is not faster it stays dense. What stays dense has zeros in its weights and no masks any more, which
+    would cost time: train before.
 
     Options:
         by: what decides: the time of a layer here, or the bytes of its weight.
@@ -60,17 +62,18 @@ class Lower(Pass):
             site: found.format for site, found in choices.items() if found.format is not None
         }
         context.record.update(self._told(program, choices, skipped))
+        dense = baked(program)
         if not formats:
-            return program
-        found = lowered(program, formats)
-        return found if self.by == "bytes" or self._pays(program, found, context.record) else program
+            return dense
+        found = baked(lowered(program, formats))
+        return found if self.by == "bytes" or self._pays(dense, found, context.record) else dense
 
-    def _pays(self, before: Program, after: Program, record: dict[str, Any]) -> bool:
+    def _pays(self, dense: Program, found: Program, record: dict[str, Any]) -> bool:
         """Measure the whole model: layers that are faster alone may be slower among others."""
-        record["model_ms"] = times = whole(before, after, self.batch)
+        record["model_ms"] = times = whole(dense, found, self.batch)
         gain = times["dense"] / times["lowered"]
         record["done"] += (
-            f"; the model: {gain:.2f}x" if gain >= 1 else f"; the model is no faster ({gain:.2f}x): it stays"
+            f"; the model: {gain:.2f}x" if gain >= 1 else f"; the model is no faster ({gain:.2f}x): it stays dense"
         )
         return gain >= 1
 

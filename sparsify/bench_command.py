@@ -31,7 +31,7 @@ def bench(
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Measure how fast sparse layers are on this machine.
+    """Measure how fast sparse layers are on this machine, beside the best dense one.
 
     On a GPU every kernel that fits is tried, and the fastest is remembered: sparse layers of these sizes use it from
     then on.
@@ -64,24 +64,28 @@ def _print(rows: list[Row], where: str) -> None:
 
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     ways = any(row.way for row in rows)
-    for title in ("layer", "batch", "zeros", "dense", "sparse", "speed", *(["kernel"] if ways else [])):
-        table.add_column(title, justify="left" if title in ("layer", "zeros", "kernel") else "right", no_wrap=True)
+    for title in ("layer", "batch", "format", "dense", "sparse", "speed", *(["kernel"] if ways else [])):
+        table.add_column(title, justify="left" if title in ("layer", "format", "kernel") else "right", no_wrap=True)
     for row in rows:
         cells = [f"{row.outputs}x{row.inputs}", str(row.batch), row.kind, f"{row.dense:.3f} ms", f"{row.sparse:.3f} ms",
                  f"{row.speed:.2f}x", *([row.way] if ways else [])]  # fmt: skip
         table.add_row(*cells, style="green" if row.speed > 1 else "")
     out.print(table)
-    out.print(f"Median times in turns on {where}.", style="dim", highlight=False)
+    out.print(
+        f"Least times of calls in turns on {where}.",
+        style="dim",
+        highlight=False,
+    )
 
 
 def _shape(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)x(\d+)", text.strip())
     if not match:
         raise UsageError(f"--shapes {text}: write outputs x inputs, such as 4096x1024; several with commas.")
-    return _positive(match[1], "--shapes"), _positive(match[2], "--shapes")
+    return _positive(match[1], f"--shapes {text}:"), _positive(match[2], f"--shapes {text}:")
 
 
 def _positive(text: str, option: str) -> int:
     if not text.strip().isdigit() or int(text) < 1:
-        raise UsageError(f"{option} {text}: a whole number of at least 1 is needed.")
+        raise UsageError(f"{option} {text!r} is no whole number of at least 1.")
     return int(text)

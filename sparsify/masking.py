@@ -44,8 +44,8 @@ def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
         target = f"{name}_mask"
         while target in buffers or target in program.parameters:
             target += "_"
-        buffers[target] = mask.to(weight.device)
-        layout = mask.shape, mask.stride(), weight.device
+        buffers[target] = _like(mask, weight)
+        layout = mask.shape, buffers[target].stride(), weight.device
         if layout not in fakes:
             fakes[layout] = fake(buffers[target], mode)
         _insert(graph, weights[name], target, fakes[layout], attributes[-1])
@@ -58,7 +58,7 @@ def with_masks(program: Program, masks: Mapping[str, Tensor]) -> Program:
     for node in mask_nodes(program.graph):
         mask, weight = (str(value.target) for value in node.all_input_nodes[:2])
         if weight in masks:
-            buffers[mask] = masks[weight]
+            buffers[mask] = _like(masks[weight], program.parameters[weight])
     return replace(program, buffers=buffers)
 
 
@@ -90,6 +90,17 @@ def forgotten(program: Program) -> bool:
     """Tell whether nothing is known of the weights under the masks: all are zeros, as a retraining leaves them."""
     gone = [program.parameters[name].detach()[~mask] for name, mask in program.masks.items()]
     return any(len(values) for values in gone) and not any(bool(values.any()) for values in gone)
+
+
+def _like(mask: Tensor, weight: Tensor) -> Tensor:
+    """Return a mask with the device and the strides of its weight.
+
+    Of a convolution with other strides, if only in dimensions of size one, torch computes channels last.
+    """
+    mask = mask.to(weight.device)
+    if mask.stride() == weight.stride():
+        return mask
+    return torch.empty_like(weight, dtype=torch.bool, requires_grad=False).copy_(mask)
 
 
 def _insert(graph: fx.Graph, weight: fx.Node, target: str, value: Tensor, after: fx.Node) -> None:

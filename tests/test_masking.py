@@ -85,3 +85,25 @@ def test_other_masks_take_the_place_of_those_there_are(program):
     assert torch.equal(other.masks["0.weight"], mask)
     assert str(other) == str(one)
     assert not torch.equal(one.masks["0.weight"], mask)
+
+
+def test_masks_of_other_strides_change_no_layout():
+    class Viewed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(8, 16, 1)
+
+        def forward(self, x):
+            return self.layer(x).view(x.shape[0], -1)
+
+    program = sp.capture(Viewed(), (torch.randn(4, 8, 4, 4),))
+    strange = torch.ones(16, 1, 1, 8, dtype=torch.bool).permute(0, 3, 1, 2)  # contiguous, and channels last
+    strange[0] = False
+    pruned = masked(program, {"layer.weight": strange})
+    assert pruned.masks["layer.weight"].stride() == program.parameters["layer.weight"].stride()
+    assert pruned.module()(torch.randn(2, 8, 4, 4)).shape == (2, 256)
+    again = with_masks(pruned, {"layer.weight": strange})
+    assert again.module()(torch.randn(2, 8, 4, 4)).shape == (2, 256)
+    assert sp.run(program, ["weight-prune:pattern=2:4", "lower-nm"]).program.module()(
+        torch.randn(2, 8, 4, 4)
+    ).shape == (2, 256)

@@ -16,7 +16,7 @@ from sparsify.formats.index import Index
 from sparsify.formats.nm import Nm
 from sparsify.inputs import with_batch
 from sparsify.kernels import _on_gpu
-from sparsify.kernels._timing import medians
+from sparsify.kernels._timing import least
 from sparsify.lowering.rewriting import alone
 from sparsify.lowering.sites import Site
 from sparsify.masking import baked
@@ -89,13 +89,13 @@ def fastest(program: Program, sites: Collection[Site], batch: int | None) -> Ite
 
 
 def whole(before: Program, after: Program, batch: int | None) -> dict[str, float]:
-    """Return the milliseconds that a program takes dense, with zeros in its weights, and lowered."""
+    """Return the milliseconds that a program takes dense and lowered."""
     leaves = before.example.leaves() if batch is None else with_batch(before, batch)
-    runs = [fx.Interpreter(program.module(copy=False)) for program in (baked(before), after)]
+    runs = [fx.Interpreter(program.module(copy=False)) for program in (before, after)]
     dense, low = (lambda run=run: run.run(*copied(leaves), enable_io_processing=False) for run in runs)
     device = next(iter(before.parameters.values())).device
     with torch.no_grad():
-        return medians({"dense": dense, "lowered": low}, device, turns=3)
+        return least({"dense": dense, "lowered": low}, device, turns=3)
 
 
 def _matrices(site: Site, program: Program) -> tuple[Tensor, Tensor]:
@@ -124,7 +124,7 @@ def _times(
         with torch.no_grad(), _on_gpu.tuning():
             for call in calls.values():  # a GPU chooses among its kernels now
                 call()
-            for kind, time in medians(calls, device).items():
+            for kind, time in least(calls, device).items():
                 total[kind] = total.get(kind, 0.0) + time
     return total
 

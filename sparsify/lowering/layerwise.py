@@ -11,6 +11,7 @@ from sparsify.errors import PassError
 from sparsify.formats import Format
 from sparsify.lowering.rewriting import lowered
 from sparsify.lowering.sites import Site, sites
+from sparsify.naming import plural
 from sparsify.program import Program
 from sparsify.pruning.candidates import check_patterns, matches
 
@@ -29,7 +30,8 @@ def lower(
 
     Args:
         program: with masks.
-        record: takes `lowered`, by weight its `density` and `bytes` before and after, and `skipped` with reasons.
+        record: takes `lowered`, by weight its `density` and `bytes` before and after, `skipped` with reasons, and all
+            of it in a few words as `done`.
         encode: makes the format of a matrix `[N, K]` and its mask, or says why it has none.
         only: names or patterns of modules and parameters; others are left out.
         protect: names or patterns of those that stay.
@@ -50,6 +52,11 @@ def lower(
         record["lowered"][site.name] = described(weight, mask, found)
     if not formats:
         raise nothing_to_lower(skipped)
+    before = sum(program.parameters[site.name].nbytes for site in formats)
+    after = sum(found.nbytes for found in formats.values())
+    left = f"; {len(skipped)} left: {', '.join(f'{name}, {why}' for name, why in list(skipped.items())[:2])}"
+    more = f", and {len(skipped) - 2} more" if len(skipped) > 2 else ""
+    record["done"] = f"{plural(len(formats), 'layer')}, {before:,} -> {after:,} bytes{left + more if skipped else ''}"
     return lowered(program, formats)
 
 

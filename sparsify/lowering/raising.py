@@ -78,32 +78,51 @@ def _put(graph: fx.Graph, node: fx.Node, convolution: _Convolution | None, weigh
 
 
 def _convolution(node: fx.Node) -> _Convolution | None:
-    """Recognise what `rewriting` makes of convolutions."""
+    """Recognise what `rewriting` makes of convolutions; anybody else's node that is the same is one, too."""
+    back = _only_user(node, aten.permute.default)
+    if back is None:
+        return None
     before: Any = node.args[0]
-    user: Any
-    user, *others = [*node.users, None]
-    if others != [None] or not _is(user, aten.permute.default):
+    last = _only_user(back, aten.contiguous.default)
+    if last is not None and _called(before, aten.permute.default, [0, 2, 3, 1]) and back.args[1] == [0, 3, 1, 2]:
+        return _Convolution(before.args[0], (1, 1), (), last)
+    last = _only_user(back, aten.reshape.default)
+    if last is None or back.args[1] != [0, 2, 1] or not _is(before, aten.reshape.default):
         return None
-    if _is(before, aten.permute.default) and (before.args[1], user.args[1]) == ([0, 2, 3, 1], [0, 3, 1, 2]):
-        return _Convolution(before.args[0], (1, 1), (), user)
-    if not _is(before, aten.reshape.default) or len(user.users) != 1:
-        return None
-    return _of_patches(before, user)
+    return _of_patches(before, last)
 
 
-def _of_patches(before: Any, user: Any) -> _Convolution | None:
-    """Recognise the product with patches of images: padded, unfolded twice, and the way back."""
-    chain = [before]
-    for target in (aten.permute.default, aten.unfold.default, aten.unfold.default):
-        chain.append(chain[-1].args[0])
-        if not _is(chain[-1], target):
-            return None
-    across, down = chain[2].args[1:], chain[3].args[1:]
-    x, padding = chain[3].args[0], (0, 0)
+def _of_patches(before: Any, last: fx.Node) -> _Convolution | None:
+    """Recognise the patches of images, `[B, positions, C x kernel]`: padded, unfolded twice, and the way back."""
+    turned = before.args[0]
+    if not _called(turned, aten.permute.default, [0, 2, 3, 1, 4, 5]):
+        return None
+    across: Any = turned.args[0]
+    if not _is(across, aten.unfold.default) or across.args[1] != 3 or not _is(across.args[0], aten.unfold.default):
+        return None
+    down: Any = across.args[0]
+    x, sides = down.args[0], [0, 0, 0, 0]
     if _is(x, aten.pad.default):
-        padding = (x.args[1][2], x.args[1][0])
-        x = x.args[0]
-    return _Convolution(x, (down[1], across[1]), ([down[2], across[2]], list(padding)), next(iter(user.users)))
+        x, sides = x.args[0], list(x.args[1])
+    _, channels, height, width = down.args[0].meta["val"].shape
+    kernel, stride = (down.args[2], across.args[2]), (down.args[3], across.args[3])
+    positions = [1 + (size - of) // by for size, of, by in zip((height, width), kernel, stride, strict=True)]
+    found = [-1, positions[0] * positions[1], channels * kernel[0] * kernel[1]]
+    images = [-1, last.meta["val"].shape[1], *positions]
+    plain = not _is(down.args[0], aten.pad.default) or len(down.args[0].args) == 2
+    symmetric = len(sides) == 4 and sides[0] == sides[1] and sides[2] == sides[3]
+    if (down.args[1], before.args[1], last.args[1], plain, symmetric) != (2, found, images, True, True):
+        return None
+    return _Convolution(x, kernel, (list(stride), [sides[2], sides[0]]), last)
+
+
+def _only_user(node: fx.Node, target: Any) -> fx.Node | None:
+    users = list(node.users)
+    return users[0] if len(users) == 1 and _is(users[0], target) else None
+
+
+def _called(node: Any, target: Any, order: list[int]) -> bool:
+    return _is(node, target) and list(node.args[1]) == order
 
 
 def _is(node: Any, target: Any) -> bool:

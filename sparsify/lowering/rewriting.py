@@ -101,9 +101,9 @@ def _product(graph: fx.Graph, node: fx.Node, site: Site, form: Format, arguments
         return _call(graph, aten.reshape.default, made, [-1, *node.meta["val"].shape[1:]])
     if node.target is aten.conv2d.default:
         x = _call(graph, aten.permute.default, x, [0, 2, 3, 1])
-        return _call(
-            graph, aten.permute.default, _call(graph, operator_of(type(form)), x, *others, **numbers), [0, 3, 1, 2]
-        )
+        made = _call(graph, operator_of(type(form)), x, *others, **numbers)
+        made = _call(graph, aten.permute.default, made, [0, 3, 1, 2])
+        return _call(graph, aten.contiguous.default, made)  # a view may follow
     return _call(graph, operator_of(type(form)), x, *others, **numbers)
 
 

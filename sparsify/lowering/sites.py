@@ -115,6 +115,8 @@ def _site(program: Program, name: str, known: Sequence[Layer], readers: set[fx.N
     reason = _why_not(program, known, readers)
     if len(kernel) != 2 or reason:
         return Site(name, layout, nodes, reason)
+    if any(node.meta["val"].ndim != 4 for node in nodes):
+        return Site(name, layout, nodes, "it is given images without a batch")
     skipping = [node for node in nodes if moves(node)[:2] != ((1, 1), (0, 0))]
     patched = max(kernel) > 1 or bool(skipping)
     if patched and patches:
@@ -127,7 +129,7 @@ def _site(program: Program, name: str, known: Sequence[Layer], readers: set[fx.N
 def _unfit_patches(nodes: Sequence[fx.Node]) -> str:
     for node in nodes:
         value = node.meta["val"]
-        if value.ndim != 4 or not all(isinstance(size, int) for size in value.shape[2:]):
+        if not all(isinstance(size, int) for size in value.shape[2:]):
             return f"{node.name} is given images of no fixed size"
         if moves(node).dilation != (1, 1):
             return f"the kernel of {node.name} is dilated"
@@ -160,10 +162,13 @@ def _unfit(layer: Layer) -> str:
     if layer.x is None:
         return f"{node.name} multiplies with something else"
     if node.target in (aten.linear.default, aten.conv2d.default):
-        return ""
+        bias: Any = node.args[2] if len(node.args) > 2 else None
+        outputs = node.meta["val"].shape[-1 if node.target is aten.linear.default else -3]
+        return "" if bias is None or bias.meta["val"].shape == (outputs,) else f"the bias of {node.name} is broadcast"
     if node.target in PRODUCTS:
         return "" if layer.x is node.args[0] else f"{node.name} multiplies from the left"
     if node.target is aten.addmm.default:
         plain, added = not node.kwargs and len(node.args) == 3 and layer.x is node.args[1], cast(fx.Node, node.args[0])
-        return "" if plain and added.meta["val"].ndim == 1 else f"{node.name} adds more than a bias"
+        fits = added.meta["val"].shape == node.meta["val"].shape[-1:]
+        return "" if plain and fits else f"{node.name} adds something else than a bias"
     return f"the operator {getattr(getattr(node.target, '_schema', None), 'name', node.target)} has no sparse one"

@@ -49,7 +49,7 @@ class Machine:
         return found
 
 
-def decoding(weight, plan, tiles, activation="gelu"):
+def decoding(weight, plan, tiles, activation="gelu", kind="bf16"):
     """Return signature, constants and aligned arguments of a kernel that takes a weight in fragment order.
 
     Args:
@@ -57,17 +57,19 @@ def decoding(weight, plan, tiles, activation="gelu"):
         plan: how the product is divided.
         tiles: of eight inputs.
         activation: of the layer.
+        kind: of the numbers: bf16 or f16.
     """
     numbers = dict.fromkeys(("batch", "rows", "words", "stride", "steps_in_all", "chunks"), "i32")
     constants = {
-        "kind": "bf16", "biased": True, "activation": activation, "partial": plan.split > 1,
+        "kind": kind, "biased": True, "activation": activation, "partial": plan.split > 1,
         "row_warps": plan.row_warps, "inner_warps": plan.inner_warps, "row_tiles": plan.row_tiles, "tiles": tiles,
         "steps": plan.steps,
     }  # fmt: skip
     if plan.split > 1:
         constants |= {"biased": False, "activation": "none"}
-    out = "*fp32" if plan.split > 1 else "*bf16"
-    signature = {"x": "*i32", **weight, "bias": "*bf16", "out": out, **numbers}
+    number = {"bf16": "*bf16", "f16": "*fp16"}[kind]
+    out = "*fp32" if plan.split > 1 else number
+    signature = {"x": "*i32", **weight, "bias": number, "out": out, **numbers}
     return signature, constants, ("x", *weight, "bias", "out", "rows", "words", "stride")
 
 

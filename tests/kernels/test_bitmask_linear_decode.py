@@ -90,3 +90,10 @@ def test_decoding_is_cheap(tiles, plan, architecture):
     assert products == 2 * plan.steps * plan.row_tiles * tiles
     assert not any(re.search(r"\bSTS", text) for text in loop)
     assert len(loop) / (8 * products / tiles) <= 7  # instructions for each dense weight
+
+
+def test_in_float16():
+    weight = {"pairs": "*i32", "bits": "*i32", "before": "*u8", "begin": "*i32"}
+    found = compiled(bitmask_decode, *decoding(weight, PLANS[1][0], 1, "relu", "f16"), 90, PLANS[1][0].warps)
+    assert found.stack == 0
+    assert found.count(r"HMMA\.16816\.F32 ") > 0

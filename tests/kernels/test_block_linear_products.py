@@ -85,6 +85,30 @@ def test_the_machine_code_of_products(backward, plan, tile, architecture):
     assert found.count("LDGSTS") > 0  # tiles are under way while others are multiplied
 
 
+def test_more_stages_are_more_tiles_under_way():
+    signature, aligned = POINTERS | SIZES, (*POINTERS, "inputs", "outputs")
+    constants = {
+        "biased": False, "activation": "none", "ordered": False, "partial": False, "split": 1, "tile_batch": 64,
+        "tile_out": 64, "tile_in": 64, "stride_out": 64, "stride_in": 1,
+    }  # fmt: skip
+    three, five = (compiled(block_products, signature, constants, aligned, 90, 4, stages=count) for count in (3, 5))
+    pair = 2 * 2 * 64 * 64  # bytes of a tile and of what it multiplies
+    assert (three.shared // pair, five.shared // pair) == (2, 3)
+
+
+def test_float32_does_not_spill():
+    floats = {name: kind.replace("bf16", "fp32") for name, kind in POINTERS.items()}
+    for plan in {*PLANS["few"], *PLANS["many"]}:
+        constants = {
+            "biased": plan.split == 1, "activation": "none", "ordered": False, "partial": plan.split > 1,
+            "split": plan.split, "tile_batch": plan.batch, "tile_out": 64, "tile_in": 64, "stride_out": 64,
+            "stride_in": 1,
+        }  # fmt: skip
+        aligned = (*POINTERS, "inputs", "outputs")
+        found = compiled(block_products, floats | SIZES, constants, aligned, 90, plan.warps, stages=plan.stages)
+        assert (found.stack, found.shared <= ARCHITECTURES[90]) == (0, True), plan
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("tile", [32, 64, 128])
 def test_the_machine_code_of_gradients(tile, architecture):

@@ -53,3 +53,11 @@ def test_nothing_is_decoded(tiles, plan, architecture):
     assert sum("LDG.E.128" in text for text in loop) == 2 * plan.steps * plan.row_tiles
     assert not any(re.search(r"\bSTS", text) for text in loop)  # the weight does not pass through shared memory
     assert len(loop) / (16 * products / tiles) <= 5  # instructions for each dense weight
+
+
+@pytest.mark.parametrize("activation", ["none", "relu", "silu"])
+def test_in_float16_with_every_activation(activation):
+    weight = {"values": "*i32", "places": "*i32"}
+    found = compiled(nm_decode, *decoding(weight, PLANS[1][0], 1, activation, "f16"), 90, PLANS[1][0].warps)
+    assert found.stack == 0
+    assert found.count(r"HMMA\.SP\.16832\.F32 ") > 0

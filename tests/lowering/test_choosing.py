@@ -58,7 +58,7 @@ def test_the_format_of_fewest_bytes():
     ({"dense": 1.0, "index": 2.0, "bitmask": 2.0}, "dense"),
 ])  # fmt: skip
 def test_dense_stays_unless_a_format_is_faster(pruned, monkeypatch, times, kind):
-    monkeypatch.setattr(choosing, "medians", lambda calls, device, **_: {name: times[name] for name in calls})
+    monkeypatch.setattr(choosing, "least", lambda calls, device, **_: {name: times[name] for name in calls})
     known = [site for site in sites(pruned, patches=True) if not site.reason]
     found = dict(fastest(pruned, known, None))
     assert {choice.kind for choice in found.values()} == {kind}
@@ -77,7 +77,7 @@ def test_all_ways_compute_the_layer_on_real_inputs(pruned, monkeypatch, batch):
         seen.append(expected.shape)
         return dict.fromkeys(calls, 1.0)
 
-    monkeypatch.setattr(choosing, "medians", look)
+    monkeypatch.setattr(choosing, "least", look)
     known = [site for site in sites(pruned, patches=True) if not site.reason]
     assert len(list(fastest(pruned, known, batch))) == len(known) == 7
     assert {shape[0] for shape in seen} == {batch or 2}
@@ -90,5 +90,5 @@ def test_the_whole_model_is_run_both_ways(pruned, monkeypatch):
         assert len(dense) == 5
         return dict.fromkeys(calls, 1.0)
 
-    monkeypatch.setattr(choosing, "medians", look)
+    monkeypatch.setattr(choosing, "least", look)
     assert whole(pruned, pruned, 5) == {"dense": 1.0, "lowered": 1.0}

@@ -2,8 +2,10 @@
 
 import onnx
 import pytest
+import torch
 from helpers.lowered import LOWERINGS, lower, mixed, operators
 from helpers.matrices import same_bits
+from torch import nn
 
 import sparsify as sp
 from sparsify import verify
@@ -43,3 +45,27 @@ def test_convolutions_are_convolutions_again_in_files(tmp_path):
     kinds = [node.op_type for node in onnx.load(tmp_path / "low.onnx").graph.node]
     assert kinds.count("Conv") == 3
     assert "Transpose" not in kinds[: kinds.index("ReduceMean")]
+
+
+class Patches(nn.Module):
+    """A layer on patches that a user cut, in other ways than lowering does."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.layer, self.way = nn.Linear(36, 8), way
+
+    def forward(self, x):
+        if self.way == "sides":
+            x = nn.functional.pad(x, (0, 2, 1, 1))
+        x = x.unfold(2, 3, 1).unfold(3, 3, 1)
+        order = (0, 3, 2, 1, 4, 5) if self.way == "order" else (0, 2, 3, 1, 4, 5)
+        y = self.layer(x.permute(order).reshape(len(x), -1, 36)).permute(0, 2, 1)
+        return y.softmax(1) if self.way == "after" else y.reshape(len(x), 8, x.shape[2], x.shape[3])
+
+
+@pytest.mark.parametrize("way", ["sides", "order", "after", "same"])
+def test_patches_of_somebody_else_are_what_they_are(way):
+    torch.manual_seed(0)
+    program = sp.capture(Patches(way), (torch.randn(2, 4, 6, 6),))
+    pruned = sp.run(program, ["weight-prune:sparsity=0.5,scope=layer"]).program
+    verify.equivalent(pruned, raised(sp.run(pruned, ["lower-index"]).program))

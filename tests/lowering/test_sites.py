@@ -49,3 +49,28 @@ def test_which_convolutions_are_products_with_patches(layer, reason):
     assert [site.reason for site in sites(pruned, patches=True)] == [reason]
     (site,) = sites(pruned)
     assert site.reason == (reason if not site.patched else "it is a convolution larger than 1x1, which stays dense")
+
+
+@pytest.mark.parametrize(("make", "shape", "reason"), [
+    (lambda w, b: lambda x: torch.nn.functional.linear(x, w, b[:1]), (2, 8), "the bias of linear is broadcast"),
+    (lambda w, b: lambda x: torch.addmm(b[:1], x, w), (2, 8), "addmm adds something else than a bias"),
+    (lambda w, b: lambda x: torch.nn.functional.linear(x, w, b), (2, 8), ""),
+])  # fmt: skip
+def test_biases_that_are_broadcast(make, shape, reason):
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.randn(8, 8)), nn.Parameter(torch.randn(8))
+
+        def forward(self, x):
+            return make(self.weight, self.bias)(x)
+
+    program = sp.capture(Layer(), (torch.randn(shape),))
+    (site,) = sites(sp.run(program, ["weight-prune:sparsity=0.5,scope=layer"]).program)
+    assert site.reason == reason
+
+
+def test_images_without_a_batch():
+    program = sp.capture(nn.Sequential(nn.Conv2d(4, 4, 1)), (torch.randn(4, 8, 8),), dynamic_batch=False)
+    (site,) = sites(sp.run(program, ["weight-prune:sparsity=0.5,scope=layer"]).program)
+    assert site.reason == "it is given images without a batch"
