@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparsify.kernels._activations import derivative
 
-__all__ = ["gradients", "needed", "operator", "trimmed"]
+__all__ = ["fitting", "gradients", "needed", "operator", "trimmed"]
 
 
 def operator(function: Callable[..., Tensor]) -> Any:
@@ -25,6 +25,17 @@ def operator(function: Callable[..., Tensor]) -> Any:
     made = getattr(torch.ops.sparsify, function.__name__).default
     made.__doc__ = function.__doc__
     return made
+
+
+def fitting(bias: Tensor | None, outputs: int, x: Tensor) -> Tensor | None:
+    """Return a bias as kernels read it.
+
+    Raises:
+        ValueError: it has another length or type than the outputs: a kernel would read beyond its end.
+    """
+    if bias is not None and (bias.shape != (outputs,) or bias.dtype != x.dtype):
+        raise ValueError(f"the bias must be {x.dtype}[{outputs}], not {bias.dtype}{list(bias.shape)}")
+    return None if bias is None else bias.contiguous()
 
 
 def gradients(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -18,13 +18,14 @@ from torch.nn import functional as F
 from sparsify.errors import first_line
 from sparsify.kernels import _measured
 from sparsify.kernels._activations import activated, check
+from sparsify.kernels._linear import fitting
 from sparsify.kernels._places import DAMAGED
 from sparsify.kernels._remembered import remembered
 from sparsify.kernels._timing import least
 
 __all__ = ["best", "bitmask", "block", "block_inputs", "block_tiles", "index", "nm", "tuning", "usable"]
 
-_Ways = Mapping[str, Callable[[], Tensor]]
+_Ways = dict[str, Callable[[], Tensor]]
 
 _SIXTEEN = (torch.bfloat16, torch.float16)
 _ROUNDING = 0.02  # of the largest number: two ways add up in different orders, and round to 8 bits
@@ -64,19 +65,21 @@ def best(key: str, device: torch.device, ways: _Ways) -> Tensor:
     if _TAKEN is not None and not times:
         times = least(_agreeing(ways, key), device)
         _measured.note(name, key, times)
-    *others, last = sorted(ways, key=lambda way: times.get(way, float("inf"))) if times else ways
-    for way in others:
+    plain = next(reversed(ways))
+    for way in sorted((way for way in ways if way in times), key=times.__getitem__) or ways:
+        if way == plain:
+            break
         if (name, key, way) not in _FAILED:
             try:
                 found = ways[way]()
-            except Exception as error:
+            except Exception as error:  # such as too little shared memory: another way can do it
                 if isinstance(error, ValueError):  # the arguments are wrong, in every way
                     raise
                 _FAILED.add((name, key, way))
                 warnings.warn(f"{key}: {way} fails ({first_line(error)}).", RuntimeWarning, stacklevel=2)
             else:
                 return _noted(way, found)
-    return _noted(last, ways[last]())
+    return _noted(plain, ways[plain]())
 
 
 def _noted(way: str, found: Tensor) -> Tensor:
@@ -117,17 +120,6 @@ def _run(
         return best(key, x.device, ways_of(rows)).view(*x.shape[:-1], outputs)
 
 
-def _fitting(bias: Tensor | None, outputs: int, x: Tensor) -> Tensor | None:
-    """Return a bias as kernels read it.
-
-    Raises:
-        ValueError: it has another length or type than the outputs: a kernel would read beyond its end.
-    """
-    if bias is not None and (bias.shape != (outputs,) or bias.dtype != x.dtype):
-        raise ValueError(f"the bias must be {x.dtype}[{outputs}], not {bias.dtype}{list(bias.shape)}")
-    return None if bias is None else bias.contiguous()
-
-
 def _written_out(x: Tensor, dense: Callable[[], Tensor], bias: Tensor | None, activation: str) -> _Ways:
     return {"dense": lambda: activated(F.linear(x, dense(), bias), activation)}
 
@@ -151,7 +143,7 @@ def nm(
         dense: writes the weight out.
     """
     outputs, inputs = values.shape[0], x.shape[-1]
-    bias = _fitting(bias, outputs, x)
+    bias = fitting(bias, outputs, x)
 
     def ways(rows: Tensor) -> _Ways:
         found: dict[str, Callable[[], Tensor]] = {}
@@ -190,7 +182,7 @@ def bitmask(
 ) -> Tensor:  # fmt: skip
     """Compute a layer whose mask is bits; `tensors` are those of the format, `mask` writes out what is kept."""
     outputs, inputs = tensors[1].shape[0], x.shape[-1]
-    bias = _fitting(bias, outputs, x)
+    bias = fitting(bias, outputs, x)
 
     def ways(rows: Tensor) -> _Ways:
         found: dict[str, Callable[[], Tensor]] = {}
@@ -215,7 +207,7 @@ def index(
 ) -> Tensor:  # fmt: skip
     """Compute a layer of kept weights with their columns; `tensors` are those of the format, which `verify` checks."""
     outputs, inputs = tensors[2].shape[0] - 1, x.shape[-1]
-    bias = _fitting(bias, outputs, x)
+    bias = fitting(bias, outputs, x)
 
     def ways(rows: Tensor) -> _Ways:
         found: dict[str, Callable[[], Tensor]] = {}
@@ -244,7 +236,7 @@ def block(
     """Compute a layer of tiles; `tensors` are those of the format, `tiles` computes it as products of a batch."""
     values, columns, offsets = tensors
     inputs, (height, width), places = x.shape[-1], values.shape[1:], (columns, offsets)
-    bias = _fitting(bias, outputs, x)
+    bias = fitting(bias, outputs, x)
 
     def ways(rows: Tensor) -> _Ways:
         found: dict[str, Callable[[], Tensor]] = {}

@@ -22,6 +22,7 @@ from numba import carray, types  # type: ignore[attr-defined]
 from torch import Tensor
 
 from sparsify.kernels._activations import activated
+from sparsify.kernels._linear import fitting
 from sparsify.kernels._places import CHUNK, DAMAGED, STEP, Places
 from sparsify.kernels._threads import run
 from sparsify.kernels._vectors import address_of, count_up, float32_at, int32_at, int64_at, row_sums, turn_tile
@@ -56,11 +57,9 @@ def multiply(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, act
     outputs = places.outputs
     if values.shape != (places.kept,):
         raise ValueError(DAMAGED)
-    if bias is not None and (bias.shape != (outputs,) or bias.dtype != x.dtype):
-        raise ValueError(f"the bias must be {x.dtype}[{outputs}], not {bias.dtype}{list(bias.shape)}")
+    bias = fitting(bias, outputs, x)
     out = x.new_empty(*x.shape[:-1], outputs)
     if out.numel():
-        bias = None if bias is None else bias.contiguous()
         _multiply(values.contiguous(), places, x.contiguous(), bias, out, activation == "relu")
     return out if activation in ("none", "relu") else activated(out, activation)
 

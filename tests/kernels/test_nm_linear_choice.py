@@ -67,6 +67,27 @@ def test_a_way_that_fails_is_never_taken(cache):
     assert set(json.loads(cache.read_text("utf-8"))["a"]) == {"way 0"}
 
 
+def test_a_way_that_fails_gives_way_and_is_not_tried_again(monkeypatch):
+    monkeypatch.setattr(_on_gpu, "_FAILED", set())
+    calls = []
+
+    def fail():
+        calls.append(0)
+        raise RuntimeError("out of shared memory")
+
+    with pytest.warns(RuntimeWarning, match="a: bad fails"):
+        assert _on_gpu.best("a", CPU, {"bad": fail, **ways(1.0, 2.0)}) == 1.0
+    assert _on_gpu.best("a", CPU, {"bad": fail, **ways(1.0, 2.0)}) == 1.0
+    assert len(calls) == 1
+
+
+def test_numbers_that_are_none_decide_nothing(cache):
+    odd = torch.tensor([float("nan"), 1.0, float("inf")])
+    with _on_gpu.tuning():
+        _on_gpu.best("a", CPU, {"one": lambda: odd, "plain": lambda: odd})
+    assert set(json.loads(cache.read_text("utf-8"))["a"]) == {"one", "plain"}
+
+
 def test_problems_and_devices_have_names():
     key = _measured.key_of("nm_linear", torch.bfloat16, (4096, 14336), 17, "2:4")
     assert key == "nm_linear bfloat16 4096x14336 2:4 batch 32"
