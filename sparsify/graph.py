@@ -8,9 +8,15 @@ from collections.abc import Mapping
 import torch
 from torch import fx
 
-__all__ = ["aten", "copied_graph", "copied_nodes", "is_mask", "mask_nodes", "state_only"]
+__all__ = ["aten", "attribute", "copied_graph", "copied_nodes", "is_mask", "mask_nodes", "state_only"]
 
 aten = torch.ops.aten
+
+
+def attribute(graph: fx.Graph, name: str) -> fx.Node:
+    """Add a node that reads a parameter or buffer, before everything else: all that computes comes behind them."""
+    with graph.inserting_before(next(iter(graph.nodes))):
+        return graph.create_node("get_attr", name)
 
 
 def copied_graph(graph: fx.Graph) -> fx.Graph:

@@ -20,6 +20,7 @@ from sparsify.export.onnx import export_onnx, feed
 from sparsify.inputs import parse, with_batch
 from sparsify.latency import measure
 from sparsify.load import load
+from sparsify.lowering.raising import has_sparse_layers
 from sparsify.pass_manager import Observer, PassManager
 from sparsify.pipeline import Result, execute
 from sparsify.program import Program
@@ -170,6 +171,7 @@ class Job:
         metadata = {"sparsify.recipe": json.dumps(report["recipe"])}
         report["artefacts"] = []
         report["latency"] = None
+        self._add_notes(after, report["notes"])
         for path in self.outputs:
             self.stage(f"writing {path}")
             if path.suffix == ".ticket":
@@ -183,6 +185,11 @@ class Job:
             else:
                 checked = save(after, path) if path.suffix == ".pt2" else save_state(after, path)
             report["artefacts"].append({"path": str(path), **checked})
+
+    def _add_notes(self, after: Program, notes: list[str]) -> None:
+        if has_sparse_layers(after) and any(path.suffix == ".onnx" for path in self.outputs):
+            notes.append("Sparse layers compute in PyTorch (.pt2). ONNX files have dense layers with zeros in their "
+                         "place: their size and latency are those of dense.")  # fmt: skip
 
     def _compare(self, before: Program, after: Program, path: Path, notes: list[str]) -> dict[str, Any] | None:
         """Measure the dense model beside the new one, in the same run."""

@@ -285,3 +285,13 @@ def test_a_dense_model_that_cannot_be_written_costs_only_the_comparison(model, t
     assert small.exists()
     assert report["latency"] is None
     assert any("no latency to compare" in note for note in report["notes"])
+
+
+def test_onnx_files_of_sparse_layers_are_said_to_be_dense(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "measure", functools.partial(latency.measure, seconds=0))
+    recipe = Recipe(("weight-prune:sparsity=0.9,scope=layer", "lower-index"))
+    notes = {}
+    for name in ("a.onnx", "a.pt2"):
+        notes[name] = Job(model, recipe, [tmp_path / name]).run()["notes"]
+    assert any("ONNX files have dense layers" in note for note in notes["a.onnx"])
+    assert not any("ONNX" in note for note in notes["a.pt2"])

@@ -10,13 +10,13 @@ from torch import Tensor, fx, nn
 from torch._subclasses import FakeTensorMode
 
 from sparsify.formats.nm import Nm
-from sparsify.graph import aten
+from sparsify.graph import aten, attribute
 from sparsify.lowering.rewriting import ACTIVATIONS
 from sparsify.lowering.sites import FORMS
 from sparsify.program import Program
 from sparsify.shapes import fake, fake_mode
 
-__all__ = ["raised"]
+__all__ = ["has_sparse_layers", "raised"]
 
 _RAISABLE = re.compile(r"sparsify::(index|bitmask|nm|block)_linear")
 
@@ -35,6 +35,11 @@ class _Convolution(NamedTuple):
     kernel: tuple[int, int]
     moves: tuple[Any, ...]
     last: fx.Node
+
+
+def has_sparse_layers(program: Program) -> bool:
+    """Whether there is anything to raise."""
+    return any(_RAISABLE.fullmatch(getattr(_schema(node), "name", "")) for node in program.graph.nodes)
 
 
 def raised(program: Program) -> Program:
@@ -63,13 +68,13 @@ def _put(graph: fx.Graph, node: fx.Node, convolution: _Convolution | None, weigh
     """Put a dense layer, and the activation behind it, in the place of a sparse operator."""
     bias, name = _argument(node, "bias"), _argument(node, "activation")
     last = node if convolution is None else convolution.last
+    read = attribute(graph, weight)
     with graph.inserting_before(node):
-        attribute = graph.create_node("get_attr", weight)
         if convolution is None:
-            layer = graph.call_function(aten.linear.default, (node.args[0], attribute, bias))
+            layer = graph.call_function(aten.linear.default, (node.args[0], read, bias))
         else:
-            layer = graph.call_function(aten.conv2d.default, (convolution.x, attribute, bias, *convolution.moves))
-        attribute.meta["val"], layer.meta = value, dict(last.meta)
+            layer = graph.call_function(aten.conv2d.default, (convolution.x, read, bias, *convolution.moves))
+        read.meta["val"], layer.meta = value, dict(last.meta)
         activation = next((operator for operator, known in ACTIVATIONS.items() if known == name), None)
         if activation is not None:
             layer = graph.call_function(activation, (layer,))

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses import FakeTensorMode
 
 from sparsify.formats import Format
-from sparsify.graph import aten
+from sparsify.graph import aten, attribute
 from sparsify.lowering.sites import FORMS, PRODUCTS, Site, moves, operator_of
 from sparsify.program import Program
 from sparsify.shapes import derived, fake, fake_mode
@@ -41,10 +41,9 @@ def lowered(program: Program, formats: Mapping[Site, Format]) -> Program:
         names = [values, *(f"{site.name}_{name}" for name in FORMS[type(form)].others)]
         for original in site.nodes:
             node = here[original.name]
-            with graph.inserting_before(node):
-                attributes = [graph.create_node("get_attr", name) for name in names]
-            for attribute, name in zip(attributes, names, strict=True):
-                attribute.meta["val"] = fake({**parameters, **buffers}[name], mode)
+            attributes = [attribute(graph, name) for name in names]
+            for made, name in zip(attributes, names, strict=True):
+                made.meta["val"] = fake({**parameters, **buffers}[name], mode)
             _replace(graph, node, site, form, attributes)
     return replace(program, parameters=parameters, buffers=buffers).with_graph(graph)
 

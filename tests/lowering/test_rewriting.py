@@ -12,6 +12,7 @@ from torch import nn
 import sparsify as sp
 from sparsify import verify
 from sparsify.formats.index import Index
+from sparsify.inspection import inspection
 from sparsify.lowering.raising import raised
 from sparsify.lowering.rewriting import alone, lowered
 from sparsify.lowering.sites import sites
@@ -124,3 +125,19 @@ def test_convolutions_are_products_with_patches(size, stride, padding):
     convolutions = [node for node in dense.graph.nodes if node.target is torch.ops.aten.conv2d.default]
     assert len(convolutions) == len([n for n in dense.graph.nodes if n.op == "call_function"]) - 1 == 2
     verify.equivalent(pruned, dense)
+
+
+@pytest.mark.parametrize("spec", LOWERINGS)
+def test_other_layers_can_still_be_pruned(spec):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 8), nn.Linear(8, 8)
+    )
+    program = sp.capture(network, (torch.randn(2, 8),))
+    low = sp.run(program, [f"{LOWERINGS[spec]},protect=0,2", spec]).program
+    found = inspection(low)
+    assert not found.prunable.unknown
+    assert {group.reason for group in sp.groups(low) if group.frozen} >= {"a sparse format stores it"}
+    pruned = sp.run(low, ["channel-prune:sparsity=0.5", "shrink"]).program
+    assert pruned.parameters["0.weight"].shape == (6, 8)
+    assert operators(pruned) == operators(low)

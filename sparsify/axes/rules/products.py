@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sparsify.axes.resize import Resizing
 
 KERNEL = "it is a convolution's kernel"
+STORED = "a sparse format stores it"
 
 
 @axis_rule("aten::linear")
@@ -26,6 +27,16 @@ def linear(op: Op) -> Dims:
     if bias is not None:
         op.broadcast_dims([outer, op.dims(bias)])
     return [*dims[:-1], *outer]
+
+
+@axis_rule("sparsify::index_linear", "sparsify::bitmask_linear", "sparsify::nm_linear", "sparsify::block_linear")
+def sparse_linear(op: Op) -> Dims:
+    """X W' + b, where W is stored in a format; that says of every value where it is, so nothing of it can go."""
+    x, *stored = op.node.all_input_nodes
+    dims = op.dims(x)
+    for axes in (dims[-1:], *map(op.dims, stored)):
+        op.freeze(axes, STORED)
+    return [*dims[:-1], fresh(op.shape[-1], STORED)]
 
 
 @axis_rule("aten::addmm", "aten::addmv", "aten::baddbmm")
