@@ -51,7 +51,7 @@ def made(tmp_path_factory):
 def test_the_files_are_there_and_load(made):
     result, _ = made
     names = sorted(path.name for path in result.folder.iterdir())
-    assert names == ["dense.onnx", "model.pt", "report.json", "small-2.onnx"]
+    assert names == ["dense.onnx", "model.pt", "report.json", "small-2.log.jsonl", "small-2.onnx"]
     program = sp.load(result.folder / "model.pt")
     assert len(sp.blocks(program)) == 4
     onnxruntime.InferenceSession(result.folder / "small-2.onnx")

@@ -24,10 +24,10 @@ def test_an_exchange_keeps_the_number_and_moves_as_many_as_it_can(size, density,
     count = int(share * int(mask.sum()))
     found = exchanged(mask, count, stay, grow)
     assert int(found.sum()) == int(mask.sum())
-    left = mask & found
-    assert int(left.sum()) >= int(mask.sum()) - count
-    if count and bool((mask & ~found).any()):
-        assert stay[mask & ~found].max() <= stay[mask & found].max() or not bool(left.any())
+    lowest = lowest_of(stay, mask, count)
+    assert not bool((mask & ~lowest & ~found).any())  # only the lowest go; of these some may come back
+    candidates = ~mask | lowest
+    assert torch.equal(found & candidates, lowest_of(-grow, candidates, count))
 
 
 def test_an_exchange_by_hand():
