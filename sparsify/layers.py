@@ -11,6 +11,7 @@ from torch import Tensor, fx
 
 from sparsify.axes.op import key_of
 from sparsify.graph import aten, is_mask
+from sparsify.kernels.parameter import parameter
 from sparsify.layout import Layout
 from sparsify.patches import Window, patches
 from sparsify.program import Program
@@ -28,7 +29,7 @@ _RECURRENT = ("aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu")
 _GROUPED = ("aten::_grouped_mm", "transformers::grouped_mm_fallback")
 _SAME = {
     aten.detach.default, aten.alias.default, aten.clone.default, aten.contiguous.default, aten._to_copy.default,
-    aten.to.dtype, aten.lift_fresh_copy.default,
+    aten.to.dtype, aten.lift_fresh_copy.default, parameter,
 }  # fmt: skip
 
 

@@ -195,12 +195,23 @@ class Program:
     @property
     def masks(self) -> Mapping[str, Tensor]:
         """The masks in the graph: parameter name to a boolean tensor of its shape, True where the weight is kept."""
+        return MappingProxyType(self._chosen(zero=True))
+
+    @property
+    def frozen(self) -> Mapping[str, Tensor]:
+        """The frozen weights: parameter name to a boolean tensor of its shape, True where the weight is trained.
+
+        Elsewhere the graph computes with a fixed value instead (`sparsify.freezing`).
+        """
+        return MappingProxyType(self._chosen(zero=False))
+
+    def _chosen(self, *, zero: bool) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for node in mask_nodes(self.graph):
             mask, weight = (str(value.target) for value in node.all_input_nodes[:2])
-            if weight in self.parameters:
+            if weight in self.parameters and isinstance(node.args[2], fx.Node) is not zero:
                 found[weight] = self.buffers[mask]
-        return MappingProxyType(found)
+        return found
 
     def __str__(self) -> str:
         """Return the canonical text of the program, one line for each node; the dynamic batch size is `batch`."""

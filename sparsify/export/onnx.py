@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from sparsify import verify
 from sparsify.atomic import writing
+from sparsify.embedding import folded
 from sparsify.errors import ExportError
 from sparsify.export.grouped import without_grouped_products
 from sparsify.export.outputs import distinct, is_tensor, output_leaves, output_names
@@ -102,7 +103,7 @@ def _write(program: Program, path: Path, metadata: Mapping[str, str]) -> int:
 
     try:
         with quiet(), torch.no_grad():  # with gradients, attention is decomposed for strides that it then does not have
-            deployed = _tensors_only(baked(raised(program)))
+            deployed = _tensors_only(baked(folded(raised(program))))
             dynamic = [dynamic_sizes(node) for node in program.placeholders]
             exported = export(deployed.module(copy=False), deployed.example, dynamic)
             onnx_program = torch.onnx.export(exported, dynamo=True, verbose=False)
