@@ -129,7 +129,6 @@ def bitmask_decode(
     batch,
     rows,
     words,
-    stride,
     steps_in_all,
     chunks,
     kind: gl.constexpr,
@@ -163,12 +162,12 @@ def bitmask_decode(
     shared: gl.constexpr = gl.SwizzledSharedLayout(4, 1, 8, [1, 0])
     buffers = gl.allocate_shared_memory(gl.int32, [2, 8 * tiles, width], shared)
     warps: gl.constexpr = row_warps * inner_warps
-    stage(buffers.index(0), x, first_chunk * width, batch, words, stride, tiles, width, warps)
+    stage(buffers.index(0), x, first_chunk * width, batch, words, tiles, width, warps)
     c = gl.zeros([row_warps, inner_warps, row_tiles, tiles, steps, 32, 4], gl.float32, layout)
     for chunk in range(chunks):
         async_copy.wait_group(0)
         first = (first_chunk + chunk + 1) * width
-        stage(buffers.index((chunk + 1) % 2), x, first, batch, words, stride, tiles, width, warps)
+        stage(buffers.index((chunk + 1) % 2), x, first, batch, words, tiles, width, warps)
         next0, next1 = _pairs_of(pairs, mine, start, layout)
         ahead = (chunk + 2) * stretch
         inside = (tile * 16 < rows) & (step + ahead < steps_in_all) & (chunk + 2 < chunks)

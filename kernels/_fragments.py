@@ -132,13 +132,13 @@ def place(dim: gl.constexpr, size: gl.constexpr, rank: gl.constexpr, layout: gl.
 
 
 @gluon.jit
-def stage(buffer, x, first, batch, words, stride, tiles: gl.constexpr, width: gl.constexpr, warps: gl.constexpr):
+def stage(buffer, x, first, batch, words, tiles: gl.constexpr, width: gl.constexpr, warps: gl.constexpr):
     """Begin to copy the words `first` to `first + width` of all inputs into shared memory; beyond the end are zeros."""
     across: gl.constexpr = min(32, width // 4)
     layout: gl.constexpr = gl.BlockedLayout([1, 4], [32 // across, across], [warps, 1], [1, 0])
     row = gl.expand_dims(gl.arange(0, 8 * tiles, gl.SliceLayout(1, layout)), 1)
     word = first + gl.expand_dims(gl.arange(0, width, gl.SliceLayout(0, layout)), 0)
-    async_copy.async_copy_global_to_shared(buffer, x + row * stride + word, (row < batch) & (word < words))
+    async_copy.async_copy_global_to_shared(buffer, x + row * words + word, (row < batch) & (word < words))
     async_copy.commit_group()
 
 
@@ -284,7 +284,7 @@ def launch(
     out = x.new_empty((plan.split, batch, rows), dtype=torch.float32) if partial else x.new_empty(batch, rows)
     biased = bias is not None and not partial
     kernel[(-(-rows // plan.rows), plan.split)](
-        given, *weight, bias if biased else out, out, batch, rows, given.shape[1], given.shape[1], steps,
+        given, *weight, bias if biased else out, out, batch, rows, given.shape[1], steps,
         -(-steps // (plan.steps * plan.inner_warps * plan.split)),
         KINDS[x.dtype], biased, "none" if partial else activation, partial,
         plan.row_warps, plan.inner_warps, plan.row_tiles, batch_tiles(batch), plan.steps,

@@ -64,7 +64,6 @@ def nm_decode(
     batch,
     rows,
     words,
-    stride,
     steps_in_all,
     chunks,
     kind: gl.constexpr,
@@ -93,13 +92,13 @@ def nm_decode(
     shared: gl.constexpr = gl.SwizzledSharedLayout(4, 1, 8, [1, 0])
     buffers = gl.allocate_shared_memory(gl.int32, [2, 8 * tiles, width], shared)
     warps: gl.constexpr = row_warps * inner_warps
-    stage(buffers.index(0), x, first_chunk * width, batch, words, stride, tiles, width, warps)
+    stage(buffers.index(0), x, first_chunk * width, batch, words, tiles, width, warps)
     c = gl.zeros([row_warps, inner_warps, row_tiles, tiles, steps, 32, 4], gl.float32, layout)
     for chunk in range(chunks):
         async_copy.wait_group(0)
         after = chunk + 1
         first = (first_chunk + after) * width
-        stage(buffers.index(after % 2), x, first, batch, words, stride, tiles, width, warps)
+        stage(buffers.index(after % 2), x, first, batch, words, tiles, width, warps)
         here += 256 * steps * inner_warps
         there += 32 * steps * inner_warps
         step += steps * inner_warps

@@ -59,7 +59,7 @@ def decoding(weight, plan, tiles, activation="gelu", kind="bf16"):
         activation: of the layer.
         kind: of the numbers: bf16 or f16.
     """
-    numbers = dict.fromkeys(("batch", "rows", "words", "stride", "steps_in_all", "chunks"), "i32")
+    numbers = dict.fromkeys(("batch", "rows", "words", "steps_in_all", "chunks"), "i32")
     constants = {
         "kind": kind, "biased": True, "activation": activation, "partial": plan.split > 1,
         "row_warps": plan.row_warps, "inner_warps": plan.inner_warps, "row_tiles": plan.row_tiles, "tiles": tiles,
@@ -70,7 +70,7 @@ def decoding(weight, plan, tiles, activation="gelu", kind="bf16"):
     number = {"bf16": "*bf16", "f16": "*fp16"}[kind]
     out = "*fp32" if plan.split > 1 else number
     signature = {"x": "*i32", **weight, "bias": number, "out": out, **numbers}
-    return signature, constants, ("x", *weight, "bias", "out", "rows", "words", "stride")
+    return signature, constants, ("x", *weight, "bias", "out", "rows", "words")
 
 
 def compiled(kernel, signature, constants, aligned, architecture, warps, *, stages=3):  # noqa: PLR0917
