@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from sparsify.kernels._activations import derivative
+from sparsify.kernels._activations import activated, derivative
+from sparsify.kernels._remembered import forget, remembered
 
-__all__ = ["fitting", "gradients", "needed", "operator", "trimmed"]
+__all__ = ["dense_linear", "fitting", "gradients", "needed", "operator", "trimmed"]
 
 
 def operator(function: Callable[..., Tensor]) -> Any:
@@ -38,9 +40,25 @@ def fitting(bias: Tensor | None, outputs: int, x: Tensor) -> Tensor | None:
     return None if bias is None else bias.contiguous()
 
 
+def dense_linear(
+    x: Tensor, tensors: Sequence[Tensor], write: Callable[[], Tensor], bias: Tensor | None, activation: str
+) -> Tensor:
+    """Return `activation(x Wᵀ + bias)` by a dense product with a weight that is written out once, and kept.
+
+    Args:
+        x: `[..., K]`.
+        tensors: of the format, values first.
+        write: writes the weight out, `[N, K]`.
+        bias: `[N]`.
+        activation: of the layer.
+    """
+    return activated(F.linear(x, remembered(("dense", x.shape[-1]), tensors, write), bias), activation)
+
+
 def gradients(
     upstream: Tensor,
     x: Tensor,
+    values: Tensor,
     activation: str,
     wanted: Sequence[bool],
     *,
@@ -53,6 +71,7 @@ def gradients(
     Args:
         upstream: the gradient of what the layer returned, `[..., N]`.
         x: `[..., K]`.
+        values: of the weight. What kernels made of them is forgotten if they get a gradient: they will change.
         activation: of the layer.
         wanted: which of the three are needed.
         before: computes what the layer returns without its activation.
@@ -62,6 +81,8 @@ def gradients(
     if activation != "none":
         upstream = upstream * derivative(before(), activation)
     rows = upstream.reshape(-1, upstream.shape[-1])
+    if wanted[1]:
+        forget(values)
     return (
         of_x(rows).view(x.shape) if wanted[0] else None,
         of_values(rows, x.reshape(-1, x.shape[-1])) if wanted[1] else None,

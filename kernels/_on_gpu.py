@@ -1,34 +1,38 @@
 """Which kernel a GPU runs for a layer: the one that was measured to be the fastest, else the one that should be.
 
 A layer can be computed in several ways. They are listed by name, the one that should be the fastest first; the last is
-plain torch, in which the weight is written out.
+dense: plain torch, with a weight that is written out once and kept, so that a layer without a kernel is as fast as it
+was. Another way is taken over dense only if it measures `GAIN` times as fast.
 """
 
 from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sparsify.errors import first_line
-from sparsify.kernels import _measured
+from sparsify.kernels import _cusparselt, _measured
 from sparsify.kernels._activations import activated, check
-from sparsify.kernels._linear import fitting
+from sparsify.kernels._linear import dense_linear, fitting
 from sparsify.kernels._places import DAMAGED
 from sparsify.kernels._remembered import remembered
 from sparsify.kernels._timing import least
 
-__all__ = ["best", "bitmask", "block", "block_inputs", "block_tiles", "index", "nm", "tuning", "usable"]
+__all__ = ["GAIN", "best", "bitmask", "block", "block_inputs", "block_tiles", "index", "nm", "tuning", "usable"]
+
+GAIN = 1.03
+"""How many times as fast as dense a way must measure to be taken: less is not worth its memory and its rounding."""
 
 _Ways = dict[str, Callable[[], Tensor]]
 
 _SIXTEEN = (torch.bfloat16, torch.float16)
 _ROUNDING = 0.02  # of the largest number: two ways add up in different orders, and round to 8 bits
+_UNPROVEN = "cusparselt"  # ways that are often slower than dense: without a measurement they are not taken
 _TAKEN: list[str] | None = None
 _FAILED: set[tuple[str, str, str]] = set()  # device, problem, way
 
@@ -59,14 +63,20 @@ def tuning() -> Iterator[list[str]]:
 
 
 def best(key: str, device: torch.device, ways: _Ways) -> Tensor:
-    """Return what the fastest way computes, or, when nothing was measured, the first that works."""
+    """Return what the fastest way computes, or, when nothing was measured, the first that works.
+
+    Args:
+        key: the problem, as in the table of measurements.
+        device: where.
+        ways: by name, the plain one last.
+    """
     name = _measured.device_name(device)
     times = _measured.known(name).get(key, {})
     if _TAKEN is not None and not times:
-        times = least(_agreeing(ways, key), device)
+        times = least(_agreeing(ways, key), device, launched=True)
         _measured.note(name, key, times)
     plain = next(reversed(ways))
-    for way in sorted((way for way in ways if way in times), key=times.__getitem__) or ways:
+    for way in _in_order(ways, times):
         if way == plain:
             break
         if (name, key, way) not in _FAILED:
@@ -80,6 +90,16 @@ def best(key: str, device: torch.device, ways: _Ways) -> Tensor:
             else:
                 return _noted(way, found)
     return _noted(plain, ways[plain]())
+
+
+def _in_order(ways: _Ways, times: Mapping[str, float]) -> list[str]:
+    """Return which ways to try one after the other: those that measured faster than the plain one, and that."""
+    plain = next(reversed(ways))
+    known = sorted((way for way in ways if way in times), key=times.__getitem__)
+    if not known:
+        return [way for way in ways if not way.startswith(_UNPROVEN)]
+    limit = times.get(plain, float("inf"))
+    return [*(way for way in known if way != plain and GAIN * times[way] <= limit), plain]
 
 
 def _noted(way: str, found: Tensor) -> Tensor:
@@ -120,8 +140,10 @@ def _run(
         return best(key, x.device, ways_of(rows)).view(*x.shape[:-1], outputs)
 
 
-def _written_out(x: Tensor, dense: Callable[[], Tensor], bias: Tensor | None, activation: str) -> _Ways:
-    return {"dense": lambda: activated(F.linear(x, dense(), bias), activation)}
+def _dense(
+    x: Tensor, tensors: Sequence[Tensor], write: Callable[[], Tensor], bias: Tensor | None, activation: str
+) -> _Ways:
+    return {"dense": lambda: dense_linear(x, tensors, write, bias, activation)}
 
 
 def _share(values: Tensor, outputs: int, inputs: int) -> str:
@@ -158,22 +180,17 @@ def nm(
             if len(rows) <= _fragments.MOST:
                 for plan in _nm_decode.PLANS[_fragments.batch_tiles(len(rows))]:
                     found[f"decode {plan}"] = functools.partial(decode, plan)
-            if _cusparselt() and outputs % 32 == 0 and inputs % 32 == 0:
+            if _cusparselt.available() and outputs % 32 == 0 and inputs % 32 == 0:
 
-                def compressed() -> Tensor:
-                    kind = torch.sparse.SparseSemiStructuredTensorCUSPARSELT
-                    weight = remembered("cusparselt", (values, codes), lambda: kind.from_dense(dense()))
-                    return activated(F.linear(rows, weight, bias), activation)
+                def compressed(multiply: Callable[..., Tensor]) -> Tensor:
+                    weight = remembered("cusparselt", (values, codes), lambda: torch._cslt_compress(dense()))
+                    return activated(multiply(rows, weight, bias), activation)
 
-                found["cusparselt"] = compressed
-        return {**found, **_written_out(rows, dense, bias, activation)}
+                found["cusparselt"] = functools.partial(compressed, _cusparselt.multiply)
+                found["cusparselt searched"] = functools.partial(compressed, _cusparselt.multiply_searched)
+        return {**found, **_dense(rows, (values, codes), dense, bias, activation)}
 
     return _run("nm_linear", x, outputs, "2:4", activation, ways)
-
-
-@functools.cache
-def _cusparselt() -> bool:
-    return bool(torch.backends.cusparselt.is_available())
 
 
 def bitmask(
@@ -196,7 +213,7 @@ def bitmask(
 
             for plan in _bitmask_decode.PLANS.get(_fragments.batch_tiles(len(rows)), ()):
                 found[f"decode {plan}"] = functools.partial(decode, plan)
-        return {**found, **_written_out(rows, dense, bias, activation)}
+        return {**found, **_dense(rows, tensors, dense, bias, activation)}
 
     return _run("bitmask_linear", x, outputs, _share(tensors[0], outputs, inputs), activation, ways)
 
@@ -224,16 +241,26 @@ def index(
 
             for plan in _index_decode.PLANS if 0 < len(rows) <= _index_decode.MOST else ():
                 found[f"decode {plan}"] = functools.partial(decode, plan)
-        return {**found, **_written_out(rows, dense, bias, activation)}
+        return {**found, **_dense(rows, tensors, dense, bias, activation)}
 
     return _run("index_linear", x, outputs, _share(tensors[0], outputs, inputs), activation, ways)
 
 
 def block(
     x: Tensor, tensors: tuple[Tensor, Tensor, Tensor], bias: Tensor | None, activation: str, outputs: int,
-    tiles: Callable[[Tensor], Tensor],
+    tiles: Callable[[Tensor], Tensor], dense: Callable[[], Tensor],
 ) -> Tensor:  # fmt: skip
-    """Compute a layer of tiles; `tensors` are those of the format, `tiles` computes it as products of a batch."""
+    """Compute a layer of tiles.
+
+    Args:
+        x: `[..., K]`.
+        tensors: of the format.
+        bias: `[N]`.
+        activation: of the layer.
+        outputs: N.
+        tiles: computes it as products of a batch.
+        dense: writes the weight out.
+    """
     values, columns, offsets = tensors
     inputs, (height, width), places = x.shape[-1], values.shape[1:], (columns, offsets)
     bias = fitting(bias, outputs, x)
@@ -250,7 +277,7 @@ def block(
 
             for plan in _block_products.PLANS["few" if len(rows) <= 64 else "many"]:
                 found[f"tiles {plan}"] = functools.partial(multiply, plan)
-        return {**found, "batched": lambda: tiles(rows)}
+        return {**found, "batched": lambda: tiles(rows), **_dense(rows, tensors, dense, bias, activation)}
 
     detail = f"{height}x{width} {_share(values, outputs, inputs)}"
     return _run("block_linear", x, outputs, detail, activation, ways)

@@ -2,6 +2,11 @@
 
 Every call of a sparse layer looks here, so the table is a plain one: a dictionary with weak keys would cost more than
 all the rest of a small layer.
+
+That a tensor was written is told by its version, which every operation of torch counts. It is not counted where someone
+writes through `.data` in place, as some optimizers do; so gradients forget (`forget`) what was made of the values that
+they are of, and after a backward everything is made again. Nothing tells of a write through `.data` that no backward
+precedes: `weight.data.copy_(...)` in a loop of evaluation; `with torch.no_grad(): weight.copy_(...)` is noticed.
 """
 
 from __future__ import annotations
@@ -13,12 +18,13 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-__all__ = ["remembered"]
+__all__ = ["forget", "remembered"]
 
 T = TypeVar("T")
 _State = tuple[int, int, torch.dtype]
 
-_KNOWN: dict[tuple[int, Hashable], tuple[list[weakref.ref[Tensor]], list[_State], object]] = {}
+_KNOWN: dict[int, dict[Hashable, tuple[list[weakref.ref[Tensor]], list[_State], object]]] = {}
+_PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
 
 def remembered(role: Hashable, tensors: Sequence[Tensor], make: Callable[[], T]) -> T:
@@ -28,21 +34,26 @@ def remembered(role: Hashable, tensors: Sequence[Tensor], make: Callable[[], T])
         role: what is made, and of which other arguments.
         tensors: what `make` looks at.
         make: called again when one of them is another tensor or has changed. Tensors made in inference mode do not
-            tell whether they have, and it is called every time. Nothing tells of a tensor that is written through
-            `.data` in place.
+            tell whether they have, and those of other classes (such as fake ones) may not be what they seem: for these
+            it is called every time.
     """
-    key = id(tensors[0]), role
-    known = _KNOWN.get(key)
+    first = id(tensors[0])
+    known = _KNOWN[first].get(role) if first in _KNOWN else None
     if known is not None and len(known[0]) == len(tensors):
         pairs = zip(known[0], known[1], tensors, strict=True)
         if all(ref() is value and state == _state(value) for ref, state, value in pairs):
             return cast(T, known[2])
     made = make()
-    if not any(value.is_inference() for value in tensors):
-        first = weakref.ref(tensors[0], lambda _: _KNOWN.pop(key, None))
+    if all(type(value) in _PLAIN and not value.is_inference() for value in tensors):
+        watched = weakref.ref(tensors[0], lambda _: _KNOWN.pop(first, None))
         others = [weakref.ref(value) for value in tensors[1:]]
-        _KNOWN[key] = [first, *others], [_state(value) for value in tensors], made
+        _KNOWN.setdefault(first, {})[role] = [watched, *others], [_state(value) for value in tensors], made
     return made
+
+
+def forget(tensor: Tensor) -> None:
+    """Forget what was made of a tensor (and of others behind it)."""
+    _KNOWN.pop(id(tensor), None)
 
 
 def _state(value: Tensor) -> _State:

@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sparsify.formats.nm import unpacked
 from sparsify.kernels import _on_gpu
-from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients, needed, operator, trimmed
+from sparsify.kernels._linear import dense_linear, gradients, needed, operator, trimmed
 from sparsify.kernels._places import DAMAGED, Places, arrange, product
 from sparsify.kernels._remembered import remembered
 
@@ -29,7 +27,7 @@ def bitmask_linear(
 
     On a CPU in float32 with numba (`sparsify-fx[cpu]`) only kept weights are read and computed; their columns are then
     kept beside the matrix, in 2 bytes each (`Places`). On a GPU, in 16 bits and for at most 16 inputs, pairs of weights
-    are kept in the order of tensor cores. Elsewhere the weight is written out first.
+    are kept in the order of tensor cores. Elsewhere the weight is written out, and kept.
 
     Args:
         x: `[..., K]`.
@@ -54,7 +52,9 @@ def bitmask_linear(
             x, (values, bits, offsets), lambda: _kept(bits, offsets, x.shape[-1])[0], bias, activation,
             lambda: _dense(values, bits, offsets, x.shape[-1]),
         )  # fmt: skip
-    return activated(F.linear(x, _dense(values, bits, offsets, x.shape[-1]), bias), activation)
+    return dense_linear(
+        x, (values, bits, offsets), lambda: _dense(values, bits, offsets, x.shape[-1]), bias, activation
+    )
 
 
 @torch.library.register_fake("sparsify::bitmask_linear")  # type: ignore[untyped-decorator]
@@ -105,7 +105,7 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         return found.scatter(0, target.flatten(), (g.t() @ rows).flatten())[:-1]
 
     of_x, of_values, of_bias = gradients(
-        upstream, x, ctx.activation, needed(ctx, (0, 1, 4)),
+        upstream, x, values, ctx.activation, needed(ctx, (0, 1, 4)),
         before=lambda: bitmask_linear(x, values, bits, offsets, bias),
         of_x=lambda g: g @ _dense(values, bits, offsets, x.shape[-1]),
         of_values=of_kept,

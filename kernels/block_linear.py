@@ -49,7 +49,10 @@ def block_linear(
         return activated(out if bias is None else out + bias, activation)
 
     if _on_gpu.usable(x):
-        return _on_gpu.block(x, (values, columns, offsets), bias, activation, size, batched)
+        return _on_gpu.block(
+            x, (values, columns, offsets), bias, activation, size, batched,
+            lambda: _dense(values, columns, offsets, (size, x.shape[-1])),
+        )  # fmt: skip
     return batched(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], size)
 
 
@@ -63,6 +66,15 @@ def _(
 
 def _outputs(values: Tensor, offsets: Tensor, outputs: int | None) -> int:
     return (offsets.shape[0] - 1) * values.shape[1] if outputs is None else outputs
+
+
+def _dense(values: Tensor, columns: Tensor, offsets: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return the weight as a matrix `[N, K]`."""
+    height, width = values.shape[1:]
+    down, across = offsets.shape[0] - 1, -(-shape[1] // width)
+    whole = values.new_zeros(down, across, height, width)
+    whole = whole.index_put((row_numbers(offsets, columns.shape[0]), columns.long()), values)
+    return whole.transpose(1, 2).reshape(down * height, across * width)[: shape[0], : shape[1]].contiguous()
 
 
 def _across(value: Tensor, width: int) -> Tensor:
@@ -100,7 +112,7 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         return _across(g, height)[rows].mT @ _across(given, width)[places]
 
     of_x, of_values, of_bias = gradients(
-        upstream, x, ctx.activation, needed(ctx, (0, 1, 4)),
+        upstream, x, values, ctx.activation, needed(ctx, (0, 1, 4)),
         before=lambda: block_linear(x, values, columns, offsets, bias, "none", ctx.outputs),
         of_x=of_inputs, of_values=of_tiles,
     )  # fmt: skip

@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sparsify.formats import row_numbers
 from sparsify.kernels import _on_gpu
-from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients, needed, operator, trimmed
+from sparsify.kernels._linear import dense_linear, gradients, needed, operator, trimmed
 from sparsify.kernels._places import DAMAGED, Places, arrange, product
 from sparsify.kernels._remembered import remembered
 
@@ -28,7 +26,7 @@ def index_linear(
     """Return `activation(x Wᵀ + bias)` for a weight in the format `Index`.
 
     On a CPU in float32 with numba (`sparsify-fx[cpu]`) only kept weights are read and computed; a copy of the columns
-    is then kept, in 2 bytes each (`Places`). Without it, and in other types, the weight is written out first.
+    is then kept, in 2 bytes each (`Places`). Without it, and in other types, the weight is written out, and kept.
 
     Args:
         x: `[..., K]`.
@@ -53,7 +51,9 @@ def index_linear(
             x, (values, columns, offsets), bias, activation, lambda: _check(columns, offsets, x.shape[-1]),
             lambda: _dense(values, columns, offsets, x.shape[-1]),
         )  # fmt: skip
-    return activated(F.linear(x, _dense(values, columns, offsets, x.shape[-1]), bias), activation)
+    return dense_linear(
+        x, (values, columns, offsets), lambda: _dense(values, columns, offsets, x.shape[-1]), bias, activation
+    )
 
 
 @torch.library.register_fake("sparsify::index_linear")  # type: ignore[untyped-decorator]
@@ -91,7 +91,7 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     """Return the gradients of x, of the values and of the bias."""
     x, values, columns, offsets, bias = ctx.saved_tensors
     of_x, of_values, of_bias = gradients(
-        upstream, x, ctx.activation, needed(ctx, (0, 1, 4)),
+        upstream, x, values, ctx.activation, needed(ctx, (0, 1, 4)),
         before=lambda: index_linear(x, values, columns, offsets, bias),
         of_x=lambda g: g @ _dense(values, columns, offsets, x.shape[-1]),
         of_values=lambda g, rows: (g.t() @ rows)[row_numbers(offsets, values.shape[0]), columns.long()],

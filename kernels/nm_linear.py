@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from sparsify.formats.nm import code_bits, unpacked
 from sparsify.kernels import _on_gpu
-from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients, needed, operator, trimmed
+from sparsify.kernels._linear import dense_linear, gradients, needed, operator, trimmed
 
 __all__ = ["nm_linear"]
 
@@ -24,7 +23,7 @@ def nm_linear(
     """Return `activation(x Wᵀ + bias)` for a weight in the format `Nm`.
 
     On a GPU 2:4 in 16 bits goes into sparse tensor cores as it is stored; a copy in their order is kept. Elsewhere the
-    weight is written out as a dense matrix first: no processor computes N:M faster than dense.
+    weight is written out as a dense matrix, which is kept, too: no processor computes N:M faster than dense.
 
     Args:
         x: `[..., K]`.
@@ -43,9 +42,13 @@ def nm_linear(
     """
     if values.shape[1] != -(-x.shape[-1] // m) * n:
         raise ValueError(f"{values.shape[1]} values a row are not {n} of every {m} of {x.shape[-1]} inputs")
+
+    def dense() -> Tensor:
+        return _dense(values, codes, x.shape[-1], n, m)
+
     if (n, m) == (2, 4) and _on_gpu.usable(x):
-        return _on_gpu.nm(x, values, codes, bias, activation, lambda: _dense(values, codes, x.shape[-1], n, m))
-    return activated(F.linear(x, _dense(values, codes, x.shape[-1], n, m), bias), activation)
+        return _on_gpu.nm(x, values, codes, bias, activation, dense)
+    return dense_linear(x, (values, codes), dense, bias, activation)
 
 
 @torch.library.register_fake("sparsify::nm_linear")  # type: ignore[untyped-decorator]
@@ -82,7 +85,7 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         return whole.gather(1, _columns(values, codes, ctx.n, ctx.m))
 
     of_x, of_values, of_bias = gradients(
-        upstream, x, ctx.activation, needed(ctx, (0, 1, 3)),
+        upstream, x, values, ctx.activation, needed(ctx, (0, 1, 3)),
         before=lambda: nm_linear(x, values, codes, bias, "none", ctx.n, ctx.m),
         of_x=lambda g: g @ _dense(values, codes, x.shape[-1], ctx.n, ctx.m),
         of_values=of_stored,

@@ -22,18 +22,19 @@ class Interpreted:
         return lambda *given, **named: _pool().submit(_call, self._name, function, given, named).result()
 
 
-def on_gpu(name, *given, upstream=None):
+def on_gpu(name, *given, upstream=None, way=None):
     """Return what an operator computes where it believes that it is on a GPU: its output, and all gradients.
 
     Args:
         name: of the operator.
         given: its arguments; those that need gradients get them if there is an upstream one.
         upstream: the gradient of the output.
+        way: that it must take; it chooses if not given.
     """
-    return _pool().submit(_on_gpu, name, given, upstream).result()
+    return _pool().submit(_on_gpu, name, given, upstream, way).result()
 
 
-def _on_gpu(name, given, upstream):
+def _on_gpu(name, given, upstream, way):
     import torch
 
     from sparsify.kernels import _on_gpu as choice
@@ -41,11 +42,14 @@ def _on_gpu(name, given, upstream):
     operator = getattr(importlib.import_module(f"sparsify.kernels.{name}"), name)
     used = []
     best = choice.best
+
+    def chosen(key, device, ways):
+        used.append((key, list(ways)))
+        return best(key, device, ways) if way is None else ways[way]()
+
     with (
         mock.patch.object(choice, "usable", return_value=True),
-        mock.patch.object(
-            choice, "best", lambda key, device, ways: used.append((key, list(ways))) or best(key, device, ways)
-        ),
+        mock.patch.object(choice, "best", chosen),
     ):
         leaves = [leaf.detach().requires_grad_(leaf.requires_grad) if isinstance(leaf, torch.Tensor) else leaf
                   for leaf in given]  # fmt: skip

@@ -109,6 +109,18 @@ class SparseLinear:
         last = bias.requires_grad_() if biased else None
         torch.library.opcheck(self.operator, (x.requires_grad_(), values.requires_grad_(), *others, last, "gelu"))
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_weights_that_an_optimizer_changes_are_the_weights(self, dtype):
+        """Also where it writes through `.data`, which no tensor tells."""
+        x, _, bias, stored, _ = self.given(4, (12, 20), 0.4, dtype)
+        layer = Layer(self.operator, stored, bias)
+        for change in (lambda: layer.values.data.mul_(2), layer.values.data.zero_):
+            layer(x).sum().backward()
+            change()
+            others = [getattr(layer, f"other{number}") for number in range(layer.count)]
+            fresh = self.operator(x, layer.values.detach().clone(), *others, bias, "relu")
+            assert torch.equal(layer(x), fresh)
+
     def test_it_is_exported_with_any_batch(self):
         x, _, bias, stored, _ = self.given(4, (6, 8))
         layer = Layer(self.operator, stored, bias)

@@ -31,7 +31,7 @@ def test_tiles_forward_and_backward():
     out, (of_x, of_values, _, _, of_bias, *_), used = on_gpu("block_linear", *given, upstream=upstream)
     assert used[0][0].startswith("block_linear float16 40x50 16x16 ")
     assert used[0][0].endswith(" batch 8")
-    assert [way.partition(" ")[0] for way in used[0][1]] == ["tiles"] * 5 + ["batched"]
+    assert [way.partition(" ")[0] for way in used[0][1]] == ["tiles"] * 5 + ["batched", "dense"]
     x, weight, bias = (value.detach().double().requires_grad_() for value in (x, stored.decode(), bias))
     expected = F.silu(F.linear(x, weight, bias))
     expected.backward(upstream.double())
@@ -46,8 +46,18 @@ def test_tiles_of_odd_sizes_are_products_of_a_batch():
     stored = BlockRows.encode(numbers(9, 10), mask_of((9, 10), 0.1), 3, 5)
     x = numbers(4, 10)
     out, _, used = on_gpu("block_linear", x, stored.values, stored.columns, stored.offsets, None, "none", 9)
-    assert used[0][1] == ["batched"]
+    assert used[0][1] == ["batched", "dense"]
     assert close(out, x.double() @ stored.decode().double().t())
+
+
+@pytest.mark.parametrize(("shape", "tile"), [((9, 10), (3, 5)), ((40, 50), (16, 32)), ((32, 64), (32, 32))])
+def test_every_way_to_compute_tiles_is_the_dense_layer(shape, tile):
+    stored = BlockRows.encode(numbers(*shape), mask_of(shape, 0.05), *tile)
+    x, bias = numbers(7, shape[1]), numbers(shape[0])
+    given = (x, stored.values, stored.columns, stored.offsets, bias, "gelu", shape[0])
+    expected = F.gelu(F.linear(x.double(), stored.decode().double(), bias.double()))
+    for way in on_gpu("block_linear", *given)[2][0][1]:
+        assert close(on_gpu("block_linear", *given, way=way)[0], expected)
 
 
 @pytest.mark.parametrize(("batch", "dtype", "ways"), [

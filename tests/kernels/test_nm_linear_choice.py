@@ -3,13 +3,15 @@
 import gc
 import json
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from sparsify.errors import InputError
 from sparsify.kernels import _measured, _on_gpu
-from sparsify.kernels._remembered import remembered
+from sparsify.kernels._remembered import forget, remembered
 from sparsify.kernels._timing import least
 
 CPU = torch.device("cpu")
@@ -35,6 +37,32 @@ def test_the_fastest_that_was_measured_is_taken(cache):
     assert _on_gpu.best("a", CPU, ways(1.0, 2.0)) == 2.0
     assert _on_gpu.best("b", CPU, ways(1.0, 2.0)) == 1.0
     assert json.loads(cache.read_text("utf-8")) == {"a": {"way 0": 2.0, "way 1": 1.0, "gone": 0.1}}
+
+
+@pytest.mark.parametrize(("times", "taken"), [
+    ({"fast": 1.0, "dense": 1.0301}, 1.0),
+    ({"fast": 1.0, "dense": 1.0299}, 3.0),
+    ({"fast": 1.0, "dense": 0.5}, 3.0),
+    ({"fast": 2.0, "other": 1.0, "dense": 1.5}, 2.0),
+    ({"fast": 2.0, "other": 1.99, "dense": 2.04}, 3.0),
+    ({"other": 1.0, "dense": 2.0}, 2.0),
+    ({"fast": 1.0}, 1.0),
+])  # fmt: skip
+def test_another_way_is_taken_over_dense_only_if_it_is_three_hundredths_faster(times, taken):
+    _measured.note("cpu", "a", times)
+    values = {"fast": 1.0, "other": 2.0, "dense": 3.0}
+    found = {name: lambda value=value: torch.tensor(value) for name, value in values.items()}
+    assert _on_gpu.best("a", CPU, found) == taken
+
+
+@pytest.mark.parametrize(("sparse", "taken"), [(0.97, "fast"), (0.972, "dense"), (1.2, "dense")])
+def test_what_tuning_measures_decides_by_the_same_rule(monkeypatch, sparse, taken):
+    found = {"fast": lambda: torch.ones(2), "dense": lambda: torch.ones(2)}
+    monkeypatch.setattr(_on_gpu, "least", lambda calls, device, launched: {"fast": sparse, "dense": 1.0})
+    with _on_gpu.tuning() as names:
+        _on_gpu.best("a", CPU, found)
+        _on_gpu.best("a", CPU, found)
+    assert names == [taken, taken]
 
 
 def test_tuning_measures_once_and_keeps_it(cache):
@@ -94,6 +122,18 @@ def test_problems_and_devices_have_names():
     assert _measured.file_of("NVIDIA H200").name == "nvidia-h200.json"
 
 
+def test_a_table_that_is_shipped_decides_until_the_machine_was_measured(tmp_path, monkeypatch):
+    assert Path(_measured.__file__).parent / "measured" == _measured._SHIPPED  # which pyproject.toml installs
+    monkeypatch.setattr(_measured, "_SHIPPED", tmp_path / "measured")
+    (tmp_path / "measured").mkdir()
+    table = {"a": {"way 0": 9.0, "way 1": 1.0, "way 2": 9.0}, "b": {"way 0": 1.0, "way 1": 9.0, "way 2": 9.0}}
+    (tmp_path / "measured" / "cpu.json").write_text(json.dumps(table), "utf-8")
+    assert [float(_on_gpu.best(key, CPU, ways(0.0, 1.0, 2.0))) for key in "abc"] == [1.0, 0.0, 0.0]
+    _measured.note("cpu", "a", {"way 0": 1.0, "way 1": 9.0, "way 2": 9.0})
+    assert [float(_on_gpu.best(key, CPU, ways(0.0, 1.0, 2.0))) for key in "abc"] == [0.0, 0.0, 0.0]
+    assert json.loads((tmp_path / "measured" / "cpu.json").read_text("utf-8")) == table
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"a": 1}', '{"a": {"b": "c"}}'])
 def test_a_damaged_table_is_named(cache, text):
     cache.parent.mkdir()
@@ -138,6 +178,23 @@ def test_what_is_remembered_goes_with_the_tensor():
     del tensor
     gc.collect()
     assert watched() is None
+
+
+def test_what_is_forgotten_is_made_again():
+    one, other = torch.ones(2), torch.ones(2)
+    assert remembered("a", (one, other), lambda: 1) == remembered("b", (one,), lambda: 1) == 1
+    assert remembered("a", (other, one), lambda: 1) == 1
+    forget(one)
+    assert remembered("a", (one, other), lambda: 2) == remembered("b", (one,), lambda: 2) == 2
+    assert remembered("a", (other, one), lambda: 2) == 1
+    forget(torch.ones(2))
+
+
+def test_fake_tensors_are_looked_at_every_time():
+    with FakeTensorMode():
+        tensor = torch.ones(2)
+    found = iter((1, 2))
+    assert [remembered("role", (tensor,), lambda: next(found)) for _ in range(2)] == [1, 2]
 
 
 def test_tensors_of_inference_are_looked_at_every_time():
