@@ -84,8 +84,9 @@ def _written_state(graph: fx.Graph) -> set[str]:
 
 
 def _own(value: Tensor) -> Tensor:
-    data = value.detach().clone()
-    return nn.Parameter(data, requires_grad=value.requires_grad) if isinstance(value, nn.Parameter) else data
+    with torch.inference_mode(False):  # tensors made in that mode never tell whether they changed: kernels must know
+        data = value.detach().clone()
+        return nn.Parameter(data, requires_grad=value.requires_grad) if isinstance(value, nn.Parameter) else data
 
 
 def _order_modules(root: nn.Module, names: Iterable[str]) -> None:

@@ -153,3 +153,16 @@ def test_a_model_is_lent_a_mode_and_gets_its_own_back():
             assert all(module.training is training for module in model.modules())
             raise KeyError
         assert [module.training for module in model.modules()] == [True, True, False, False]
+
+
+def test_a_module_that_is_made_in_inference_mode_has_tensors_that_tell_of_changes():
+    program = sp.capture(ConvNet(), images(4))
+    with torch.inference_mode():
+        module = program.module()
+        copied = copy.deepcopy(module)
+        for made in (module, copied):
+            tensors = [*made.parameters(), *made.buffers()]
+            before = [value._version for value in tensors]
+            for value in tensors:
+                value.zero_()
+            assert all(value._version > version for value, version in zip(tensors, before, strict=True))
