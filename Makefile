@@ -1,19 +1,21 @@
 # Two commands for everyone: `make demo` and `make test`. Each builds its environment when that is missing or stale.
 #   make test PYTHON=python3.12                 another interpreter
 #   make test PYTEST_ARGS="tests/passes -x"     fewer tests, in one process
+#   make triton-test VERSION=3.6.0              another Triton than the pinned one, for the GPU kernels
 #   make test VENV=somewhere                    another environment (a path without spaces)
 # pip's own settings apply: set PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS to get another build of torch.
 
 PYTHON      ?= python3
 VENV        ?= .venv
 PYTEST_ARGS ?= -n auto --maxprocesses 8
+VERSION     ?= 3.6.0
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/stamp
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
 
-.PHONY: help demo test lint fix types house wheel-test bench clean
+.PHONY: help demo test lint fix types house wheel-test triton-test bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +47,9 @@ house: $(STAMP) ## Check the house rules: layout, sizes, imports, docstrings
 
 wheel-test: $(STAMP) ## Import all of the built wheel and run some tests against it, with the source tree out of reach
 	bash .ci/wheel-test $(BIN)/python $(PYTEST_ARGS)
+
+triton-test: $(STAMP) ## Test the GPU kernels with another Triton: make triton-test VERSION=3.6.0
+	bash .ci/triton-test $(BIN)/python $(VERSION) $(PYTEST_ARGS)
 
 bench: $(STAMP) ## Run every benchmark behind a claim in the README
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
