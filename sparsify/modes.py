@@ -69,7 +69,8 @@ class ProgramModule(fx.GraphModule):
             **dict(self.named_parameters(remove_duplicate=False)),
             **dict(self.named_buffers(remove_duplicate=False)),
         }
-        state = {name: copy.deepcopy(value, memo) for name, value in tensors.items() if name not in aliases}
+        with torch.inference_mode(False):  # as in `_own`
+            state = {name: copy.deepcopy(value, memo) for name, value in tensors.items() if name not in aliases}
         return ProgramModule(graph, state, aliases=aliases, transient=transient, training=self.training, copy=False)
 
 
