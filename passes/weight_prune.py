@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -22,7 +23,7 @@ from sparsify.pruning.candidates import Candidates, First, Last, candidates
 from sparsify.pruning.choice import chosen, made
 from sparsify.pruning.ranking import Scored
 from sparsify.pruning.weight_masks import Shaper
-from sparsify.pruning.weight_scores import weight_scores
+from sparsify.pruning.weight_rounds import in_rounds
 from sparsify.schedules import Rounds, sparsities
 
 __all__ = ["WeightPrune"]
@@ -44,6 +45,8 @@ class WeightPrune(Pass):
         allocation: how much of each layer goes: uniform; global, lamp and snip-ratios, as much as a ranking of all
             weights by magnitude, lamp or snip takes; er and erk, by fan-in and fan-out; smart, falling with depth;
             table, from a file. Within a layer the criterion chooses.
+        ratios: another criterion that allocates: as much of each layer goes as a ranking of all weights by it takes, in
+            its own rounds. criterion=random,ratios=snip keeps random weights, as many of each layer as SNIP.
         table: a file with a sparsity for each layer, or what `sparsify sensitivity` wrote.
         schedule: how the sparsity rises over the rounds.
         rounds: score again so many times on the way; some criteria have a number of their own.
@@ -67,6 +70,7 @@ class WeightPrune(Pass):
     criterion: str = "magnitude"
     scope: Literal["global", "layer"] | None = None
     allocation: Allocation | None = None
+    ratios: str = ""
     table: str = ""
     schedule: Rounds | None = None
     rounds: int | None = None
@@ -95,17 +99,26 @@ class WeightPrune(Pass):
             raise UsageError("weight-prune: allocation=table and table=FILE go together.")
         elif self.sparsity is None and not self.table:
             raise UsageError("weight-prune needs sparsity=, the fraction of the weights that goes.")
-        if self.scope == "global" and self.allocation is not None:
-            raise UsageError("weight-prune: with scope=global the scores allocate; leave out allocation= or scope=.")
-        if self.last == "half" and not (self.allocation == "uniform" or (self.allocation is None and self._apart())):
-            raise UsageError("weight-prune: last=half needs allocation=uniform.")
+        self._check_allocation()
         self._check_rounds()
 
     def _apart(self) -> bool:
         """Tell whether each layer is ranked by itself."""
         if self.scope is None:
-            return self.allocation is not None or made(self.criterion).per_layer
+            return self.allocation is not None or bool(self.ratios) or made(self.criterion).per_layer
         return self.scope == "layer"
+
+    def _check_allocation(self) -> None:
+        for name in ("allocation", "ratios"):
+            if self.scope == "global" and getattr(self, name):
+                raise UsageError(f"weight-prune: with scope=global the scores allocate; leave out {name}= or scope=.")
+        if self.ratios and self.allocation is not None:
+            raise UsageError("weight-prune: allocation= and ratios= both say how much of each layer goes; give one.")
+        if self.ratios and made(self.ratios).per_layer:
+            raise UsageError(f"weight-prune: ratios={self.ratios}: its scores of different layers do not compare.")
+        uniform = self.allocation in (None, "uniform") and not self.ratios and self._apart()
+        if self.last == "half" and not uniform:
+            raise UsageError("weight-prune: last=half needs allocation=uniform.")
 
     def _check_rounds(self) -> None:
         if self.schedule in ("one-shot", "iterative") and self.rounds is not None:
@@ -120,8 +133,8 @@ class WeightPrune(Pass):
         own = 1 - pattern.n / pattern.m
         if self.sparsity is not None and abs(self.sparsity - own) > 1e-9:
             raise UsageError(f"weight-prune: pattern={self.pattern} is a sparsity of {own:g}, not {self.sparsity:g}.")
-        for name in ("scope", "allocation", "schedule", "rounds"):
-            if getattr(self, name) is not None:
+        for name in ("scope", "allocation", "ratios", "schedule", "rounds"):
+            if getattr(self, name):
                 raise UsageError(f"weight-prune: {name}= does not go with pattern={self.pattern}.")
         if self.table or self.last == "half":
             raise UsageError(f"weight-prune: a table or last=half does not go with pattern={self.pattern}.")
@@ -133,17 +146,12 @@ class WeightPrune(Pass):
         shaper, skipped = self._shaper(program, found)
         calibration = Calibration(context.task, self.batches, context.seed)
         criterion = chosen(self.criterion, "weights", program, calibration)
-        amounts = Amounts(
-            program, shaper, found, calibration, self.allocation or "uniform", self.last == "half", self.table
-        )
+        amounts = Amounts(program, shaper, found, calibration, self.allocation or "uniform", self.last == "half",
+                          self.table, self.ratios)  # fmt: skip
         before = {name: mask for name, mask in program.masks.items() if name in shaper.layouts}
-        masks: Mapping[str, Tensor] = before
         shares = self._shares(criterion)
-        for share in shares:
-            current = program if masks is before else masked(program, masks)
-            gone = before if criterion.regrow else masks
-            scored = weight_scores(current, list(shaper.layouts), criterion, calibration, gone)
-            masks = self._masks(scored, amounts, share, gone)
+        masks = in_rounds(program, list(shaper.layouts), criterion, calibration, shares=shares,
+                          choose=partial(self._masks, amounts))  # fmt: skip
         after = masked(program, masks)
         masks = {name: mask for name, mask in after.masks.items() if name in shaper.layouts}
         self._check_collapse(masks)
@@ -175,7 +183,7 @@ class WeightPrune(Pass):
         return [*sparsities(schedule, self.sparsity, rounds, self.rate)]
 
     def _masks(
-        self, scored: Iterable[Scored], amounts: Amounts, share: float | None, gone: Mapping[str, Tensor]
+        self, amounts: Amounts, scored: Iterable[Scored], share: float | None, gone: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         shaper = amounts.shaper
         if isinstance(shaper.pattern, NofM):

@@ -13,7 +13,7 @@ from typing import Any
 
 from sparsify import registry
 from sparsify.atomic import check_writable, writing
-from sparsify.errors import ExportError, GateError, OptionError, UsageError
+from sparsify.errors import ExportError, GateError, OptionError, PassError, UsageError
 from sparsify.export.archive import save
 from sparsify.export.checkpoint import save_state
 from sparsify.export.onnx import export_onnx, feed
@@ -130,8 +130,9 @@ class Job:
             recipe = replace(recipe, retrain=parse_method(recipe.retrain)[1])
             if recipe.task is None:
                 raise UsageError("--retrain needs data and a loss: give --task too (digits, my_task.py:make).")
-        if any(path.suffix == ".ticket" for path in self.outputs) and not (recipe.retrain or "").startswith("lth"):
-            raise UsageError("Only --retrain lth finds a ticket: there is none to write to a .ticket file.")
+        finds = (recipe.retrain or "").partition(":")[0] in ("lth", "pai")
+        if any(path.suffix == ".ticket" for path in self.outputs) and not finds:
+            raise UsageError("Only --retrain lth and pai find a ticket: there is none to write to a .ticket file.")
         if recipe.retrain is None and (self.work is not None or self.trackers):
             raise UsageError(f"--{'work' if self.work else 'track'} is about a retraining: give --retrain too.")
         for spec in self.trackers:
@@ -168,14 +169,18 @@ class Job:
 
     def _write(self, before: Program, result: Result, report: dict[str, Any]) -> None:
         after = result.program
+        if result.ticket is None and any(path.suffix == ".ticket" for path in self.outputs):
+            raise PassError(
+                "There is no ticket: channels were removed at once, which no masks can say. Write .pt2 instead, or "
+                "leave those groups out with protect=; `sparsify inspect` lists them. Nothing was written."
+            )
         metadata = {"sparsify.recipe": json.dumps(report["recipe"])}
         report["artefacts"] = []
         report["latency"] = None
         self._add_notes(after, report["notes"])
         for path in self.outputs:
             self.stage(f"writing {path}")
-            if path.suffix == ".ticket":
-                assert result.ticket is not None
+            if path.suffix == ".ticket" and result.ticket is not None:
                 result.ticket.save(path)
                 checked = {"bytes": path.stat().st_size}
             elif path.suffix == ".onnx":

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from torch import Tensor
+
 from sparsify.allocation import counts, erdos_renyi, smart_ratios, uniform
+from sparsify.layers import layers
 from sparsify.observation.calibration import Calibration
 from sparsify.program import Program
 from sparsify.pruning.candidates import Candidates
 from sparsify.pruning.choice import chosen
+from sparsify.pruning.ranking import Scored
 from sparsify.pruning.tables import densities_of, read_table
 from sparsify.pruning.weight_masks import Shaper
-from sparsify.pruning.weight_scores import weight_scores
+from sparsify.pruning.weight_rounds import in_rounds
+from sparsify.schedules import sparsities
 
 __all__ = ["Allocation", "Amounts", "rounded"]
 
@@ -35,6 +40,7 @@ class Amounts:
         allocation: the way.
         half: whether last layers are pruned half as much.
         table: the file of a table.
+        ratios: a criterion whose ranking allocates, instead of `allocation`.
     """
 
     program: Program
@@ -44,6 +50,7 @@ class Amounts:
     allocation: Allocation = "uniform"
     half: bool = False
     table: str = ""
+    ratios: str = ""
 
     def of(self, sparsity: float | None) -> dict[str, int]:
         """Return for each weight how much of it goes when `sparsity` of all should.
@@ -53,6 +60,7 @@ class Amounts:
         """
         names = list(self.shaper.layouts)
         sizes = {name: self.shaper.size(name) for name in names}
+        ranking = self.ratios or _RANKED.get(self.allocation)
         if self.allocation == "table":
             densities = densities_of(read_table(self.table), sizes, sparsity)
             total = rounded(sum(sizes[name] * (1 - densities[name]) for name in names))
@@ -61,24 +69,36 @@ class Amounts:
             )
         assert sparsity is not None
         total = rounded(sparsity * sum(sizes.values()))
-        if self.allocation in _RANKED:
-            return self._ranked(names, total)
+        if ranking is not None:
+            return self._ranked(names, ranking, sparsity)
         found = self._densities(names, list(sizes.values()), 1 - sparsity)
         return dict(zip(names, counts(found, list(sizes.values()), total), strict=True))
 
-    def _ranked(self, names: Sequence[str], total: int) -> dict[str, int]:
-        criterion = chosen(_RANKED[self.allocation], "weights", self.program, self.calibration)
-        gone = {name: mask for name, mask in self.program.masks.items() if name in self.shaper.layouts}
-        scored = weight_scores(self.program, names, criterion, self.calibration, gone)
-        return self.shaper.shares(scored, total)
+    def _ranked(self, names: Sequence[str], ranking: str, sparsity: float) -> dict[str, int]:
+        """Return how much of each goes when the lowest of all go, in as many rounds as the criterion wants."""
+        criterion = chosen(ranking, "weights", self.program, self.calibration)
+        shares = sparsities("exponential", sparsity, criterion.rounds)
+        masks = in_rounds(self.program, names, criterion, self.calibration, shares=shares, choose=self._lowest)
+        return {name: int((~mask).sum()) for name, mask in masks.items()}
+
+    def _lowest(self, scored: Iterable[Scored], share: float | None, _: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        sizes = sum(map(self.shaper.size, self.shaper.layouts))
+        return self.shaper.together(scored, rounded((share or 0.0) * sizes))
 
     def _densities(self, names: Sequence[str], sizes: Sequence[int], density: float) -> list[float]:
         if self.allocation in ("er", "erk"):
             shapes = [self._fans(name) for name in names]
             return erdos_renyi(shapes, sizes, density, kernel=self.allocation == "erk")
         if self.allocation == "smart":
-            return smart_ratios(sizes, density)
+            return self._by_depth(names, sizes, density)
         return uniform(sizes, density, [0.5 if self.half and name in self.found.last else 1.0 for name in names])
+
+    def _by_depth(self, names: Sequence[str], sizes: Sequence[int], density: float) -> list[float]:
+        """Return smart ratios for the order in which layers come in the graph, whatever that of their names."""
+        known = {layer.parameter: place for place, layer in reversed([*enumerate(layers(self.program))])}
+        order = sorted(range(len(names)), key=lambda i: known.get(names[i], -1))  # what no layer reads comes first
+        found = dict(zip(order, smart_ratios([sizes[i] for i in order], density), strict=True))
+        return [found[i] for i in range(len(names))]
 
     def _fans(self, name: str) -> list[int]:
         """Return outputs, inputs and the sizes of the kernel of a weight."""

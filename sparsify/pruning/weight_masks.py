@@ -41,10 +41,6 @@ class Shaper:
         kept = self._tiles(items, count) if isinstance(self.pattern, Block) else lowest(items, count)
         return {item.name: mask.view(self.shapes[item.name]) for item, mask in zip(items, kept, strict=True)}
 
-    def shares(self, scored: Iterable[Scored], count: int) -> dict[str, int]:
-        """Return how many weights of each tensor are among the `count` lowest of all."""
-        return {name: int((~mask).sum()) for name, mask in self.together(scored, count).items()}
-
     def apart(self, scored: Iterable[Scored], counts: Mapping[str, int]) -> dict[str, Tensor]:
         """Prune as many of each tensor as it says, its lowest; or keep N of M."""
         masks = {}

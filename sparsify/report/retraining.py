@@ -1,4 +1,4 @@
-"""A retraining in the terminal: its rounds beside the controls, or how often its weights moved."""
+"""A retraining in the terminal: its rounds beside the controls, how often its weights moved, or what was kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sparsify.naming import plural
+from sparsify.naming import first_names, plural
 from sparsify.report.quantities import share
 
 __all__ = ["print_retraining"]
@@ -16,11 +16,13 @@ __all__ = ["print_retraining"]
 
 def print_retraining(console: Console, record: Mapping[str, Any]) -> None:
     """Print what the record of a retraining tells."""
+    if "scored" in record:
+        for line in _kept(record):
+            console.print(line, highlight=False, markup=False)
     if "rounds" in record:
         console.print(_rounds(record))
-        if "winning" in record:
-            for line in _verdict(record):
-                console.print(line, highlight=False)
+        for line in _alone(record) if len(record["rounds"]) == 1 else _verdict(record):
+            console.print(line, highlight=False)
     if "itop" in record:
         used = {**record["rule"]}
         values = ", ".join(f"{name}={value}" for name, value in used.items() if name != "method")
@@ -38,13 +40,15 @@ def _rounds(record: Mapping[str, Any]) -> Table:
     """Return one row for each network that was trained."""
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     curves = any(item["first_steps_to_best"] is not None for item in record["rounds"])
-    for title in ("round", "network", "density", "non-zeros", "MACs", "score", *(["best at step"] if curves else [])):
+    several = len(record["rounds"]) > 1
+    head = ["round"] if several else []
+    for title in (*head, "network", "density", "non-zeros", "MACs", "score", *(["best at step"] if curves else [])):
         table.add_column(title, justify="left" if title == "network" else "right", no_wrap=True)
     winning = set(record.get("winning", ()))
     for item in _in_order(record):
         wins = item["round"] in winning and "control" not in item
         cells = [
-            str(item["round"]),
+            *([str(item["round"])] if several else []),
             item["network"],
             share(item["density"]),
             share(item["nonzero_share"]),
@@ -60,7 +64,45 @@ def _in_order(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return sorted([*record["rounds"], *record.get("controls", ())], key=lambda item: int(item["round"]))
 
 
+def _kept(record: Mapping[str, Any]) -> list[str]:
+    """Say what pruning at initialization left, and of which layers most and least."""
+    rounds = f" in {record['scored']} rounds" if record["scored"] > 1 else ""
+    how = f"{record['criterion']}{rounds} before the training"
+    if record["unit"] == "layers":
+        return [f"{how}: {plural(len(record['removed']), 'layer')} removed: {first_names(record['removed'])}"]
+    removed = [f"{name} {size}" for name, size in record["groups"].items()]
+    lines = [f"{how}: {first_names(removed)}"] if removed else []
+    if not record["layers"]:
+        return lines
+    kept, weights = record["kept"], record["masked_weights"]
+    shares = {name: item["kept"] / item["weights"] for name, item in record["layers"].items()}
+    text = f"{kept:,} of {weights:,} weights in {plural(len(shares), 'layer')} are kept ({share(kept / weights)})"
+    most, least = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
+    ends = f"; most of {most} ({share(shares[most])}), least of {least} ({share(shares[least])})"
+    lines.append((f"{how}: " if not lines else "") + text + (ends if len(shares) > 1 else ""))
+    if record["wanted"] not in (None, kept):
+        lines.append(f"{record['wanted']:,} were asked for: tiles are kept as a whole, and masks that there were stay")
+    if record["empty"]:
+        lines.append(f"nothing is left of {first_names(record['empty'])}: no signal passes there")
+    return lines
+
+
+def _alone(record: Mapping[str, Any]) -> list[str]:
+    """Say how the only ticket compares."""
+    lines, margin = list[str](), f"at most {record.get('margin', 0):g} below"
+    if "winning" in record:
+        wins = "[green]the ticket wins[/]: it is" if record["winning"] else "the ticket does not win: it is not"
+        lines.append(f"{wins} {margin} the {record['start_score']:.4f} of {_network(record)}")
+    if "controls_as_good" in record:
+        good = ", ".join(item["control"] for item in record["controls_as_good"])
+        none = f"no control is as good: none is {margin} it"
+        lines.append(f"controls that are as good as the ticket: {good}" if good else none)
+    return lines
+
+
 def _verdict(record: Mapping[str, Any]) -> list[str]:
+    if "winning" not in record:
+        return _as_good(record)
     start = _network(record)
     bar = f"at most {record['margin']:g} below the {record['start_score']:.4f} of {start}"
     winning = record["winning"]
@@ -69,14 +111,17 @@ def _verdict(record: Mapping[str, Any]) -> list[str]:
         fast, steps = record["as_fast"], record["start_steps_to_best"]
         few = f"at their best after at most as many steps as {start} ({steps})"
         lines.append(f"of them {few}: {_numbers(fast)}" if fast else f"none of them is {few}")
-    as_good = [f"{item['control']} of round {item['round']}" for item in record.get("controls_as_good", ())]
-    if as_good:
-        lines.append(f"controls that are as good as the ticket of their round: {', '.join(as_good)}")
+    lines += _as_good(record)
     unknown = [number for number in winning if number not in record.get("compared", ())]
     if unknown:
         how = "controls_at=all trains them" if "compared" in record else "controls= names some"
         lines.append(f"no control was trained for {_numbers(unknown)}: {how}")
     return lines
+
+
+def _as_good(record: Mapping[str, Any]) -> list[str]:
+    found = [f"{item['control']} of round {item['round']}" for item in record.get("controls_as_good", ())]
+    return [f"controls that are as good as the ticket of their round: {', '.join(found)}"] if found else []
 
 
 def _network(record: Mapping[str, Any]) -> str:

@@ -9,12 +9,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from sparsify.batches import epoch_length
-from sparsify.cost import cost
 from sparsify.errors import OptionError, PassError
-from sparsify.masking import masked, unmasked
+from sparsify.masking import masked
 from sparsify.naming import first_names
 from sparsify.observation.calibration import Calibration
-from sparsify.pass_manager import PassManager
 from sparsify.patterns import NofM, parse_pattern
 from sparsify.program import Program
 from sparsify.pruning.amounts import rounded
@@ -24,9 +22,10 @@ from sparsify.pruning.weight_masks import Shaper
 from sparsify.pruning.weight_scores import weight_scores
 from sparsify.schedules import parse_steps
 from sparsify.spec import canonical
-from sparsify.task import Score, Task
+from sparsify.task import Task
+from sparsify.tickets.comparison import Comparison, Control
 from sparsify.tickets.initialization import Init, initial
-from sparsify.tickets.lottery_options import Control, LotteryOptions
+from sparsify.tickets.lottery_options import LotteryOptions
 from sparsify.tickets.ticket import Ticket, without
 from sparsify.tickets.verdict import verdict
 from sparsify.training.train import Trained
@@ -68,6 +67,8 @@ class Lottery:
             )
         self._whole = program if options.init == "given" else initial(program, seed, options.init)
         self._init: Init = "torch" if options.init == "given" else options.init
+        self._compare = Comparison("lth", task, seed, self._whole, options.unit, options.criterion, options.batches,
+                                   self._init, options.protect)  # fmt: skip
         self._from, self._length = (
             parse_steps(text, lambda: epoch_length(task)) for text in (options.rewind, options.steps)
         )
@@ -146,13 +147,15 @@ class Lottery:
         if plan.unit == "layers":
             count = plan.count * (number if plan.once else 1)
             words = [f"count={count}", f"criterion={plan.criterion}", f"batches={plan.batches}"]
-            after, record = self._passed(f"layer-prune:{','.join(words + self._protect())}", program)
+            words += self._compare.protected()
+            after, record = self._compare.passed(f"layer-prune:{','.join(words)}", program)
             return _Pruned(after, (*before.removed, *record["removed"]))
         if plan.unit == "channels":
             amount = f"sparsity={1 - (1 - plan.rate) ** number!r}"
             scope = "uniform" if plan.scope == "layer" else "global"
             words = [amount, f"criterion={plan.criterion}", f"scope={scope}", f"batches={plan.batches}"]
-            return _Pruned(self._passed(f"channel-prune:{','.join(words + self._protect())}", program)[0])
+            words += self._compare.protected()
+            return _Pruned(self._compare.passed(f"channel-prune:{','.join(words)}", program)[0])
         masks = self._weight_masks(program, number)
         if empty := [name for name, mask in masks.items() if not bool(mask.any())]:
             raise PassError(
@@ -188,44 +191,18 @@ class Lottery:
         return masked(without(start, pruned.removed), pruned.program.masks)
 
     def _control(self, control: Control, pruned: _Pruned, ticket: Program, number: int, start: Program) -> None:
-        if control == "dense":
-            program = start
-        elif control == "random" and self._options.unit == "layers":
-            words = [f"count={len(pruned.removed)}", "criterion=random", *self._protect()]
-            program = self._passed(f"layer-prune:{','.join(words)}", start)[0]
-        elif control == "reinit":
-            program = initial(ticket, self._seed + 1, self._init)
-        elif control in ("shuffle", "invert"):  # other places, chosen by the trained weights, with the first weights
-            how = f",criterion={self._options.criterion},batches={self._options.batches}" if control == "invert" else ""
-            other = self._passed(f"sanity:control={control}{how}", pruned.program)[0]
-            program = masked(unmasked(ticket), other.masks)
-        else:
-            program = self._passed(f"sanity:control={control},init={self._init}", ticket)[0]
+        program = self._compare.control(control, ticket, pruned.program, start=start,
+                                        removed=len(pruned.removed))  # fmt: skip
         trained = self._train(f"{control}-{number}", program, fresh=self._is_fresh(control))
         network = self._name if control == "dense" else control
-        self._controls.append({"network": network, "control": control, **self._entry(number, trained)})
+        self._controls.append({"network": network, "control": control, **self._compare.entry(number, trained)})
         self._work.log("control", **self._controls[-1])
 
     def _note(self, number: int, trained: Trained, pruned: _Pruned) -> None:
         network = "ticket" if number else self._name
-        self._rounds.append({"network": network, **self._entry(number, trained), "removed": list(pruned.removed)})
+        entry = self._compare.entry(number, trained)
+        self._rounds.append({"network": network, **entry, "removed": list(pruned.removed)})
         self._work.log("round", **self._rounds[-1])
-
-    def _entry(self, number: int, trained: Trained) -> dict[str, Any]:
-        program = trained.program
-        known = cost(program)
-        whole = cost(unmasked(self._whole))  # one base for all shares, also where a ticket is gone on with
-        score: Score = self._task.score(program.module(copy=False))
-        best = min(trained.curve, key=lambda item: item["validation_loss"], default=None)
-        masks = program.masks
-        total = sum(mask.numel() for mask in masks.values())
-        return {
-            "round": number, "score": score.value, "interval": list(score.interval) if score.interval else None,
-            "density": sum(int(mask.sum()) for mask in masks.values()) / total if total else 1.0,
-            "nonzero": known.nonzero, "nonzero_share": known.nonzero / whole.parameters,
-            "macs": known.macs, "macs_share": known.macs / whole.macs if whole.macs else 1.0,
-            "first_steps_to_best": None if best is None else best["step"], "curve": list(trained.curve),
-        }  # fmt: skip
 
     def _keep(self, ticket: Program, pruned: _Pruned, number: int) -> None:
         plan = self._options
@@ -241,12 +218,3 @@ class Lottery:
         self._tickets.append(found)
         if self._work.folder is not None:
             found.save(self._work.folder / f"round-{number}.ticket")
-
-    def _passed(self, spec: str, program: Program) -> tuple[Program, dict[str, Any]]:
-        records: list[dict[str, Any]] = []
-        manager = PassManager([spec], lambda event: records.append(event.record), asked="lth")
-        after = manager.run(program, task=self._task, seed=self._seed)
-        return replace(after, history=program.history), records[1]
-
-    def _protect(self) -> list[str]:
-        return [f"protect={','.join(self._options.protect)}"] if self._options.protect else []

@@ -9,12 +9,12 @@ from sparsify.errors import UsageError
 from sparsify.patterns import NofM, parse_pattern
 from sparsify.pruning.choice import made
 from sparsify.schedules import parse_steps
+from sparsify.tickets.comparison import Control, Unit
 from sparsify.training.train_options import TrainOptions
 
-__all__ = ["Control", "LotteryOptions"]
+__all__ = ["LotteryOptions"]
 
 Start: TypeAlias = Literal["given", "torch", "kaiming", "xavier", "shuffle"]
-Control: TypeAlias = Literal["reinit", "random", "shuffle", "invert", "small-dense", "dense"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class LotteryOptions(TrainOptions):
     rounds: int = 5
     once: bool = False
     rate: float = 0.2
-    unit: Literal["weights", "channels", "layers"] = "weights"
+    unit: Unit = "weights"
     pattern: str = "unstructured"
     count: int = 1
     criterion: str = "magnitude"

@@ -32,13 +32,6 @@ def test_together_the_lowest_of_all_go():
     assert masks["b"].int().tolist() == [[0, 1], [1, 1]]
 
 
-def test_shares_are_what_together_takes():
-    made = shaper(Unstructured(), a=A, b=B)
-    for count in range(13):
-        masks = made.together(scored(a=A, b=B), count)
-        assert made.shares(scored(a=A, b=B), count) == {name: int((~mask).sum()) for name, mask in masks.items()}
-
-
 def test_apart_each_loses_its_own_lowest():
     masks = shaper(Unstructured(), a=A, b=B).apart(scored(a=A, b=B), {"a": 3, "b": 1})
     assert masks["a"].int().tolist() == [[0, 0, 0, 1], [1, 1, 1, 1]]
@@ -57,7 +50,6 @@ def test_tiles_go_as_a_whole():
     masks = made.together(scored(a=A, b=B), 8)
     assert masks["a"].int().tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
     assert not masks["b"].any()
-    assert made.shares(scored(a=A, b=B), 8) == {"a": 4, "b": 4}
     masks = made.apart(scored(a=A, b=B), {"a": 4, "b": 0})
     assert masks["a"].int().tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
     assert masks["b"].all()
