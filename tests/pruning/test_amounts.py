@@ -134,6 +134,31 @@ def test_smart_ratios_fall_with_depth():
     assert densities[3] == pytest.approx(0.3, abs=1 / 12)
 
 
+def test_smart_ratios_follow_the_order_of_the_graph_and_not_that_of_the_names():
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.first, self.second = nn.Linear(8, 3), nn.Linear(27, 8), nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.last(self.second(self.first(x).relu()).relu())
+
+    program = sp.capture(Turned(), (torch.randn(4, 27),))
+    gone = amounts("smart", program=program).of(0.8)
+    assert list(gone) == ["last.weight", "first.weight", "second.weight"]
+    kept = {"first.weight": 216 - gone["first.weight"], "second.weight": 64 - gone["second.weight"]}
+    assert 24 - gone["last.weight"] == pytest.approx(0.3 * 24, abs=1)
+    assert kept["first.weight"] / 216 == pytest.approx(2 * kept["second.weight"] / 64, rel=0.1)  # (9 + 3) / (4 + 2)
+
+
+@pytest.mark.parametrize("ratios", ["snip", "synflow", "force"])
+def test_ratios_are_what_a_criterion_takes_in_its_own_rounds(ratios):
+    spec = f"weight-prune:sparsity=0.7,criterion={ratios},allow_collapse=yes"
+    masks = sp.run(program_of(), [spec], Regression((27,), 3)).program.masks
+    gone = amounts(ratios=ratios).of(0.7)
+    assert gone == {name: int((~masks[name]).sum()) for name in SIZES}
+
+
 def test_tiles_are_counted_by_their_weights():
     for allocation in ("uniform", "erk"):
         assert amounts(allocation, "block2x2").of(0.5) == amounts(allocation).of(0.5)

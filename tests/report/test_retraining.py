@@ -82,3 +82,37 @@ def test_masks_that_moved():
     assert printed({**known, "rule": {"method": "static"}}).startswith("static\n")
     underneath = "this training was dense underneath: it cost what a dense one costs, or nearly\n"
     assert printed({**known, "wanted": None, "dense": "dense underneath"}) == text + underneath
+
+
+def kept(**options):
+    layers = {"0.weight": {"kept": 20, "weights": 1000}, "2.weight": {"kept": 80, "weights": 200}}
+    return {"criterion": "synflow", "unit": "weights", "scored": 100, "kept": 100, "masked_weights": 1200,
+            "wanted": 100, "layers": layers, "empty": [], "removed": [], "groups": {}, **options}  # fmt: skip
+
+
+def test_what_pruning_at_initialization_kept():
+    text = "synflow in 100 rounds before the training: 100 of 1,200 weights in 2 layers are kept (8.3%); "
+    text += "most of 2.weight (40.0%), least of 0.weight (2.0%)\n"
+    assert " ".join(printed(kept()).split()) == text.strip()
+    assert printed(kept(scored=1)).startswith("synflow before the training: 100 of")
+    assert printed(kept(wanted=90)).endswith("90 were asked for: tiles are kept as a whole, and masks that there were "
+                                             "stay\n")  # fmt: skip
+    assert printed(kept(empty=["4.weight"])).endswith("nothing is left of 4.weight: no signal passes there\n")
+    layers = kept(unit="layers", scored=1, removed=["layer1.0", "layer2.1"], layers={}, kept=0, masked_weights=0)
+    assert printed(layers) == "synflow before the training: 2 layers removed: layer1.0, layer2.1\n"
+    channels = printed(kept(unit="channels", scored=5, groups={"0": "32 -> 16"}, wanted=None))
+    assert channels.startswith("synflow in 5 rounds before the training: 0 32 -> 16\n100 of 1,200 weights")
+
+
+def test_a_ticket_that_is_alone_has_no_round():
+    rounds = [entry(1, 0.9, 0.02)]
+    lines = printed(record(rounds, [entry(1, 0.905, 1.0, "dense"), entry(1, 0.7, 0.02, "random")])).splitlines()
+    assert lines[0].split() == ["network", "density", "non-zeros", "MACs", "score"]
+    assert [line.split()[0] for line in lines[1:4]] == ["ticket", "dense", "random"]
+    assert lines[4:] == ["the ticket wins: it is at most 0.01 below the 0.9050 of the dense network",
+                         "no control is as good: none is at most 0.01 below it"]  # fmt: skip
+    worse = printed(record(rounds, [entry(1, 0.95, 1.0, "dense"), entry(1, 0.895, 0.02, "random")])).splitlines()
+    assert worse[4:] == ["the ticket does not win: it is not at most 0.01 below the 0.9500 of the dense network",
+                         "controls that are as good as the ticket: random"]  # fmt: skip
+    assert printed(record(rounds)).count("\n") == 2
+    assert printed(record(rounds, [entry(1, 0.7, 0.02, "random")])).endswith("none is at most 0.01 below it\n")

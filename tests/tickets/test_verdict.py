@@ -29,6 +29,11 @@ def test_before_training_the_dense_control_is_the_start():
     assert verdict([entry(1, 0.9)], [], 0.01) == {}
 
 
+def test_controls_are_compared_where_the_start_was_not_trained():
+    found = verdict([entry(1, 0.9)], [entry(1, 0.895, "random"), entry(1, 0.8, "reinit")], 0.01)
+    assert found == {"margin": 0.01, "compared": [1], "controls_as_good": [{"round": 1, "control": "random"}]}
+
+
 def test_tickets_that_learn_as_fast():
     rounds = [entry(0, 0.9, best=30), entry(1, 0.9, best=30), entry(2, 0.9, best=40), entry(3, 0.1, best=10)]
     assert verdict(rounds, [], 0.01)["as_fast"] == [1]
