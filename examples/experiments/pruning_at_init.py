@@ -7,8 +7,7 @@ network. Criteria with their papers' rounds; random places with as much of every
 SNIP say; and GraSP with its sign turned round: in every layer as many weights as GraSP keeps, but those that it scores
 lowest.
 
-TODO
-
+Todo:
 Reference: Lee et al., "SNIP", 2019; Wang et al., "Picking Winning Tickets Before Training by Preserving Gradient
 Flow", 2020; Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic flow", 2020;
 Su et al., "Sanity-Checking Pruning Methods", 2020.
@@ -58,7 +57,8 @@ def main() -> None:
                 shares = {layer: item["kept"] for layer, item in record["layers"].items() if name != "dense"}
                 rows.append({"seed": seed, "way": name, "score": score, "kept": sum(shares.values()) or 50_200,
                              "of_layers": "/".join(map(str, shares.values()))})  # fmt: skip
-        print(f"seed {seed}: " + ", ".join(f"{name} {said(values[-1:])}" for name, values in scores.items()), flush=True)
+        last = ", ".join(f"{name} {said(values[-1:])}" for name, values in scores.items())
+        print(f"seed {seed}: {last}", flush=True)
     write_table(given.out / "pruning_at_init.csv", rows)
     shown = (*WAYS, INVERTED)
     labels = [name.replace(", ", ",\n") for name in shown]

@@ -120,16 +120,6 @@ def test_every_allocation_is_exact_and_the_criterion_chooses_within_a_layer(way)
         assert magnitudes[mask].min() >= magnitudes[~mask].max()
 
 
-def test_another_criterion_may_say_how_much_of_each_layer_goes():
-    program, task = program_of(8, 16, 4), Regression((8,), 4)
-    snip, drawn = (
-        sp.run(program, [f"weight-prune:sparsity=0.6,{words}"], task).program.masks
-        for words in ("criterion=snip", "criterion=random,ratios=snip")
-    )
-    assert {name: int(mask.sum()) for name, mask in snip.items()} == {n: int(m.sum()) for n, m in drawn.items()}
-    assert any(not torch.equal(mask, drawn[name]) for name, mask in snip.items())
-
-
 def test_a_table_decides_layer_by_layer(tmp_path):
     table = tmp_path / "table.yaml"
     table.write_text("'0': 0.5\n4.weight: 0.25\n")
@@ -328,12 +318,8 @@ sparsity=0.5,criterion=magnitud -> no criterion 'magnitud'.*did you mean 'magnit
 sparsity=0.5,criterion=snip/p=3 -> snip has no option 'p'|snip takes no options
 sparsity=0.5,allocation=table -> allocation=table and table=FILE go together
 sparsity=0.5,scope=global,allocation=erk -> with scope=global the scores allocate
-sparsity=0.5,scope=global,ratios=snip -> with scope=global the scores allocate; leave out ratios=
 sparsity=0.5,allocation=erk,ratios=snip -> allocation= and ratios= both say
 sparsity=0.5,ratios=wanda -> ratios=wanda: its scores of different layers do not compare
-sparsity=0.5,ratios=snipp -> no criterion 'snipp'.*did you mean 'snip'
-sparsity=0.5,ratios=snip,last=half -> last=half needs allocation=uniform
-pattern=2:4,ratios=snip -> ratios= does not go with pattern=2:4
 sparsity=0.5,last=half -> last=half needs allocation=uniform
 sparsity=0.5,schedule=iterative,rounds=3 -> leave out rounds=
 sparsity=0.5,schedule=cubic -> schedule=cubic needs rounds=

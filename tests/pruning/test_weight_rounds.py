@@ -22,7 +22,8 @@ def pruned(criterion, shares, program=None, watch=None):
         if watch is not None:
             watch.append(dict(gone))
         kept = lowest(items, round(share * TOTAL))
-        return {item.name: mask.view(program.parameters[item.name].shape) for item, mask in zip(items, kept, strict=True)}
+        shapes = [program.parameters[item.name].shape for item in items]
+        return {item.name: mask.view(shape) for item, mask, shape in zip(items, kept, shapes, strict=True)}
 
     return in_rounds(program, NAMES, made(criterion), Calibration(Clusters()), shares=shares, choose=choose)
 

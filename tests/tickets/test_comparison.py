@@ -6,8 +6,8 @@ from helpers.residual import resnet
 from helpers.sparse import Clusters, program_of
 
 import sparsify as sp
-from sparsify.removal import remove
 from sparsify.blocks import blocks
+from sparsify.removal import remove
 from sparsify.tickets.comparison import Comparison
 from sparsify.tickets.initialization import initial
 from sparsify.training.train import Trained
