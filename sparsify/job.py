@@ -130,9 +130,11 @@ class Job:
             recipe = replace(recipe, retrain=parse_method(recipe.retrain)[1])
             if recipe.task is None:
                 raise UsageError("--retrain needs data and a loss: give --task too (digits, my_task.py:make).")
-        finds = (recipe.retrain or "").partition(":")[0] in ("lth", "pai")
+        finds = parse_spec(recipe.retrain or "none")[0] in ("lth", "pai", "early-bird")
         if any(path.suffix == ".ticket" for path in self.outputs) and not finds:
-            raise UsageError("Only --retrain lth and pai find a ticket: there is none to write to a .ticket file.")
+            raise UsageError(
+                "Only --retrain lth, pai and early-bird find a ticket: there is none to write to a .ticket file."
+            )
         if recipe.retrain is None and (self.work is not None or self.trackers):
             raise UsageError(f"--{'work' if self.work else 'track'} is about a retraining: give --retrain too.")
         for spec in self.trackers:

@@ -1,4 +1,4 @@
-"""A retraining in the terminal: its rounds beside the controls, how often its weights moved, or what was kept."""
+"""A retraining in the terminal: its rounds and controls, what was kept, when its ticket was found, how weights moved."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from sparsify.report.quantities import share
 
 __all__ = ["print_retraining"]
 
+_SHOWN = 6  # distances, the last ones
+
 
 def print_retraining(console: Console, record: Mapping[str, Any]) -> None:
     """Print what the record of a retraining tells."""
@@ -22,6 +24,9 @@ def print_retraining(console: Console, record: Mapping[str, Any]) -> None:
     if "rounds" in record:
         console.print(_rounds(record))
         for line in _alone(record) if len(record["rounds"]) == 1 else _verdict(record):
+            console.print(line, highlight=False)
+    if "early_bird" in record:
+        for line in _early_bird(record["early_bird"]):
             console.print(line, highlight=False)
     if "itop" in record:
         used = {**record["rule"]}
@@ -34,6 +39,17 @@ def print_retraining(console: Console, record: Mapping[str, Any]) -> None:
             console.print(f"{few}, and {record['wanted']:,} were asked for: every row keeps a whole number of them")
         if record["dense"]:
             console.print(f"this training was {record['dense']}: it cost what a dense one costs, or nearly")
+
+
+def _early_bird(record: Mapping[str, Any]) -> list[str]:
+    """Say when the ticket was found, and how far apart the masks of the last draws are."""
+    where = f"at step {record['step']:,}, with mask {record['mask']} of {record['masks_in_all']}"
+    largest = [f"{item['largest']:.3f}" for item in record["masks"] if item["largest"] is not None]
+    shown = f"{'... ' if len(largest) > _SHOWN else ''}{', '.join(largest[-_SHOWN:])}"
+    rule = f"largest distance among {record['window']} masks: {shown}; below {record['distance']:g} they agree"
+    if not record["found"]:
+        return ["no early-bird ticket: it was pruned at the end", rule]
+    return [f"[green]early-bird ticket[/] {where}: {share(record['share'])} of all steps", rule]
 
 
 def _rounds(record: Mapping[str, Any]) -> Table:

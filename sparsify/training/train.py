@@ -25,6 +25,7 @@ from sparsify.training.checkpoints import Checkpoints
 from sparsify.training.interruption import passed_on, waiting
 from sparsify.training.sparse_training import Exchange, SparseTraining
 from sparsify.training.train_options import TrainOptions
+from sparsify.training.watch import Watch
 
 __all__ = ["OnStep", "StepEvent", "Trained", "TrainingError", "train"]
 
@@ -108,6 +109,7 @@ def train(
     rule: MaskUpdate | None = None,
     span: tuple[int, int | None] = (0, None),
     checkpoints: Checkpoints | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
     """Train a program on the device where its parameters are; the program itself is not changed.
 
@@ -125,6 +127,7 @@ def train(
         span: the first step and, if it is not that of the options, the one behind the last: part of a run, with its
             data and learning rates.
         checkpoints: where the run is kept; it goes on from the last of them.
+        watch: looks at every step, and may end the run.
 
     Raises:
         UsageError: an option does not fit (OptionError), the program has nothing to train, or the task gives no batch.
@@ -134,19 +137,22 @@ def train(
         KeyboardInterrupt: of Ctrl-C; with checkpoints the step under way is ended first, and its state is one.
     """
     run = _Run(program, task, options, seed, rule)
+    run.watch = watch
     first, last = span
     device = run.parameters[0].device
     last = run.steps if last is None else min(last, run.steps)
     with _generators_restored(device), waiting(checkpoints is not None) as interrupted:
         step = run.restore(checkpoints, first)
         stream = run.stream(step)
-        while step < last:
+        while step < last and not (watch and watch.ended):
             with passed_on(interrupted):
                 batch = next(stream)
             if not interrupted():
                 with passed_on(interrupted, KeyboardInterrupt):
                     event = run.step(step, batch) if checkpoints is None else run.careful_step(step, batch, checkpoints)
                 step += 1
+                if watch:
+                    watch.look(event)
                 if on_step:
                     on_step(event)
             if checkpoints is not None and (step == last or checkpoints.due() or interrupted()):
@@ -161,6 +167,7 @@ class _Run:
 
     def __init__(self, program: Program, task: Task, options: TrainOptions, seed: int, rule: MaskUpdate | None) -> None:
         self._task, self._options, self._seed = task, options, seed
+        self.watch: Watch | None = None
         self._epoch = functools.cache(lambda: epoch_length(task))
         self.steps = parse_steps(options.steps, self._epoch)
         self._warmup = parse_steps(options.warmup, self._epoch)
@@ -258,7 +265,7 @@ class _Run:
         """Return what is needed to go on behind a step."""
         return {
             "step": step, "module": self._module.state_dict(), "optimizer": self._optimizer.state_dict(),
-            "transient": dict(self._module.named_buffers()),
+            "transient": dict(self._module.named_buffers()), "watch": self.watch.state() if self.watch else None,
             "scaler": self._scaler.state_dict(), "sparse": self._sparse.state(),
             "losses": torch.tensor(self._losses, dtype=torch.float64), "curve": list(self._curve),
         }  # fmt: skip
@@ -276,6 +283,8 @@ class _Run:
         self._scaler.load_state_dict(state["scaler"])
         self._sparse.load_state(state["sparse"])
         self._losses, self._curve = state["losses"].tolist(), state["curve"]
+        if self.watch:
+            self.watch.load_state(state["watch"])
         return int(state["step"])
 
     def result(self) -> Trained:

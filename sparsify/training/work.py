@@ -22,6 +22,7 @@ from sparsify.training.checkpoints import Checkpoints
 from sparsify.training.log import Log
 from sparsify.training.train import OnStep, StepEvent, Trained, TrainingError, train
 from sparsify.training.train_options import TrainOptions
+from sparsify.training.watch import Watch
 
 __all__ = ["Listener", "Work"]
 
@@ -96,6 +97,7 @@ class Work:
         seed: int,
         rule: MaskUpdate | None = None,
         span: tuple[int, int | None] = (0, None),
+        watch: Watch | None = None,
     ) -> Trained:
         """Do one training, as `sparsify.training.train.train` does, unless it is done already.
 
@@ -107,6 +109,7 @@ class Work:
             seed: of everything random.
             rule: updates the masks.
             span: the first step and the one behind the last.
+            watch: looks at every step, and may end the training.
 
         Raises:
             TrainingError: the training diverged; what was kept before stays.
@@ -117,12 +120,16 @@ class Work:
             store = Checkpoints(self._folder / re.sub(r"[^\w.-]", "-", name), self._seconds, self.warn)
             kept = Checkpoints(store.folder.with_suffix(".done"), warn=self.warn)
             if (state := kept.load()) is not None:
+                if watch is not None:
+                    watch.load_state(state["watch"])
                 known = _restored(program, state)
                 self._done += len(known.losses)
                 return known
         on_step = self._listener(name, span[0])
         try:
-            trained = train(program, task, options, seed=seed, on_step=on_step, rule=rule, span=span, checkpoints=store)
+            trained = train(
+                program, task, options, seed=seed, on_step=on_step, rule=rule, span=span, checkpoints=store, watch=watch
+            )
         except TrainingError as error:
             if store is None:
                 raise
@@ -131,7 +138,7 @@ class Work:
             raise TrainingError(f"{error} {self._folder} keeps the log and what was done before{of_it}.") from error
         self._done += len(trained.losses)
         if store is not None and kept is not None:
-            kept.save(len(trained.losses), _state(trained))
+            kept.save(len(trained.losses), {**_state(trained), "watch": watch.state() if watch else None})
             store.clear()
         self.log("trained", training=name, steps=len(trained.losses))
         return trained

@@ -66,7 +66,7 @@ def test_a_ticket_can_be_put_on_the_model_again(folder):
     [
         (
             ["--retrain", "fine-tune", "--task", "task.py:Clusters", "-o", "a.ticket"],
-            "Only --retrain lth and pai find",
+            "Only --retrain lth, pai and early-bird find",
         ),
         (["--pass", "weight-prune:sparsity=0.5", "--work", "w"], "--work is about a retraining: give --retrain too"),
         (["--pass", "weight-prune:sparsity=0.5", "--track", "wandb"], "--track is about a retraining"),
