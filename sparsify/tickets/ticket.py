@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from sparsify.masking import masked, unmasked
 from sparsify.naming import first_names
 from sparsify.pass_manager import PassManager
 from sparsify.program import Program
+from sparsify.tickets.elastic import Stretch, matched
 from sparsify.tickets.initialization import initial
 
 __all__ = ["Ticket", "without"]
@@ -83,24 +85,56 @@ class Ticket:
         total = sum(mask.numel() for mask in self.masks.values())
         return 1 - sum(int(mask.sum()) for mask in self.masks.values()) / total if total else 0.0
 
-    def apply(self, program: Program, *, weights: bool = True) -> Program:
+    def apply(
+        self, program: Program, *, weights: bool = True, transfer: bool = False, stretch: Stretch = "no"
+    ) -> Program:
         """Return a program with the ticket's masks, without its blocks and, if wanted, with its weights.
 
         Args:
             program: of the same architecture; masks of its own are replaced.
             weights: start from the ticket's weights, not from the program's.
+            transfer: the program may have other ends, for another task: parameters that the ticket does not have, or
+                has in another shape, stay dense and keep their weights.
+            stretch: the program may be deeper or shallower: how its blocks correspond to the ticket's.
 
         Raises:
             PassError: the program is of another architecture.
         """
         program = unmasked(program)
-        self._check(program)
+        pairs = self.pairs(program, transfer=transfer, stretch=stretch)
         program = without(program, self.removed)
+        before = program
         if weights and self.init:
-            program = initial(program, int(self.init["seed"]), self.init["init"])
+            drawn = initial(program, int(self.init["seed"]), self.init["init"]).parameters
+            program = _with(program, {name: drawn[name] for name in pairs if name in drawn})
         elif weights:
-            program = _with(program, self.weights)
-        return masked(program, self.masks)
+            program = _with(program, self._weights_for(before, pairs))
+        masks = {name: self.masks[other] for name, other in pairs.items() if other in self.masks}
+        return masked(program, {name: mask for name, mask in masks.items() if name in program.parameters})
+
+    def pairs(self, program: Program, *, transfer: bool = False, stretch: Stretch = "no") -> dict[str, str]:
+        """Return for each parameter of a program that the ticket is for the ticket's own, by name.
+
+        Raises:
+            PassError: the program is of another architecture.
+        """
+        own = {name: tuple(value.shape) for name, value in program.parameters.items()}
+        if stretch != "no" and self.removed:
+            raise PassError(
+                f"The ticket lacks {first_names(self.removed)}, and a ticket without blocks cannot be stretched: apply it "
+                "to a network of its own depth."
+            )
+        pairs = matched(self.shapes, own, stretch)
+        if not transfer:
+            self._check(own, pairs, stretch)
+        fits = sum(math.prod(own[name]) for name in pairs)
+        if fits * 2 < sum(map(math.prod, own.values())):
+            strange = [name for name in own if name not in pairs]
+            raise PassError(
+                f"The ticket is for another architecture: less than half of the model is in it, not {first_names(strange)}. "
+                "transfer=yes is for other ends of the same network."
+            )
+        return pairs
 
     def save(self, path: str | Path) -> None:
         """Write the ticket: masks as bits, weights as they are.
@@ -132,19 +166,36 @@ class Ticket:
         masks = {name: unpacked(value, shapes[name]) for name, value in bits.items()}
         return cls(masks, shapes, tuple(known["removed"]), tensors, known["init"], known["record"])
 
-    def _check(self, program: Program) -> None:
-        own = {name: tuple(value.shape) for name, value in program.parameters.items()}
+    def _check(self, own: Mapping[str, tuple[int, ...]], pairs: Mapping[str, str], stretch: Stretch) -> None:
+        """Check that every parameter has its place."""
+        blocks = stretch != "no"  # of which some are dropped or copied
+        help_ = "transfer=yes leaves dense what does not fit, such as the head of another task"
+        help_ += "" if blocks else "; stretch=append is for other depths"
         for kind, names in (
-            ("lacks", [name for name in self.shapes if name not in own]),
-            ("has also", [name for name in own if name not in self.shapes]),
+            ("lacks", [name for name in self.shapes if name not in own and not blocks]),
+            ("has also", [name for name in own if name not in pairs and (blocks or name not in self.shapes)]),
         ):
             if names:
-                raise PassError(f"The ticket is for another architecture: the model {kind} {first_names(names)}.")
-        for name, shape in self.shapes.items():
-            if own[name] != shape:
                 raise PassError(
-                    f"The ticket is for another architecture: {name} is {list(shape)} there and {list(own[name])} here."
+                    f"The ticket is for another architecture: the model {kind} {first_names(names)}. {help_}."
                 )
+        for name, shape in self.shapes.items():
+            if name in own and name not in pairs:
+                raise PassError(
+                    f"The ticket is for another architecture: {name} is {list(shape)} there and {list(own[name])} here. "
+                    f"{help_}."
+                )
+
+    def _weights_for(self, program: Program, pairs: Mapping[str, str]) -> dict[str, Tensor]:
+        """Return the ticket's weights by the names that they have in a program, and buffers beside them."""
+        found = {name: self.weights[other] for name, other in pairs.items() if other in self.weights}
+        modules = {name.rpartition(".")[0]: other.rpartition(".")[0] for name, other in pairs.items()}
+        for name, value in program.buffers.items():
+            module, _, last = name.rpartition(".")
+            source = self.weights.get(f"{modules.get(module, module)}.{last}".lstrip("."))
+            if source is not None and source.shape == value.shape:
+                found[name] = source
+        return found
 
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:

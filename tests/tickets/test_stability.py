@@ -39,7 +39,7 @@ def test_it_ends_when_every_two_masks_of_the_window_agree():
 
 def test_the_limit_itself_is_not_below_it():
     found, _ = looked(["1100", "1010", "1100", "1100"], window=2, distance=0.5)
-    assert [entry["largest"] for entry in found.masks] == [0.5, 0.5, 0.0]
+    assert [entry["largest"] for entry in found.masks] == [None, 0.5, 0.5, 0.0]
 
 
 def test_the_whole_window_counts():

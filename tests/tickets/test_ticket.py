@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import sparsify as sp
+from sparsify.demo_net import ResNet
 from sparsify.errors import InputError, PassError, UsageError
 from sparsify.masking import unmasked
 from sparsify.tickets.initialization import initial
@@ -133,3 +134,89 @@ def test_a_block_that_is_not_there_is_named_without_the_pass_that_removes_it():
     ticket = Ticket({}, {name: tuple(v.shape) for name, v in program.parameters.items()}, ("nowhere",))
     with pytest.raises((PassError, UsageError), match=r"^without nowhere: "):
         ticket.apply(program)
+
+
+def with_head(classes, seed=3):
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, classes))
+    return sp.capture(model, (torch.randn(4, 12),))
+
+
+def test_a_model_with_another_head_keeps_it_dense_with_its_own_weights():
+    ticket, other = Ticket.of(pruned(), program_of()), with_head(7)
+    with pytest.raises(PassError, match=r"4\.weight is \[4, 16\] there and \[7, 16\] here. transfer=yes leaves dense"):
+        ticket.apply(other)
+    found = ticket.apply(other, transfer=True)
+    assert same(found.masks, {name: ticket.masks[name] for name in ("0.weight", "2.weight")})
+    for name in ("0.weight", "0.bias", "2.weight", "2.bias"):
+        assert torch.equal(found.parameters[name], program_of().parameters[name])
+    for name in ("4.weight", "4.bias"):
+        assert torch.equal(found.parameters[name], other.parameters[name])
+    own = ticket.apply(other, transfer=True, weights=False)
+    assert same(own.parameters, other.parameters)
+    assert same(own.masks, found.masks)
+
+
+def test_a_head_keeps_its_weights_beside_weights_that_a_seed_makes():
+    start = sp.run(initial(program_of(), 3, "kaiming"), ["weight-prune:sparsity=0.7"]).program
+    other = with_head(7)
+    found = Ticket.of(start, start, init={"init": "kaiming", "seed": 3}).apply(other, transfer=True)
+    assert torch.equal(found.parameters["0.weight"], start.parameters["0.weight"])
+    assert torch.equal(found.parameters["4.weight"], other.parameters["4.weight"])
+
+
+def test_what_shares_less_than_half_is_another_architecture_all_the_same():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 50), nn.ReLU(), nn.Linear(50, 4))
+    wide = sp.capture(model, (torch.randn(2, 12),))
+    with pytest.raises(PassError, match=r"less than half of the model is in it, not 2\.weight, 2\.bias, 4\.weight"):
+        Ticket.of(pruned(), program_of()).apply(wide, transfer=True)
+
+
+def deep(depths, seed=0):
+    torch.manual_seed(seed)
+    return sp.capture(ResNet(depths, [4, 8], channels=1, classes=4), (torch.randn(2, 1, 8, 8),))
+
+
+@pytest.mark.parametrize(("stretch", "expected"), [("append", "0 1 2 1 2"), ("interpolate", "0 1 1 2 2")])
+@pytest.mark.parametrize("spec", ["weight-prune:sparsity=0.7", "channel-prune:sparsity=0.5"])
+def test_a_ticket_is_stretched(stretch, expected, spec):
+    source, target = deep([2, 3]), deep([2, 5], seed=1)
+    ticket = Ticket.of(sp.run(source, [spec]).program, source)
+    with pytest.raises(PassError, match=r"the model has also layer2\.3\.conv1\.weight.*stretch=append is for other depths"):
+        ticket.apply(target)
+    found = ticket.apply(target, stretch=stretch)
+    for block, other in enumerate(expected.split()):
+        for part in ("conv1.weight", "conv2.weight"):
+            name, source_name = f"layer2.{block}.{part}", f"layer2.{other}.{part}"
+            assert torch.equal(found.masks[name], ticket.masks[source_name])
+            assert torch.equal(found.parameters[name], source.parameters[source_name])
+        assert torch.equal(found.buffers[f"layer2.{block}.bn1.running_mean"],
+                           source.buffers[f"layer2.{other}.bn1.running_mean"])  # fmt: skip
+    assert same(ticket.apply(target, stretch=stretch, weights=False).parameters, target.parameters)
+    if spec.startswith("channel"):
+        small = sp.run(found, ["shrink"]).program
+        assert {small.parameters[f"layer2.{block}.conv1.weight"].shape[0] for block in range(5)} == {4}
+
+
+def test_a_ticket_is_squeezed():
+    source, target = deep([2, 4]), deep([2, 3], seed=1)
+    ticket = Ticket.of(sp.run(source, ["weight-prune:sparsity=0.7"]).program, source)
+    found = ticket.apply(target, stretch="append")
+    assert same(found.masks, {name: mask for name, mask in ticket.masks.items() if not name.startswith("layer2.3.")})
+
+
+def test_families_and_heads_are_not_confused():
+    source = deep([2, 2])
+    ticket = Ticket.of(sp.run(source, ["weight-prune:sparsity=0.7"]).program, source)
+    torch.manual_seed(0)
+    target = sp.capture(ResNet([2, 3], [4, 8], channels=1, classes=6), (torch.randn(2, 1, 8, 8),))
+    with pytest.raises(PassError, match=r"fc\.weight"):
+        ticket.apply(target, stretch="append")
+    found = ticket.apply(target, stretch="append", transfer=True)
+    assert torch.equal(found.masks["layer2.2.conv1.weight"], ticket.masks["layer2.1.conv1.weight"])
+    assert "fc.weight" not in found.masks
+    plain = sp.run(source, ["layer-prune"])
+    without = Ticket.of(plain.program, source, removed=tuple(plain.report["passes"][0]["removed"]))
+    with pytest.raises(PassError, match="a ticket without blocks cannot be stretched"):
+        without.apply(deep([2, 3]), stretch="append")
