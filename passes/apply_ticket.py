@@ -32,8 +32,8 @@ class ApplyTicket(Pass):
             copies beside their originals and drops every so many.
 
     Reference: Morcos et al., "One Ticket to Win Them All: Generalizing Lottery Ticket Initializations across Datasets
-    and Optimizers", 2019; Chen et al., "The Lottery Ticket Hypothesis for Pre-trained BERT Networks", 2020; Chen et al.,
-    "The Elastic Lottery Ticket Hypothesis", 2021 (stretch).
+    and Optimizers", 2019; Chen et al., "The Lottery Ticket Hypothesis for Pre-trained BERT Networks", 2020; Chen et
+    al., "The Elastic Lottery Ticket Hypothesis", 2021 (stretch).
     """
 
     contract: ClassVar[Contract] = Contract.LOSSY

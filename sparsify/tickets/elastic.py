@@ -61,7 +61,7 @@ def _match(source: _Tree, target: _Tree, stretch: Stretch, at: tuple[str, str], 
         stretched = _stretched(source, target, stretch)
         if stretched is None and source.keys() != target.keys():
             raise PassError(
-                f"The ticket cannot be stretched: the modules of {at[1].rstrip('.') or 'the network'} have other stages "
+                f"The ticket cannot be stretched: the modules of {at[1].rstrip('.') or 'the model'} have other stages "
                 f"({_stages(target)}) than those of the ticket ({_stages(source)}). Only networks of one family, with "
                 "the same kinds of blocks in the same order, have elastic tickets."
             )

@@ -121,8 +121,8 @@ class Ticket:
         own = {name: tuple(value.shape) for name, value in program.parameters.items()}
         if stretch != "no" and self.removed:
             raise PassError(
-                f"The ticket lacks {first_names(self.removed)}, and a ticket without blocks cannot be stretched: apply it "
-                "to a network of its own depth."
+                f"The ticket lacks {first_names(self.removed)}, and a ticket without blocks cannot be stretched: apply "
+                "it to a network of its own depth."
             )
         pairs = matched(self.shapes, own, stretch)
         if not transfer:
@@ -131,8 +131,8 @@ class Ticket:
         if fits * 2 < sum(map(math.prod, own.values())):
             strange = [name for name in own if name not in pairs]
             raise PassError(
-                f"The ticket is for another architecture: less than half of the model is in it, not {first_names(strange)}. "
-                "transfer=yes is for other ends of the same network."
+                f"The ticket is for another architecture: less than half of the model is in it, not "
+                f"{first_names(strange)}. transfer=yes is for other ends of the same network."
             )
         return pairs
 
@@ -173,7 +173,7 @@ class Ticket:
         help_ += "" if blocks else "; stretch=append is for other depths"
         for kind, names in (
             ("lacks", [name for name in self.shapes if name not in own and not blocks]),
-            ("has also", [name for name in own if name not in pairs and (blocks or name not in self.shapes)]),
+            ("has also", [name for name in own if name not in self.shapes and name not in pairs]),
         ):
             if names:
                 raise PassError(
@@ -182,8 +182,8 @@ class Ticket:
         for name, shape in self.shapes.items():
             if name in own and name not in pairs:
                 raise PassError(
-                    f"The ticket is for another architecture: {name} is {list(shape)} there and {list(own[name])} here. "
-                    f"{help_}."
+                    f"The ticket is for another architecture: {name} is {list(shape)} there and {list(own[name])} "
+                    f"here. {help_}."
                 )
 
     def _weights_for(self, program: Program, pairs: Mapping[str, str]) -> dict[str, Tensor]:

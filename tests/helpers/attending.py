@@ -7,7 +7,7 @@ import sparsify as sp
 
 
 class Attending(nn.Module):
-    """Four tokens of three numbers; attention with four heads and a perceptron of 24 neurons, each beside a shortcut."""
+    """Four tokens of three numbers; attention of four heads and a perceptron of 24 neurons, each with a shortcut."""
 
     def __init__(self):
         super().__init__()

@@ -2,8 +2,10 @@ import pytest
 import torch
 from helpers.residual import resnet
 from helpers.sparse import Clusters, program_of
+from torch import nn
 
 import sparsify as sp
+from sparsify.demo_net import ResNet
 from sparsify.errors import InputError, PassError
 from sparsify.tickets.ticket import Ticket
 
@@ -69,3 +71,34 @@ def test_a_ticket_of_layers_says_which_are_gone(tmp_path):
     Ticket.of(pruned, program, removed=(removed,)).save(tmp_path / "b.ticket")
     (record,) = sp.run(program, [f"apply-ticket:file={tmp_path / 'b.ticket'}"]).report["passes"]
     assert record["done"].endswith(f"layers pruned, {removed} taken out")
+
+
+def test_another_head_and_another_optimizer(file):
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 9))
+    other = sp.capture(model, (torch.randn(4, 12),))
+    with pytest.raises(PassError, match="transfer=yes leaves dense what does not fit"):
+        sp.run(other, [f"apply-ticket:file={file}"])
+    result = sp.run(other, [f"apply-ticket:file={file},transfer=yes"])
+    (record,) = result.report["passes"]
+    assert record["dense"] == ["4.weight", "4.bias"]
+    assert record["done"].endswith("1 layer pruned, 4.weight, 4.bias not in the ticket and dense")
+    spec = "fine-tune:steps=80it,optimizer=adamw,learning_rate=0.01,audit=yes"
+    after = sp.retrain(result.program, spec, Clusters())  # with five answers that are never right
+    assert after.report["score"] > 0.6
+    assert torch.equal(after.program.masks["2.weight"], result.program.masks["2.weight"])
+
+
+@pytest.mark.parametrize(("stretch", "source"), [("append", "0"), ("interpolate", "1")])
+def test_a_deeper_network(tmp_path, stretch, source):
+    def network(depth):
+        torch.manual_seed(depth)
+        return sp.capture(ResNet([depth], [4], channels=1, classes=4), (torch.randn(2, 1, 8, 8),))
+
+    pruned = sp.run(network(2), ["weight-prune:sparsity=0.5,scope=layer"]).program
+    Ticket.of(pruned, network(2)).save(tmp_path / "a.ticket")
+    result = sp.run(network(3), [f"apply-ticket:file={tmp_path / 'a.ticket'},stretch={stretch}"])
+    (record,) = result.report["passes"]
+    assert record["from"]["layer1.2.conv1.weight"] == f"layer1.{source}.conv1.weight"
+    assert record["sparsity"] == 0.5
+    assert record["done"] == "50.00% of the weights in 8 layers pruned"

@@ -33,7 +33,7 @@ def test_ones_change_nothing_and_get_gradients():
 
 def test_a_coefficient_of_zero_is_a_head_that_is_gone():
     program = attending()
-    group, = chosen(program, "q/heads")
+    (group,) = chosen(program, "q/heads")
     found = Coefficients.on(program, [group])
     module = found.program.module()
     module.get_parameter(found.names["q/heads"]).data[2] = 0

@@ -45,15 +45,15 @@ def test_blocks_are_copied_and_dropped(stretch, deeper, shallower):
 
 
 def test_a_stage_of_equal_blocks_is_stretched_from_its_first():
-    assert list(blocks(matched(resnet(2), resnet(5), "append"), "layer0").values()) == "0 1 0 1 0".split()
-    assert list(blocks(matched(resnet(2), resnet(5), "interpolate"), "layer0").values()) == "0 0 0 1 1".split()
+    assert list(blocks(matched(resnet(2), resnet(5), "append"), "layer0").values()) == ["0", "1", "0", "1", "0"]
+    assert list(blocks(matched(resnet(2), resnet(5), "interpolate"), "layer0").values()) == ["0", "0", "0", "1", "1"]
     assert list(blocks(matched(resnet(4), resnet(2), "append"), "layer0").values()) == ["0", "1"]
     assert list(blocks(matched(resnet(4), resnet(2), "interpolate"), "layer0").values()) == ["0", "2"]
 
 
 def test_stages_in_one_list_are_found_by_their_shapes():
     pairs = matched(resnet(2, 3, flat=True), resnet(3, 4, flat=True), "append")
-    assert list(blocks(pairs, "blocks").values()) == "0 1 0 2 3 4 3".split()
+    assert list(blocks(pairs, "blocks").values()) == ["0", "1", "0", "2", "3", "4", "3"]
 
 
 def test_more_than_nine_blocks_are_in_the_order_of_their_numbers():
@@ -79,8 +79,12 @@ def test_without_stretching_names_and_shapes_decide():
 
 
 def test_another_family_is_refused():
-    with pytest.raises(PassError, match=r"the modules of blocks have other stages \(2 \+ 1 \+ 3 \+ 1 \+ 1\) than those"):
+    with pytest.raises(
+        PassError, match=r"the modules of blocks have other stages \(2 \+ 1 \+ 3 \+ 1 \+ 1\) than those"
+    ):
         matched(resnet(2, 3, flat=True), resnet(2, 4, 2, flat=True), "append")
     wide = {name.replace("layer0", "layer1"): shape for name, shape in resnet(4).items()}
-    with pytest.raises(PassError, match=r"modules of layer1 have other stages \(4\) than those of the ticket \(1 \+ 2\)"):
+    with pytest.raises(
+        PassError, match=r"modules of layer1 have other stages \(4\) than those of the ticket \(1 \+ 2\)"
+    ):
         matched(resnet(3, 3), wide, "interpolate")

@@ -183,7 +183,9 @@ def deep(depths, seed=0):
 def test_a_ticket_is_stretched(stretch, expected, spec):
     source, target = deep([2, 3]), deep([2, 5], seed=1)
     ticket = Ticket.of(sp.run(source, [spec]).program, source)
-    with pytest.raises(PassError, match=r"the model has also layer2\.3\.conv1\.weight.*stretch=append is for other depths"):
+    with pytest.raises(
+        PassError, match=r"the model has also layer2\.3\.conv1\.weight.*stretch=append is for other depths"
+    ):
         ticket.apply(target)
     found = ticket.apply(target, stretch=stretch)
     for block, other in enumerate(expected.split()):
