@@ -7,6 +7,11 @@ scales would go; the search ends when five masks in a row differ in less than a 
 rest of the 20 epochs (as used), and, to compare masks alone, from the first weights for all of them: the early mask,
 the mask of the scales at the end of the 20 epochs, and random channels.
 
+What was found (two seeds only): the ticket is found after 8 and 9 of 20 epochs, 43% of them, not the tenth of the paper,
+whose runs are eight times as long. As used it has 97.8 and 98.0%, the dense network 99.1 and 98.0. Its masks were exactly
+those at the end in both runs, so that both have the same scores, 97.6 and 98.2%. Random channels have 98.9 and 98.7%: on
+data this easy the choice of channels does not matter, or scales of norms choose no better than chance.
+
 Reference: You et al., "Drawing Early-Bird Tickets: Towards More Efficient Training of Deep Networks", 2020.
 """
 
