@@ -1,4 +1,4 @@
-"""A retraining in the terminal: its rounds and controls, what was kept, when its ticket was found, how weights moved."""
+"""A retraining in the terminal: rounds and controls, what was kept, when its ticket was found, how weights moved."""
 
 from __future__ import annotations
 
