@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from sparsify import registry
 from sparsify.atomic import check_writable
 from sparsify.bench_command import bench
+from sparsify.catalogue_command import criteria, explain, passes
 from sparsify.console import err, out, print_json, progress
 from sparsify.errors import InputError, SparsifyError, UsageError
 from sparsify.options import OUTPUT, WORK, AsJson, Device, Factory, Inputs, Model, Task, Trust
@@ -23,9 +24,9 @@ from sparsify.plot_command import plot
 from sparsify.recipe import Recipe, read_recipe
 from sparsify.report import terminal
 from sparsify.report.groups import print_groups
-from sparsify.report.rules import print_rule, print_rules
 from sparsify.sensitivity_command import sensitivity
 from sparsify.spec import nearest, parse_spec
+from sparsify.unpack_command import unpack
 
 if TYPE_CHECKING:
     from sparsify.pass_manager import Event
@@ -88,6 +89,14 @@ def prune(
             group=OUTPUT,
         ),
     ] = None,
+    storage: Annotated[
+        str,
+        Parameter(
+            help="of pruned weights in .onnx: dense; packed, without zeros, which runtimes put back when they load the "
+            "file; auto; packed:values=fp16 or int8 also rounds what is kept",
+            group=OUTPUT,
+        ),
+    ] = "dense",
     report: Annotated[Path | None, Parameter(help="write the report as .json", group=OUTPUT)] = None,
     work: Annotated[
         Path | None,
@@ -135,6 +144,7 @@ def prune(
             model=model,
             recipe=chosen,
             outputs=output or (),
+            storage=storage,
             report=report,
             factory=factory,
             device=device,
@@ -161,6 +171,7 @@ def prune(
     words += [word for spec in track or () for word in ("--track", spec)]
     words += ["--max-drop", f"{max_drop:g}"] if max_drop is not None else []
     words += [word for path in output or () for word in ("-o", str(path))]
+    words += ["--storage", storage] if storage != "dense" else []
     words += ["--report", str(report)] if report else []
     terminal.print_report(out, result, shlex.join(words), report)
 
@@ -219,40 +230,8 @@ def inspect(
         out.print(f"wrote {html}", highlight=False, markup=False, soft_wrap=True)
 
 
-app.command(bench)
-app.command(sensitivity)
-app.command(plot)
-
-
-@app.command
-def passes(*, as_json: AsJson = False) -> None:
-    """List the passes with their options and defaults."""
-    _list("sparsify.passes", as_json)
-
-
-@app.command
-def criteria(*, as_json: AsJson = False) -> None:
-    """List the criteria that decide what is removed."""
-    _list("sparsify.criteria", as_json)
-
-
-@app.command
-def explain(name: str, /) -> None:
-    """Explain a pass, a criterion, a retraining method, a rule of sparse training or a task."""
-    kinds = ("passes", "criteria", "methods", "mask_updates", "tasks")
-    known = {kind: registry.entries(f"sparsify.{kind}") for kind in kinds}
-    found = {kind: entries[name] for kind, entries in known.items() if name in entries}
-    if not found:
-        names = [entry for entries in known.values() for entry in entries]
-        raise UsageError(f"There is nothing called {name!r}{nearest(name, names)}. There are: {', '.join(names)}.")
-    for kind, entry in found.items():
-        if kind == "mask_updates":
-            print_rule(out, entry)
-            continue
-        terminal.print_entry(out, entry)
-        if entry.module == "sparsify.methods.dst":
-            out.print()
-            print_rules(out, known["mask_updates"])
+for _command in (bench, sensitivity, plot, unpack, passes, criteria, explain):
+    app.command(_command)
 
 
 @app.command
@@ -271,14 +250,6 @@ def demo(
 
 def _warn(text: str) -> None:
     err.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=not err.is_terminal)
-
-
-def _list(package: str, as_json: bool) -> None:
-    found = list(registry.entries(package).values())
-    if as_json:
-        print_json([asdict(entry) for entry in found])
-        return
-    terminal.print_entries(out, found)
 
 
 def _observer(print_after: str | None, time_passes: bool, show: Callable[[str], None]) -> Callable[[Event], None]:

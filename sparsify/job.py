@@ -17,6 +17,7 @@ from sparsify.errors import ExportError, GateError, OptionError, PassError, Usag
 from sparsify.export.archive import save
 from sparsify.export.checkpoint import save_state
 from sparsify.export.onnx import export_onnx, feed
+from sparsify.export.storage import parse_storage
 from sparsify.inputs import parse, with_batch
 from sparsify.latency import measure
 from sparsify.load import load
@@ -47,6 +48,7 @@ class Job:
         model: the file to start from.
         recipe: what to do with it.
         outputs: files to write; the ending says the format.
+        storage: of pruned weights in `.onnx` files, as `export_onnx` takes it.
         report: a `.json` file to write, or None.
         factory: makes the module for a state dict.
         device: where to run.
@@ -63,6 +65,7 @@ class Job:
     model: Path
     recipe: Recipe
     outputs: Sequence[Path] = ()
+    storage: str = "dense"
     report: Path | None = None
     factory: str | None = None
     device: str = "cpu"
@@ -125,6 +128,8 @@ class Job:
 
     def _checked(self) -> tuple[Recipe, Task | None]:
         """Return the recipe in canonical form and its task; what is wrong should fail before the model is loaded."""
+        if parse_storage(self.storage).mode != "dense" and not any(path.suffix == ".onnx" for path in self.outputs):
+            raise UsageError(f"--storage {self.storage} is about .onnx files: give -o FILE.onnx, too.")
         recipe = replace(self.recipe, passes=PassManager(self.recipe.passes).specs)
         if recipe.retrain is not None:
             recipe = replace(recipe, retrain=parse_method(recipe.retrain)[1])
@@ -182,15 +187,18 @@ class Job:
         self._add_notes(after, report["notes"])
         for path in self.outputs:
             self.stage(f"writing {path}")
+            checked: dict[str, Any]
             if path.suffix == ".ticket" and result.ticket is not None:
                 result.ticket.save(path)
                 checked = {"bytes": path.stat().st_size}
             elif path.suffix == ".onnx":
-                checked = export_onnx(after, path, metadata=metadata)
+                checked = export_onnx(after, path, metadata=metadata, storage=self.storage)
                 if not any(artefact["path"].endswith(".onnx") for artefact in report["artefacts"]):
                     report["latency"] = self._compare(before, after, path, report["notes"])
             else:
                 checked = save(after, path) if path.suffix == ".pt2" else save_state(after, path)
+            if self.storage != "dense" and checked.get("storage") == "dense":
+                report["notes"].append(f"{path} is stored dense: packed it would not be smaller.")
             report["artefacts"].append({"path": str(path), **checked})
 
     def _add_notes(self, after: Program, notes: list[str]) -> None:

@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 import json
 import os
@@ -270,27 +269,6 @@ def test_inspect_prints_the_graph():
     lines = sparsify("inspect", "model.pt2", "--graph").out.splitlines()
     assert lines[0] == "%images: float32[batch, 1, 8, 8] = input"
     assert lines[-1] == "return [%linear]"
-
-
-@pytest.mark.parametrize("command", ["passes", "criteria"])
-def test_lists(command):
-    found = json.loads(sparsify(command, "--json").out)
-    names = [item["name"] for item in found]
-    assert names == list(cli.registry.entries(f"sparsify.{command}"))
-    assert set(found[0]) == {field.name for field in dataclasses.fields(cli.registry.Entry)}
-    text = sparsify(command)
-    assert text.status == 0
-    assert all(name in text.out for name in names)
-
-
-@pytest.mark.parametrize("name", ["layer-prune", "magnitude", "fine-tune", "digits", "dst", "rigl", "sr-ste"])
-def test_explain(name):
-    ran = sparsify("explain", name)
-    assert ran.status == 0
-    assert ran.out.startswith(f"{name}\n\n")
-    assert "Reference: " in ran.out or name in ("magnitude",)
-    assert "Raises:" not in ran.out
-    assert ("Mostafa and Wang 2019" in ran.out) == (name == "dst")
 
 
 def test_help_and_version():

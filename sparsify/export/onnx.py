@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from sparsify import verify
-from sparsify.atomic import writing
 from sparsify.embedding import folded
 from sparsify.errors import ExportError
 from sparsify.export.grouped import without_grouped_products
 from sparsify.export.outputs import distinct, is_tensor, output_leaves, output_names
+from sparsify.export.storage import parse_storage, save_model, size, stored, writing_model
+from sparsify.export.tags import tag
 from sparsify.lowering.raising import raised
 from sparsify.masking import baked
 from sparsify.program import Program, dynamic_sizes
@@ -26,41 +27,47 @@ from sparsify.version import __version__
 
 __all__ = ["export_onnx", "feed"]
 
-_LIMIT = 2**31 - 2**20  # a protobuf file cannot be larger than 2 GiB
 
-
-def export_onnx(program: Program, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> dict[str, Any]:
+def export_onnx(
+    program: Program, path: str | Path, *, metadata: Mapping[str, str] | None = None, storage: str = "dense"
+) -> dict[str, Any]:
     """Write a program as ONNX, after onnxruntime has computed what the program computes.
 
     The file is run on the example and, if the batch size is dynamic, on random inputs of another batch size. Inputs
-    keep the names of the model's arguments; outputs are named by their place (`logits`, `output`).
+    keep the names of the model's arguments; outputs are named by their place (`logits`, `output`). Weights of more than
+    2 GiB are written into `NAME.data` beside the file.
 
     Args:
         program: exported in evaluation mode.
         path: of the file; it appears whole or not at all.
         metadata: further entries for the file's metadata.
+        storage: of pruned weights: dense; packed, without zeros, which onnxruntime puts back when it loads the file;
+            auto, packed where the file gets a tenth smaller; packed:values=fp16 or packed:values=int8 also round what
+            is kept.
 
     Returns:
-        What was checked: `bytes`, `opset`, `inputs`, `outputs`, `largest_difference`.
+        What was checked: `bytes`, `opset`, `inputs`, `outputs`, `largest_difference`, and `storage`; where weights are
+        packed also `dense_bytes`, `values`, `packed` (for each weight) and `rounding`.
 
     Raises:
+        UsageError: there is no such storage.
         ExportError: the model cannot be written as ONNX, or onnxruntime computes something else.
         InputError: the path cannot be written.
     """
     _check_types(program, path)
-    if (
-        size := sum(v.numel() * v.element_size() for v in (*program.parameters.values(), *program.buffers.values()))
-    ) > _LIMIT:
-        raise ExportError(f"{path}: {size / 2**30:.1f} GiB of weights do not fit into one ONNX file (2 GiB).")
-    with writing(path) as temporary:
-        opset = _write(program, temporary, {**_metadata(program), **(metadata or {})})
+    chosen = parse_storage(storage)
+    feeds = [feed(program, leaves) for leaves in verify.trial_inputs(program)]
+    with writing_model(path) as temporary:
+        model = _written(program, temporary, {**_metadata(program), **(metadata or {})})
         difference = _check(program, temporary)
+        kept = stored(model, temporary, chosen, feeds)
         return {
-            "bytes": temporary.stat().st_size,
-            "opset": opset,
+            "bytes": size(temporary),
+            "opset": int(model.opset_imports.get("", 0)),
             "inputs": list(_tensor_inputs(program, program.example.leaves())),
             "outputs": output_names(program),
             "largest_difference": difference,
+            **kept,
         }
 
 
@@ -98,7 +105,8 @@ def _metadata(program: Program) -> dict[str, str]:
     return {"sparsify.version": __version__, "sparsify.passes": json.dumps(list(program.history))}
 
 
-def _write(program: Program, path: Path, metadata: Mapping[str, str]) -> int:
+def _written(program: Program, path: Path, metadata: Mapping[str, str]) -> Any:
+    """Write a dense file; return what it holds."""
     import onnx
 
     try:
@@ -113,12 +121,13 @@ def _write(program: Program, path: Path, metadata: Mapping[str, str]) -> int:
             _name_batch(model)
             _strip(model)
             model.metadata_props.update(metadata)
+            tag(model)
             model.producer_name, model.producer_version = "sparsify", __version__
-            onnx_program.save(path)
+            save_model(model, path)
         onnx.checker.check_model(str(path))
     except Exception as error:
         raise ExportError(f"The program cannot be written as ONNX: {_reason(error)}.") from error
-    return int(model.opset_imports.get("", 0))
+    return model
 
 
 def _tensors_only(program: Program) -> Program:

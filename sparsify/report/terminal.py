@@ -56,13 +56,25 @@ def print_report(console: Console, report: Mapping[str, Any], command: str, path
     for artefact in report.get("artefacts", ()):
         gap = artefact.get("largest_difference")
         checked = "" if gap is None else f", differs from the program by {gap:.1g} at most" if gap else ", exact"
-        text = f"wrote {artefact['path']} ({size(artefact['bytes'])}{checked})"
+        text = f"wrote {artefact['path']} ({size(artefact['bytes'])}{_packed(artefact)}{checked})"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     for also in filter(None, (path, report.get("log"))):
         console.print(f"wrote {also}", highlight=False, markup=False, soft_wrap=True)
     for note in report["notes"]:
         console.print(f"note: {note}", highlight=False, markup=False)
     console.print(f"again: {command}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _packed(artefact: Mapping[str, Any]) -> str:
+    """Say what packing an artefact has saved, and what rounding has changed."""
+    if artefact.get("storage") != "packed":
+        return ""
+    text = f", packed: {artefact['bytes'] / artefact['dense_bytes']:.3f} of {size(artefact['dense_bytes'])}"
+    if artefact["values"] == "fp32":
+        return text
+    worst = max(item["error"] for item in artefact["packed"])
+    return (f"{text}; kept values as {artefact['values']}: weights differ by {worst:.1g} at most, outputs by "
+            f"{artefact['rounding']:.1g}")  # fmt: skip
 
 
 def _done(step: Mapping[str, Any]) -> str:

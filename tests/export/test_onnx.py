@@ -155,12 +155,6 @@ def test_what_onnx_cannot_say_is_refused_readably(tmp_path, model, x, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_too_large_for_the_format(tmp_path, monkeypatch):
-    monkeypatch.setattr(export_module, "_LIMIT", 10)
-    with pytest.raises(ExportError, match="do not fit into one ONNX file"):
-        export(tmp_path, ConvNet(), images())
-
-
 def test_a_file_that_computes_something_else_does_not_appear(tmp_path, monkeypatch):
     def spoil(*args, **kwargs):
         result = original(*args, **kwargs)

@@ -1,0 +1,58 @@
+"""`--storage` and `sparsify unpack`."""
+
+import json
+
+import onnx
+import pytest
+import torch
+from helpers.command import sparsify, write_model
+from torch import nn
+
+import sparsify as sp
+
+
+@pytest.fixture
+def packed(tmp_path):
+    model = tmp_path / "model.pt2"
+    sp.save(sp.capture(nn.Sequential(nn.Linear(64, 65), nn.ReLU(), nn.Linear(65, 30)), (torch.randn(2, 64),)), model)
+    words = ("--pass", "weight-prune:sparsity=0.9,scope=layer", "-o", tmp_path / "small.onnx", "--storage", "packed")
+    return tmp_path / "small.onnx", sparsify(model, *words), sparsify(model, *words, "--json")
+
+
+def test_a_packed_file_is_written_and_unpacked(packed, tmp_path):
+    path, ran, as_json = packed
+    assert ran.status == 0, ran.err
+    assert "small.onnx (" in ran.out
+    assert ", packed: 0." in ran.out
+    assert ran.out.rstrip().endswith("small.onnx --storage packed")
+    artefact = json.loads(as_json.out)["artefacts"][0]
+    assert artefact["storage"] == "packed"
+    assert artefact["bytes"] == path.stat().st_size
+    unpacked = sparsify("unpack", path, "-o", tmp_path / "dense.onnx")
+    assert unpacked.status == 0, unpacked.err
+    assert unpacked.out.startswith(f"wrote {tmp_path / 'dense.onnx'} (")
+    assert "BitwiseAnd" not in {node.op_type for node in onnx.load(tmp_path / "dense.onnx").graph.node}
+
+
+def test_what_is_wrong_is_said(packed, tmp_path):
+    path, _, _ = packed
+    before = path.read_bytes()
+    for words, message in (
+        (("unpack", path), "--output"),
+        (("unpack", path, "-o", tmp_path / "a.pt2"), "a dense model is written as .onnx"),
+        (("unpack", path, "-o", path), "is the model itself"),
+        (("unpack", tmp_path / "none.onnx", "-o", tmp_path / "a.onnx"), "cannot be opened"),
+        ((tmp_path / "model.pt2", "--storage", "packed", "-o", tmp_path / "a.pt2"), "is about .onnx files"),
+        ((tmp_path / "model.pt2", "--storage", "zip", "-o", tmp_path / "a.onnx"), "there is no 'zip'"),
+    ):
+        ran = sparsify(*words)
+        assert (ran.status, ran.out) == (2, "")
+        assert message in ran.err
+    assert path.read_bytes() == before
+    assert not (tmp_path / "a.onnx").exists()
+
+
+def test_packing_nothing_is_noted(tmp_path):
+    ran = sparsify(write_model(tmp_path), "-o", tmp_path / "a.onnx", "--storage", "packed")
+    assert ran.status == 0
+    assert "is stored dense: packed it would not be smaller" in " ".join(ran.out.split())
