@@ -281,7 +281,8 @@ def test_help_and_version():
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_it_fits_the_terminal(width, monkeypatch):
-    monkeypatch.setattr(cli, "out", Console(width=width))
+    for module in (cli, catalogue_command):
+        monkeypatch.setattr(module, "out", Console(width=width))
     for words in (("inspect", "model.pt2"), ("passes",), ("criteria",), ("explain", "fine-tune"), PRUNE):
         lines = sparsify(*words).out.splitlines()
         assert [line for line in lines if len(line.rstrip()) > width and not line.startswith("again: ")] == []
