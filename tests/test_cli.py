@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import sparsify as sp
-from sparsify import cli, export, job, latency
+from sparsify import catalogue_command, cli, export, job, latency
 from sparsify.report.quantities import count, share
 
 FACTORY = "from sparsify.demo_net import ResNet\n\n\ndef make():\n    return ResNet((2, 2), (4, 8))\n"
