@@ -7,7 +7,7 @@ import importlib
 __all__ = ["OPERATORS", "register"]
 
 OPERATORS = ("bitmask_linear", "block_linear", "index_linear", "nm_linear")  # with sparse weights
-_OTHERS = ("parameter", "seeded")
+_OTHERS = ("orthogonal", "parameter", "seeded")
 
 
 def register() -> None:

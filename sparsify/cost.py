@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from sparsify.embedding import making
 from sparsify.program import Program
 
 __all__ = ["Cost", "cost", "macs_by_node"]
@@ -61,17 +62,18 @@ def macs_by_node(
 ) -> dict[str, int]:
     """Return the multiply-accumulates of every node that has some, for one example.
 
-    A dynamic batch dimension counts as 1; other symbolic sizes count as they are in the example.
+    A dynamic batch dimension counts as 1; other symbolic sizes count as they are in the example. What
+    makes an embedded parameter does not count: it does not grow with the examples.
 
     Args:
         program: what to count.
         resize: gives for a node and its shape the shape that it is to be counted with.
         nodes: count these alone.
     """
-    shapes = _Shapes(program, resize)
+    shapes, made = _Shapes(program, resize), making(program.graph)
     counted = {}
     for node in program.graph.nodes if nodes is None else nodes:
-        rule = _rule(node) if node.op == "call_function" else None
+        rule = _rule(node) if node.op == "call_function" and node not in made else None
         if rule is not None:
             counted[node.name] = rule(node, shapes)
     return counted

@@ -16,12 +16,12 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from sparsify.errors import PassError
-from sparsify.graph import attribute, mask_nodes
+from sparsify.graph import ancestors, attribute, mask_nodes
 from sparsify.kernels.parameter import parameter
 from sparsify.program import Program
 from sparsify.shapes import fake, fake_mode, without_guards
 
-__all__ = ["Embedding", "embedded", "embedded_names", "folded"]
+__all__ = ["Embedding", "embedded", "embedded_names", "folded", "making", "unused"]
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,14 @@ def embedded(
     mode = fake_mode(program) or FakeTensorMode()
     state = {**after.parameters, **after.buffers}
     last = next(node for node in graph.nodes if node.op != "get_attr")
+    known: dict[str, fx.Node] = {}
     for name, embedding in embeddings.items():
         for read in embedding.reads:
             if read not in weights:
                 weights[read] = attribute(graph, read)
                 weights[read].meta["val"] = fake(state[read], mode)
         uses = list(weights[name].users)
-        made = _inserted(graph, embedding, [weights[read] for read in embedding.reads], mode, last)
+        made = _inserted(graph, embedding, [weights[read] for read in embedding.reads], mode, last, known)
         wanted, found = program.parameters[name], made.meta["val"]
         if found.shape != wanted.shape or found.dtype != wanted.dtype:
             raise PassError(
@@ -97,6 +98,18 @@ def embedded(
 def embedded_names(program: Program) -> tuple[str, ...]:
     """Return the names of the parameters that the graph makes of others, in the order in which it does."""
     return tuple(str(node.args[1]) for node in _markers(program.graph))
+
+
+def making(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes that make embedded parameters, what they read and the markers included."""
+    return ancestors(_markers(graph))
+
+
+def unused(program: Program, name: str) -> str:
+    """Return a name for a new parameter or buffer: this one, with underscores if it is taken."""
+    while name in program.parameters or name in program.buffers:
+        name += "_"
+    return name
 
 
 def folded(program: Program) -> Program:
@@ -119,7 +132,7 @@ def folded(program: Program) -> Program:
 def _values(program: Program, markers: Sequence[fx.Node]) -> dict[str, Tensor]:
     """Compute the values of embedded parameters, by their names."""
     state = {**program.parameters, **program.buffers}
-    needed, known = _needed(markers), dict[fx.Node, Any]()
+    needed, known = ancestors(markers), dict[fx.Node, Any]()
     with torch.no_grad():
         for node in program.graph.nodes:
             if node in needed and node.op == "get_attr":
@@ -134,18 +147,15 @@ def _markers(graph: fx.Graph) -> list[fx.Node]:
     return [node for node in graph.nodes if node.target is parameter]
 
 
-def _needed(nodes: Sequence[fx.Node]) -> set[fx.Node]:
-    found, pending = set[fx.Node](), list(nodes)
-    while pending:
-        node = pending.pop()
-        if node not in found:
-            found.add(node)
-            pending.extend(node.all_input_nodes)
-    return found
-
-
-def _inserted(graph: fx.Graph, embedding: Embedding, reads: list[fx.Node], mode: Any, before: fx.Node) -> fx.Node:
-    """Insert what makes a parameter before a node; return the node that has it."""
+def _inserted(
+    graph: fx.Graph,
+    embedding: Embedding,
+    reads: list[fx.Node],
+    mode: Any,
+    before: fx.Node,
+    known: dict[str, fx.Node],
+) -> fx.Node:
+    """Insert what makes a parameter before a node; return the node that has it. What is `known` is not made again."""
     fakes = [node.meta["val"] for node in reads]
     with mode, torch.no_grad(), without_guards(mode), graph.inserting_before(before):
         if not embedding.traced:
@@ -159,8 +169,11 @@ def _inserted(graph: fx.Graph, embedding: Embedding, reads: list[fx.Node], mode:
                 found: fx.Node = places[inner.args[0]]
                 return found
             if inner.op == "call_function":
-                places[inner] = graph.node_copy(inner, places.__getitem__)
-                places[inner].meta = {"val": inner.meta["val"]}
+                key = inner.target, *fx.map_arg((inner.args, inner.kwargs), places.__getitem__)
+                if str(key) not in known:
+                    known[str(key)] = graph.node_copy(inner, places.__getitem__)
+                    known[str(key)].meta = {"val": inner.meta["val"]}
+                places[inner] = known[str(key)]
             elif inner.op != "placeholder":
                 raise TypeError(f"an embedding must not hold {inner.target}: name it in `reads`")
     raise AssertionError

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import fx
 
-__all__ = ["aten", "attribute", "copied_graph", "copied_nodes", "is_mask", "mask_nodes", "state_only"]
+__all__ = ["ancestors", "aten", "attribute", "copied_graph", "copied_nodes", "is_mask", "mask_nodes", "state_only"]
 
 aten = torch.ops.aten
+
+
+def ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """Return some nodes and all that they are computed from."""
+    found, pending = set[fx.Node](), list(nodes)
+    while pending:
+        node = pending.pop()
+        if node not in found:
+            found.add(node)
+            pending.extend(node.all_input_nodes)
+    return found
 
 
 def attribute(graph: fx.Graph, name: str) -> fx.Node:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, fx
 
 from sparsify.axes.op import key_of
+from sparsify.embedding import embedded_names, making
 from sparsify.graph import aten, is_mask
 from sparsify.kernels.parameter import parameter
 from sparsify.layout import Layout
@@ -42,7 +43,7 @@ class Layer:
         node: the operator.
         layout: how it reads the weight.
         x: the argument that is multiplied with the weight; None where it is not a value of the graph (the states
-            inside a recurrent layer).
+            inside a recurrent layer), or what it meets is made of the weight.
         bias: the name of the parameter that is added to every output, if there is one.
         rows: from the operator's arguments as they are at run time, the rows that the weight's matrices multiply:
             `[G, N, K]`, or a list of G tensors `[N, K]`.
@@ -65,14 +66,18 @@ def layers(program: Program) -> list[Layer]:
     """Find the layers of a program in the order of its graph.
 
     Linear layers, convolutions (grouped and transposed, too), products with a parameter, experts in one grouped
-    product and recurrent layers are found. A weight may be masked, cast or transposed before it is used.
+    product and recurrent layers are found. A weight may be masked, cast or transposed before it is used. Of a weight
+    that is made of others (`sparsify.embedding`) the parameter that has its name, if there is one, stands for it; its
+    layer has no `x` and no `rows`, for it is not what the input is multiplied with.
     """
     found: list[Layer] = []
+    made = making(program.graph)
     for node in program.graph.nodes:
-        name = key_of(node) if node.op == "call_function" else ""
+        name = key_of(node) if node.op == "call_function" and node not in made else ""
         if name in _FINDERS:
             found.extend(_FINDERS[name](node, program.parameters))
-    return found
+    inside = {name for name in embedded_names(program) if name in program.parameters} - set(program.frozen)
+    return [replace(layer, x=None, bias=None, rows=None) if layer.parameter in inside else layer for layer in found]
 
 
 def in_two_directions(found: Sequence[Layer]) -> set[str]:
@@ -96,6 +101,8 @@ def _weight(value: Any, parameters: Mapping[str, Tensor]) -> _Weight | None:
     if value.op == "get_attr":
         name = str(value.target)
         return _Weight(name, tuple(range(parameters[name].ndim))) if name in parameters else None
+    if value.target is parameter and (name := str(value.args[1])) in parameters:
+        return _Weight(name, tuple(range(parameters[name].ndim)))
     if is_mask(value) or value.target in _SAME:
         return _weight(value.args[1 if is_mask(value) else 0], parameters)
     if value.target not in TURNS:

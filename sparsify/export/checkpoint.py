@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sparsify.atomic import writing
 from sparsify.coding.bits import BITMASK, packed
+from sparsify.embedding import folded
 from sparsify.errors import ExportError
 from sparsify.masking import baked
 from sparsify.program import Program
@@ -24,7 +25,8 @@ def save_state(program: Program, path: str | Path) -> dict[str, Any]:
     """Write the parameters and persistent buffers by their original names; a tied parameter is written once.
 
     Masked weights are written as zeros, and their mask beside them as bits, `<name>.bitmask`, so that `sparsify.load`
-    gets them back; a model's own `load_state_dict` takes the file with `strict=False`.
+    gets them back; a model's own `load_state_dict` takes the file with `strict=False`. Embedded parameters are written
+    out.
 
     Returns:
         What was checked: `bytes`.
@@ -33,6 +35,7 @@ def save_state(program: Program, path: str | Path) -> dict[str, Any]:
         ExportError: what is read back differs.
         InputError: the path cannot be written.
     """
+    program = folded(program)
     plain = baked(program)
     tensors = {
         name: value.detach().contiguous().clone()

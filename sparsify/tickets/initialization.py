@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from sparsify.embedding import embedded_names
+from sparsify.errors import OptionError
 from sparsify.layers import layers
 from sparsify.layout import Layout
 from sparsify.norms import batch_norms, norm_scales
@@ -37,7 +39,12 @@ def initial(program: Program, seed: int, init: Init = "torch") -> Program:
 
     Reference: He et al., "Delving Deep into Rectifiers", 2015; Glorot and Bengio, "Understanding the Difficulty of
     Training Deep Feedforward Neural Networks", 2010.
+
+    Raises:
+        OptionError: weights are made of others.
     """
+    if set(embedded_names(program)) - set(program.frozen):
+        raise OptionError("Weights cannot be drawn anew (init=) where others make them; embed what has been drawn.")
     layouts = {layer.parameter: layer.layout for layer in layers(program)}
     scales, slopes = norm_scales(program), _slopes(program)
     parameters = {}
