@@ -14,7 +14,6 @@ from sparsify.kernels.seeded import seeded
 
 __all__ = ["orthogonal"]
 
-_ROUNDS = 2  # of signs, places and Hadamard matrices; after the second every value depends on all
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -22,14 +21,15 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 def orthogonal(values: Tensor, seed: Tensor, stream: int, size: int, transposed: bool = False) -> Tensor:
     """Return P ϑ for a random matrix P `[size, d]` with PᵀP = I, or Pᵀθ for P `[D, size]`.
 
-    P is the first d columns of Q = (W₂ W₁ Π S₂)(W₂ W₁ Π S₁), where S are random signs, Π moves values to other places,
-    and W₁ and W₂ are Hadamard matrices over the first and the last 2^k values, 2^k ≤ D < 2^(k+1). All are orthogonal,
-    and all but a factor are sums and differences in a fixed order: in O(D log D), with the same bits on every machine.
+    P is the first d columns of Q = W₂ S₃ W₁ Π S₂ W₁ S₁, where S are random signs, Π moves values to other places, and W₁
+    and W₂ are Hadamard matrices over the first and the last 2^k values, 2^k ≤ D < 2^(k+1) (no W₂ S₃ where D = 2^k). All are
+    orthogonal, and but for a factor all are sums and differences in a fixed order: it takes O(D log D), and gives the
+    same bits on every machine. Signs and places of the last few calls stay in memory.
 
     Args:
         values: ϑ, `[d]`, or θ, `[D]`.
         seed: one integer, of which the lowest 32 bits count.
-        stream: which of 2^31 independent matrices.
+        stream: which of 2^30 independent matrices.
         size: of the result; D, or d where it is transposed.
         transposed: multiply with Pᵀ.
 
@@ -45,13 +45,15 @@ def orthogonal(values: Tensor, seed: Tensor, stream: int, size: int, transposed:
     numbers = torch.promote_types(values.dtype, torch.float32)
     x = values.new_zeros(rows, dtype=numbers)
     x[: len(values)] = values
-    places = _places(rows, values.device)
-    for index in reversed(range(_ROUNDS)) if transposed else range(_ROUNDS):
-        signs = seeded(seed, stream * _ROUNDS + index, [rows], "sign", dtype=numbers)
-        if transposed:
-            x = torch.empty_like(x).index_copy_(0, places, _windows(x, True)).mul_(signs)
-        else:
-            x = _windows((x * signs)[places], False)
+    first, second, third = (_signs(int(seed), 3 * stream + index, rows, numbers, values.device) for index in range(3))
+    places, window = _places(rows, values.device), 1 << rows.bit_length() - 1
+    if transposed:
+        x = _mixed(x, rows - window, window).mul_(third) if window < rows else x
+        x = _mixed(x, 0, window)
+        x = _mixed(torch.empty_like(x).index_copy_(0, places, x).mul_(second), 0, window).mul_(first)
+    else:
+        x = _mixed((_mixed(x * first, 0, window) * second)[places], 0, window)
+        x = _mixed(x.mul_(third), rows - window, window) if window < rows else x
     return x[:size].to(values.dtype, copy=True)
 
 
@@ -84,18 +86,21 @@ def _places(size: int, device: torch.device) -> Tensor:
     return torch.arange(size, device=device) * step % size
 
 
-def _windows(x: Tensor, backwards: bool) -> Tensor:
-    """Multiply x, in place, with Hadamard matrices over its first and its last 2^k values, or the other way round."""
-    window = 1 << len(x).bit_length() - 1
-    starts = [0] if window == len(x) else [0, len(x) - window]
-    for start in reversed(starts) if backwards else starts:
-        part = x[start : start + window]
-        part.copy_(_hadamard(part.clone()))
+@functools.lru_cache(maxsize=6)
+def _signs(seed: int, stream: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    found: Tensor = seeded(torch.tensor(seed, device=device), stream, [size], "sign", dtype=dtype)
+    return found
+
+
+def _mixed(x: Tensor, start: int, window: int) -> Tensor:
+    """Multiply some values of x, in place, with a Hadamard matrix."""
+    part = x[start : start + window]
+    part.copy_(_hadamard(part.clone()))
     return x
 
 
 def _hadamard(x: Tensor) -> Tensor:
-    """Multiply with the symmetric Hadamard matrix over √n, as H ⊗ H: along columns, then along rows; x is overwritten."""
+    """Multiply with the symmetric Hadamard matrix over √n, as H ⊗ H, along columns and rows; x is overwritten."""
     power = len(x).bit_length() - 1
     columns = 1 << power // 2
     x = _butterflies(x.view(-1, columns))

@@ -81,7 +81,7 @@ def embedded(
                 weights[read] = attribute(graph, read)
                 weights[read].meta["val"] = fake(state[read], mode)
         uses = list(weights[name].users)
-        made = _inserted(graph, embedding, [weights[read] for read in embedding.reads], mode, last, known)
+        made = _inserted(embedding, [weights[read] for read in embedding.reads], mode, last, known)
         wanted, found = program.parameters[name], made.meta["val"]
         if found.shape != wanted.shape or found.dtype != wanted.dtype:
             raise PassError(
@@ -148,15 +148,10 @@ def _markers(graph: fx.Graph) -> list[fx.Node]:
 
 
 def _inserted(
-    graph: fx.Graph,
-    embedding: Embedding,
-    reads: list[fx.Node],
-    mode: Any,
-    before: fx.Node,
-    known: dict[str, fx.Node],
+    embedding: Embedding, reads: list[fx.Node], mode: Any, before: fx.Node, known: dict[str, fx.Node]
 ) -> fx.Node:
     """Insert what makes a parameter before a node; return the node that has it. What is `known` is not made again."""
-    fakes = [node.meta["val"] for node in reads]
+    graph, fakes = before.graph, [node.meta["val"] for node in reads]
     with mode, torch.no_grad(), without_guards(mode), graph.inserting_before(before):
         if not embedding.traced:
             node = graph.call_function(_plain(embedding.function), tuple(reads))

@@ -25,7 +25,8 @@ def projection(
 
     P `[D, d]` is random with orthonormal columns, and comes from a seed. With the factor a step in ϑ takes Θ about as
     far as the same step of all parameters would: SGD moves it by (D/d) P Pᵀg, whose mean is g, and Adam by η√D. So
-    learning rates of dense training fit. The function stays, bit for bit, as long as ϑ is zero.
+    learning rates near those of dense training fit; SGD needs smaller ones where d is small. The function stays, bit
+    for bit, as long as ϑ is zero.
 
     Args:
         program: is not changed.
@@ -42,9 +43,7 @@ def projection(
     sizes = [program.parameters[name].numel() for name in names]
     least = 1 if shared else len(names)
     if not least <= dimension <= sum(sizes):
-        raise PassError(
-            f"dimension={dimension} is not between {least:,} and {sum(sizes):,}, the number of values that are projected."
-        )
+        raise PassError(f"dimension={dimension} is not between {least:,} and {sum(sizes):,}, the number of values.")
     of_each = [dimension]
     groups = [list(names)]
     if not shared:

@@ -21,7 +21,7 @@ from sparsify.training.train import Trained
 from sparsify.training.train_options import TrainOptions
 from sparsify.training.work import Work
 
-__all__ = ["Intrinsic"]
+__all__ = ["Intrinsic", "smallest"]
 
 _STRIDE = 4  # steps of the grid that the search takes at once until a dimension is enough
 
@@ -37,6 +37,7 @@ class Intrinsic(TrainOptions):
 
     Attributes:
         steps: length of every training, `500it` or `10ep`.
+        learning_rate: its highest value; few dimensions need a smaller one than the whole network.
         dimension: d; without it it is searched for.
         reach: which share of the baseline's score is enough.
         low: the smallest dimension that is tried.
@@ -50,6 +51,7 @@ class Intrinsic(TrainOptions):
     """
 
     steps: str = "20ep"
+    learning_rate: float = 0.02
     dimension: int | None = None
     reach: float = 0.9
     low: int = 10
@@ -90,8 +92,8 @@ class Intrinsic(TrainOptions):
         found = smallest(grid, enough)
         if found is None:
             work.warn(
-                f"No dimension up to {max(tried):,} reaches {self.reach:g} of the baseline's score {baseline:.4f}. More "
-                "steps= or another learning_rate= may."
+                f"No dimension up to {max(tried):,} reaches {self.reach:g} of the baseline's score {baseline:.4f}. "
+                "More steps= or another learning_rate= may."
             )
         trained, score = tried[max(tried) if found is None else found]
         record = {
@@ -105,9 +107,7 @@ class Intrinsic(TrainOptions):
             return list(candidates(program).layouts)
         return [name for name, value in program.parameters.items() if value.requires_grad]
 
-    def _trained(
-        self, program: Program, task: Task, dimension: int, *, seed: int, work: Work
-    ) -> tuple[Trained, float]:
+    def _trained(self, program: Program, task: Task, dimension: int, *, seed: int, work: Work) -> tuple[Trained, float]:
         names = self._names(program)
         small = _only(projection(program, names, dimension, seed=seed), "coordinates")
         trained = work.train(f"dimension-{dimension}", small, task, self, seed=seed)

@@ -28,6 +28,9 @@ def print_retraining(console: Console, record: Mapping[str, Any]) -> None:
     if "early_bird" in record:
         for line in _early_bird(record["early_bird"]):
             console.print(line, highlight=False)
+    if "dimensions" in record:
+        for line in _dimensions(record):
+            console.print(line, highlight=False)
     if "itop" in record:
         used = {**record["rule"]}
         values = ", ".join(f"{name}={value}" for name, value in used.items() if name != "method")
@@ -50,6 +53,17 @@ def _early_bird(record: Mapping[str, Any]) -> list[str]:
     if not record["found"]:
         return ["no early-bird ticket: it was pruned at the end", rule]
     return [f"[green]early-bird ticket[/] {where}: {share(record['share'])} of all steps", rule]
+
+
+def _dimensions(record: Mapping[str, Any]) -> list[str]:
+    """Say which dimensions were trained, and which of them was enough."""
+    tried = ", ".join(f"{item['dimension']:,}: {item['score']:.4f}" for item in record["dimensions"])
+    lines = [f"scores by trained dimensions, of {record['parameters']:,}: {tried}"]
+    if "d90" in record:
+        bar = f"{record['reach']:g} of the {record['baseline']:.4f} of all parameters"
+        found = record["d90"]
+        lines.append(f"intrinsic dimension: {found:,}, the least with {bar}" if found else f"none reaches {bar}")
+    return lines
 
 
 def _rounds(record: Mapping[str, Any]) -> Table:
