@@ -21,10 +21,10 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 def orthogonal(values: Tensor, seed: Tensor, stream: int, size: int, transposed: bool = False) -> Tensor:
     """Return P ϑ for a random matrix P `[size, d]` with PᵀP = I, or Pᵀθ for P `[D, size]`.
 
-    P is the first d columns of Q = W₂ S₃ W₁ Π S₂ W₁ S₁, where S are random signs, Π moves values to other places, and W₁
-    and W₂ are Hadamard matrices over the first and the last 2^k values, 2^k ≤ D < 2^(k+1) (no W₂ S₃ where D = 2^k). All are
-    orthogonal, and but for a factor all are sums and differences in a fixed order: it takes O(D log D), and gives the
-    same bits on every machine. Signs and places of the last few calls stay in memory.
+    P is the first d columns of Q = W₂ S₃ W₁ Π S₂ W₁ S₁, where S are random signs, Π moves values to other places, and
+    W₁ and W₂ are Hadamard matrices over the first and the last 2^k values, 2^k ≤ D < 2^(k+1) (no W₂ S₃ where D = 2^k).
+    All are orthogonal, and but for a factor all are sums and differences in a fixed order: it takes O(D log D), and
+    gives the same bits on every machine. Signs and places of the last few calls stay in memory.
 
     Args:
         values: ϑ, `[d]`, or θ, `[D]`.
