@@ -7,9 +7,9 @@ batches of 60, 200 steps, the same for all of them together, the baseline. The s
 until 90% of the baseline's score are reached, and back; 2,000 dimensions are tried besides.
 
 What was found (three seeds): 106, 106 and 138 dimensions, 0.2% of the parameters, are enough for 90% of the baseline's
-score, 95.7%. 2,000 dimensions reach 96.9%, more than all of them together: 200 steps at this rate, which is the best of
-four for subspaces and not for the baseline, do not bring the baseline to its end (with Adam at 0.003 seed 0 had 97.6%). The grid is
-coarse, a factor of 1.3, and a dimension was tried once, so d90 is known to that factor at best.
+score, 95.7%. 2,000 dimensions reach 96.9%, more than all of them together: the rate is the best of four for subspaces,
+not for the baseline, which 200 steps do not bring to its end (with Adam at 0.003 seed 0 had 97.6%). The grid is coarse,
+a factor of 1.3, and a dimension was tried once, so d90 is known to that factor at best.
 
 Reference: Li et al., "Measuring the Intrinsic Dimension of Objective Landscapes", 2018.
 """
