@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from helpers.command import small_program
 from helpers.models import ConvNet, equal_leaves, images, rows, run, train
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -88,3 +89,12 @@ def test_a_mask_that_does_not_fit_is_refused(tmp_path):
     save_file({"weight": torch.ones(4, 4), "weight.bitmask": torch.ones(3, dtype=torch.uint8)}, path)
     with pytest.raises(InputError, match=r"damaged: the mask of weight does not fit it"):
         sp.load(path, inputs="3x4", factory="torch.nn:Identity")
+
+
+def test_embedded_parameters_are_written_out(tmp_path):
+    """A model that loaded the coefficients as its weights would compute something else."""
+    program = sp.run(small_program(), ["embed:kind=interspace,basis=random"]).program
+    save_state(program, tmp_path / "state.safetensors")
+    found = load_file(tmp_path / "state.safetensors")
+    assert not any("basis" in name for name in found)
+    torch.testing.assert_close(found["layer1.0.conv1.weight"], small_program().parameters["layer1.0.conv1.weight"].data)

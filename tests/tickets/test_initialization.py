@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+from helpers.command import small_program
 from helpers.residual import resnet
 from helpers.zoo import FAMILIES
 from torch import nn
 
 import sparsify as sp
+from sparsify.errors import OptionError
 from sparsify.tickets.initialization import initial
 
 INITS = ("torch", "kaiming", "xavier", "shuffle")
@@ -183,3 +185,9 @@ def test_slopes_start_as_torch_starts_them():
     drawn = initial(sp.capture(model, (torch.randn(2, 4),)), 0).parameters
     assert torch.equal(drawn["1.weight"], torch.full((6,), 0.25))
     assert not drawn["0.bias"].any()
+
+
+def test_weights_that_others_make_are_not_drawn():
+    program = sp.run(small_program(), ["embed:kind=interspace"]).program
+    with pytest.raises(OptionError, match="embed what has been drawn"):
+        initial(program, 0)
