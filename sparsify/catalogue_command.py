@@ -9,7 +9,7 @@ from sparsify.console import out, print_json
 from sparsify.errors import UsageError
 from sparsify.options import AsJson
 from sparsify.report import terminal
-from sparsify.report.rules import print_rule, print_rules
+from sparsify.report.rules import print_rule, print_rules, print_way, print_ways
 from sparsify.spec import nearest
 
 __all__ = ["criteria", "explain", "passes"]
@@ -26,8 +26,8 @@ def criteria(*, as_json: AsJson = False) -> None:
 
 
 def explain(name: str, /) -> None:
-    """Explain a pass, a criterion, a retraining method, a rule of sparse training or a task."""
-    kinds = ("passes", "criteria", "methods", "mask_updates", "tasks")
+    """Explain a pass, a criterion, a retraining method, a rule of sparse training, a way of scoring or a task."""
+    kinds = ("passes", "criteria", "methods", "mask_updates", "strong", "tasks")
     known = {kind: registry.entries(f"sparsify.{kind}") for kind in kinds}
     found = {kind: entries[name] for kind, entries in known.items() if name in entries}
     if not found:
@@ -37,10 +37,16 @@ def explain(name: str, /) -> None:
         if kind == "mask_updates":
             print_rule(out, entry)
             continue
+        if kind == "strong":
+            print_way(out, entry)
+            continue
         terminal.print_entry(out, entry)
         if entry.module == "sparsify.methods.dst":
             out.print()
             print_rules(out, known["mask_updates"])
+        if entry.module == "sparsify.methods.strong":
+            out.print()
+            print_ways(out, known["strong"])
 
 
 def _list(package: str, as_json: bool) -> None:

@@ -28,6 +28,7 @@ _KINDS = {
     "statistics": "statistic",
     "mask_updates": "rule of sparse training",
     "methods": "retraining method",
+    "strong": "way of scoring weights",
     "tasks": "task",
     "trackers": "tracker",
 }

@@ -20,7 +20,9 @@ def test_lists(command):
     assert all(name in text.out for name in names)
 
 
-@pytest.mark.parametrize("name", ["layer-prune", "magnitude", "fine-tune", "digits", "dst", "rigl", "sr-ste"])
+@pytest.mark.parametrize(
+    "name", ["layer-prune", "magnitude", "fine-tune", "digits", "dst", "rigl", "sr-ste", "strong", "iterand"]
+)
 def test_explain(name):
     ran = sparsify("explain", name)
     assert ran.status == 0
@@ -28,3 +30,5 @@ def test_explain(name):
     assert "Reference: " in ran.out or name in ("magnitude",)
     assert "Raises:" not in ran.out
     assert ("Mostafa and Wang 2019" in ran.out) == (name == "dst")
+    assert ("Aladago and Torresani 2021" in ran.out) == (name == "strong")
+    assert ("It runs with strong:method=iterand; its own defaults: init=sign" in ran.out) == (name == "iterand")

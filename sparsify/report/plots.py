@@ -209,12 +209,12 @@ def _trainings(
 
 
 def _called(history: History, training: str) -> str:
-    """Return what the user called a training: that of sparse training by its method, `dst:rigl`."""
+    """Return what the user called a training: that of a method of many by its own name, `dst:rigl`."""
     name, options = parse_spec(history.method)
-    if name != training or name != "dst":
+    if name != training or name not in ("dst", "strong"):
         return training
-    default = next(option.default for option in entries("sparsify.methods")["dst"].options if option.name == "method")
-    return f"dst:{options.get('method', default)}"
+    default = next(option.default for option in entries("sparsify.methods")[name].options if option.name == "method")
+    return f"{name}:{options.get('method', default)}"
 
 
 def _colours(histories: Sequence[History]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A retraining in the terminal: rounds and controls, what was kept, when its ticket was found, how weights moved."""
+"""A retraining in the terminal: rounds, controls, what was kept, when a ticket was found, what moved, what scores chose."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sparsify.report.quantities import share
 __all__ = ["print_retraining"]
 
 _SHOWN = 6  # distances, the last ones
+_LAYERS = 12  # that a terminal shows
 
 
 def print_retraining(console: Console, record: Mapping[str, Any]) -> None:
@@ -42,6 +43,28 @@ def print_retraining(console: Console, record: Mapping[str, Any]) -> None:
             console.print(f"{few}, and {record['wanted']:,} were asked for: every row keeps a whole number of them")
         if record["dense"]:
             console.print(f"this training was {record['dense']}: it cost what a dense one costs, or nearly")
+    if "strong" in record:
+        _scores(console, record["strong"])
+
+
+def _scores(console: Console, record: Mapping[str, Any]) -> None:
+    """Print what was trained instead of weights, and what it keeps of every layer."""
+    values = {name: ("no", "yes")[value] if isinstance(value, bool) else value
+              for name, value in record["options"].items() if value is not None}  # fmt: skip
+    console.print(f"{record['method']} with {', '.join(f'{k}={v}' for k, v in values.items())}", highlight=False)
+    besides = record["trained_besides"]
+    others = f"{plural(besides, 'other parameter')} besides" if besides else "nothing else"
+    few = f"{record['kept']:,} of {record['weights']:,} weights are kept ({share(record['density'])})"
+    console.print(f"{plural(record['scores'], 'score')} trained, and {others}; {few}", highlight=False)
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    for title in ("layer", "weights", "kept", "sparsity"):
+        table.add_column(title, justify="left" if title == "layer" else "right", no_wrap=title != "layer")
+    found = list(record["layers"].items())
+    for name, item in found[:_LAYERS]:
+        table.add_row(name, f"{item['weights']:,}", f"{item['kept']:,}", share(item["sparsity"]))
+    console.print(table)
+    if len(found) > _LAYERS:
+        console.print(f"and {plural(len(found) - _LAYERS, 'more layer')}, in the report", style="dim", highlight=False)
 
 
 def _early_bird(record: Mapping[str, Any]) -> list[str]:

@@ -19,14 +19,15 @@ from sparsify.program import Program
 
 __all__ = ["Init", "initial"]
 
-Init: TypeAlias = Literal["torch", "kaiming", "xavier", "shuffle"]
+Init: TypeAlias = Literal["torch", "kaiming", "xavier", "sign", "shuffle"]
 
 
 def initial(program: Program, seed: int, init: Init = "torch") -> Program:
     """Return a program whose parameters are drawn anew and whose running statistics start again; masks stay.
 
     Weights of layers follow `init`: `torch` is what torch's layers do, uniform within 1/√fan-in; `kaiming` is normal
-    with the variance 2/fan-in; `xavier` uniform within √(6/(fan-in + fan-out)). Vectors that scale (of norms, of
+    with the variance 2/fan-in; `xavier` uniform within √(6/(fan-in + fan-out)); `sign` is plus or minus √(2/fan-in), a
+    coin for each. Vectors that scale (of norms, of
     residual branches) become one, slopes of PReLU a quarter, other vectors zero, embeddings normal with the deviation
     0.02. `shuffle` instead puts the values of every parameter of two and more dimensions in random places of it, which
     keeps their distribution. A graph does not say how its model was initialised: where that matters, as it may for
@@ -38,7 +39,8 @@ def initial(program: Program, seed: int, init: Init = "torch") -> Program:
         init: how.
 
     Reference: He et al., "Delving Deep into Rectifiers", 2015; Glorot and Bengio, "Understanding the Difficulty of
-    Training Deep Feedforward Neural Networks", 2010.
+    Training Deep Feedforward Neural Networks", 2010; Zhou et al., "Deconstructing Lottery Tickets", 2019 (signs of one
+    size).
 
     Raises:
         OptionError: weights are made of others.
@@ -77,5 +79,7 @@ def _drawn(shape: torch.Size, layout: Layout, init: Init, generator: torch.Gener
     _, fan_out, fan_in = layout.sizes(shape)
     if init == "kaiming":
         return math.sqrt(2 / fan_in) * torch.randn(shape, generator=generator)
+    if init == "sign":
+        return math.sqrt(2 / fan_in) * (2.0 * torch.randint(0, 2, shape, generator=generator) - 1)
     bound = math.sqrt(6 / (fan_in + fan_out)) if init == "xavier" else 1 / math.sqrt(fan_in)
     return bound * (2 * torch.rand(shape, generator=generator) - 1)

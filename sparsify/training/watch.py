@@ -13,7 +13,8 @@ __all__ = ["Watch"]
 class Watch(Protocol):
     """Looks at a training after every step, and may end it before its last one.
 
-    It changes nothing in the training: up to the step at which it ends, this is the training that it would be without.
+    Unless it says so, it changes nothing in the training: up to the step at which it ends, this is the training that it
+    would be without. What it writes in place must be state of the module, which checkpoints keep.
     What it remembers is kept in checkpoints, so that a training that was stopped goes on as if it had not been.
     """
 

@@ -116,3 +116,17 @@ def test_a_ticket_that_is_alone_has_no_round():
                          "controls that are as good as the ticket: random"]  # fmt: skip
     assert printed(record(rounds)).count("\n") == 2
     assert printed(record(rounds, [entry(1, 0.7, 0.02, "random")])).endswith("none is at most 0.01 below it\n")
+
+
+def test_scores_that_chose():
+    layers = {f"{index}.weight": {"weights": 1000, "kept": 300, "sparsity": 0.7} for index in range(14)}
+    known = {"method": "edge-popup", "options": {"init": "sign", "sparsity": 0.7, "rescale": True}, "layers": layers,
+             "scores": 14000, "trained_besides": 0, "weights": 14000, "kept": 4200, "density": 0.3}  # fmt: skip
+    lines = printed({"strong": known}).splitlines()
+    assert lines[0] == "edge-popup with init=sign, sparsity=0.7, rescale=yes"
+    assert lines[1] == "14,000 scores trained, and nothing else; 4,200 of 14,000 weights are kept (30.0%)"
+    assert lines[2].split() == ["layer", "weights", "kept", "sparsity"]
+    assert lines[3].split() == ["0.weight", "1,000", "300", "70.0%"]
+    assert lines[-1] == "and 2 more layers, in the report"
+    besides = printed({"strong": {**known, "trained_besides": 1, "options": {"init": "sign", "sparsity": None}}})
+    assert besides.startswith("edge-popup with init=sign\n14,000 scores trained, and 1 other parameter besides; ")

@@ -6,9 +6,10 @@ import pytest
 from rich.console import Console
 
 from sparsify.registry import entries
-from sparsify.report.rules import print_rule, print_rules
+from sparsify.report.rules import print_rule, print_rules, print_way, print_ways
 
 RULES = entries("sparsify.mask_updates")
+WAYS = entries("sparsify.strong")
 
 
 @pytest.fixture
@@ -43,3 +44,18 @@ def test_only_what_dst_takes_is_an_option(console):
 def test_a_rule_without_options(console):
     print_rule(console, RULES["static"])
     assert console.file.getvalue().endswith("\nIt runs with dst:method=static; its own defaults: none.\n")
+
+
+def test_every_way_of_scoring_has_a_row_with_its_options_and_its_paper(console):
+    print_ways(console, WAYS)
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in console.file.getvalue().splitlines()[2:]}
+    assert rows.keys() >= WAYS.keys()
+    assert rows["signed"] == "init=sign, threshold=0.01 Koster et al. 2022"
+    assert rows["supermask"] == "init=sign, rescale=no Zhou et al. 2019"
+
+
+def test_one_way_says_how_it_is_chosen(console):
+    print_way(console, WAYS["slot-machines"])
+    text = console.file.getvalue()
+    assert text.startswith("slot-machines\n\n")
+    assert text.endswith("It runs with strong:method=slot-machines; its own defaults: init=xavier, values=8.\n")

@@ -13,7 +13,7 @@ import sparsify as sp
 from sparsify.errors import OptionError
 from sparsify.tickets.initialization import initial
 
-INITS = ("torch", "kaiming", "xavier", "shuffle")
+INITS = ("torch", "kaiming", "xavier", "sign", "shuffle")
 
 
 class Wide(nn.Module):
@@ -74,6 +74,13 @@ def test_xavier_is_uniform_and_takes_both_fans(program, name):
     weight = initial(program, 0, "xavier").parameters[name].detach()
     bound = math.sqrt(6 / sum(FANS[name]))
     assert 0.95 * bound < weight.abs().max() <= bound
+
+
+@pytest.mark.parametrize("name", FANS)
+def test_sign_is_of_one_size_with_a_coin_for_each(program, name):
+    weight = initial(program, 0, "sign").parameters[name].detach()
+    assert torch.allclose(weight.abs(), torch.tensor(math.sqrt(2 / FANS[name][0])))
+    assert abs(float(weight.sign().mean())) < 0.1  # of some thousand coins
 
 
 def test_what_torch_itself_draws_is_alike(program):
