@@ -1,4 +1,4 @@
-"""A retraining in the terminal: rounds, controls, what was kept, when a ticket was found, what moved, what scores chose."""
+"""A retraining in the terminal: rounds, controls, what was kept, when its ticket was found, what moved or scores chose."""
 
 from __future__ import annotations
 
