@@ -58,7 +58,7 @@ def main() -> None:
             rows.append({"seed": seed, "way": way, "score": report["score"], "density": kept[way], "dense": dense})
         print(f"seed {seed} done", flush=True)
     write_table(given.out / "strong_tickets.csv", rows)
-    ticks = [f"{way}\n{100 * kept[way]:.0f}%" for way in WAYS]
+    ticks = [f"{way}\n{100 * kept[way]:.0f}%".replace("-", "-\n").replace("m m", "m\nm") for way in WAYS]
     draw(given.out / "strong_tickets.png", {"no weight trained": [scores[way] for way in WAYS]}, scores["dense"], ticks)
     print(f"\ndense {said(scores['dense'])}")
     print(", ".join(f"{way} {said(scores[way])} ({100 * kept[way]:.0f}% kept)" for way in WAYS))

@@ -1,4 +1,4 @@
-"""A retraining in the terminal: rounds, controls, what was kept, when its ticket was found, what moved or scores chose."""
+"""A retraining in the terminal: rounds, controls, what was kept, when its ticket was found, what moved or was chosen."""
 
 from __future__ import annotations
 
