@@ -161,14 +161,16 @@ class _Redraws:
         self._network, self._every = network, every
 
     def look(self, event: StepEvent) -> None:
+        """Draw, if it is time; not behind the last step."""
         if event.step % self._every == 0 and event.step < event.steps:
             self._network.renew(event.step, event.module)
 
     def state(self) -> dict[str, Any]:
+        """Return nothing."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        pass
+        """Remember nothing."""
 
 
 def _told(network: Network, masks: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A retraining in the terminal: rounds, controls, what was kept, when its ticket was found, what moved or was chosen."""
+"""A retraining in the terminal: rounds, controls, what was kept, when its ticket was found, what moved."""
 
 from __future__ import annotations
 
