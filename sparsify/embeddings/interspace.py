@@ -78,4 +78,5 @@ def _start(size: int, basis: Basis, seed: int) -> Tensor:
     if basis == "standard":
         return torch.eye(size, dtype=torch.float64)
     normal = torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return torch.linalg.qr(normal)[0]
+    rows: Tensor = torch.linalg.qr(normal)[0]
+    return rows

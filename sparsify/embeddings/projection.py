@@ -69,7 +69,7 @@ def projection(
 
 def _moved(stream: int, offset: int, total: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     def function(start: Tensor, coordinates: Tensor, seed: Tensor) -> Tensor:
-        path = orthogonal(coordinates, seed, stream, total) * math.sqrt(total / len(coordinates))
+        path: Tensor = orthogonal(coordinates, seed, stream, total) * math.sqrt(total / len(coordinates))
         return start + path.narrow(0, offset, start.numel()).view(start.shape).to(start.dtype)
 
     return function
