@@ -106,6 +106,10 @@ def prune(
         list[str] | None,
         Parameter(negative="", help="also show the retraining there: tensorboard, mlflow or wandb", group=WORK),
     ] = None,
+    compact: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="train only the kept values, in little memory", group=WORK),
+    ] = False,
     max_drop: Annotated[
         float | None, Parameter(help="exit with 1 and write nothing when the score falls by more", group=OUTPUT)
     ] = None,
@@ -157,6 +161,7 @@ def prune(
             trackers=track or (),
             stage=show,
             warn=_warn,
+            compact=compact,
         )
         result = job.run()
     if as_json:

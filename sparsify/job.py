@@ -27,7 +27,7 @@ from sparsify.pipeline import Result, execute
 from sparsify.program import Program
 from sparsify.recipe import Recipe
 from sparsify.retrain import parse_method
-from sparsify.spec import parse_spec
+from sparsify.spec import parse_spec, with_option
 from sparsify.task import Task, example_inputs, resolve
 from sparsify.trackers import tracking
 from sparsify.training.log import log_of_a_run
@@ -60,6 +60,8 @@ class Job:
         work: a folder for the retraining, which goes on there where it was stopped.
         trackers: specs of where the retraining is shown, such as `tensorboard:folder=runs`.
         stage: told what begins.
+        warn: told what a user should know.
+        compact: the retraining keeps of masked and frozen weights only the values that are trained.
     """
 
     model: Path
@@ -78,6 +80,7 @@ class Job:
     trackers: Sequence[str] = ()
     stage: Stage = lambda text: None
     warn: Stage = lambda text: None
+    compact: bool = False
 
     def run(self) -> dict[str, Any]:
         """Do the job; return the report.
@@ -132,7 +135,8 @@ class Job:
             raise UsageError(f"--storage {self.storage} is about .onnx files: give -o FILE.onnx, too.")
         recipe = replace(self.recipe, passes=PassManager(self.recipe.passes).specs)
         if recipe.retrain is not None:
-            recipe = replace(recipe, retrain=parse_method(recipe.retrain)[1])
+            spec = with_option(recipe.retrain, "compact", "yes") if self.compact else recipe.retrain
+            recipe = replace(recipe, retrain=parse_method(spec)[1])
             if recipe.task is None:
                 raise UsageError("--retrain needs data and a loss: give --task too (digits, my_task.py:make).")
         finds = parse_spec(recipe.retrain or "none")[0] in ("lth", "pai", "early-bird")
@@ -140,8 +144,11 @@ class Job:
             raise UsageError(
                 "Only --retrain lth, pai and early-bird find a ticket: there is none to write to a .ticket file."
             )
-        if recipe.retrain is None and (self.work is not None or self.trackers):
-            raise UsageError(f"--{'work' if self.work else 'track'} is about a retraining: give --retrain too.")
+        about_training = [
+            name for name, given in (("work", self.work), ("track", self.trackers), ("compact", self.compact)) if given
+        ]
+        if recipe.retrain is None and about_training:
+            raise UsageError(f"--{about_training[0]} is about a retraining: give --retrain too.")
         for spec in self.trackers:
             registry.find("sparsify.trackers", parse_spec(spec)[0])
         if self.max_drop is not None and recipe.task is None:

@@ -71,7 +71,9 @@ class ProgramModule(fx.GraphModule):
         }
         with torch.inference_mode(False):  # as in `_own`
             state = {name: copy.deepcopy(value, memo) for name, value in tensors.items() if name not in aliases}
-        return ProgramModule(graph, state, aliases=aliases, transient=transient, training=self.training, copy=False)
+        made = ProgramModule(graph, state, aliases=aliases, transient=transient, training=self.training, copy=False)
+        made.meta.update({key: value for key, value in self.meta.items() if key not in made.meta})
+        return made
 
 
 def _form(training_graph: fx.Graph, training: bool) -> fx.Graph:

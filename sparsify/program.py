@@ -109,15 +109,16 @@ class Program:
             **dict(module.named_parameters(remove_duplicate=False)),
             **dict(module.named_buffers(remove_duplicate=False)),
         }
+        whole = getattr(module, "meta", {}).get("whole", {})  # that of a compact training has parts of them
+
+        def value(name: str) -> Tensor:
+            found: Tensor = whole[name](state) if name in whole else state[name].detach().clone()
+            return found
+
         parameters = {
-            name: nn.Parameter(state[name].detach().clone(), requires_grad=old.requires_grad)
-            for name, old in self.parameters.items()
+            name: nn.Parameter(value(name), requires_grad=old.requires_grad) for name, old in self.parameters.items()
         }
-        return replace(
-            self,
-            parameters=parameters,
-            buffers={name: state[name].detach().clone() for name in self.buffers},
-        )
+        return replace(self, parameters=parameters, buffers={name: value(name) for name in self.buffers})
 
     def with_graph(self, graph: fx.Graph) -> Program:
         """Return this program with another graph: dead nodes are dropped, and so is the state that nothing uses."""

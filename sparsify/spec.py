@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from sparsify.errors import UsageError
 
-__all__ = ["build", "canonical", "nearest", "parse_spec"]
+__all__ = ["build", "canonical", "nearest", "parse_spec", "with_option"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,16 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
             raise UsageError(f"In the spec {text!r}, the option {key!r} is given twice.")
         options[key] = value.strip()
     return name, options
+
+
+def with_option(text: str, key: str, value: str) -> str:
+    """Return a spec with an option, in the place of another value that it has there.
+
+    Raises:
+        UsageError: it is no spec.
+    """
+    name, options = parse_spec(text)
+    return f"{name}:{','.join(f'{known}={chosen}' for known, chosen in {**options, key: value}.items())}"
 
 
 def build(cls: type[T], options: Mapping[str, str], *, name: str) -> T:

@@ -94,6 +94,11 @@ class Dst(TrainOptions):
             if getattr(self, name) is not None and self.method not in methods:
                 take = "takes" if len(methods) == 1 else "take"
                 raise UsageError(f"dst: method={self.method} has no {name}; {', '.join(methods)} {take} it.")
+        if self.compact and self.method != "static":
+            raise OptionError(
+                f"dst: method={self.method} changes masks by what it sees of pruned weights, which compact=yes does "
+                "not keep. Take method=static, or leave compact out."
+            )
         if self.method == "sr-ste":
             self._check_pattern()
         elif self.sparsity is None:

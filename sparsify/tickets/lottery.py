@@ -132,14 +132,19 @@ class Lottery:
         """Return the network at the step to which weights are rewound."""
         if not self._from:
             return self._whole
-        early = self._work.train("start", self._whole, self._task, self._options, seed=self._seed, span=(0, self._from))
+        options = self._fitting(self._whole)
+        early = self._work.train("start", self._whole, self._task, options, seed=self._seed, span=(0, self._from))
         return early.program
 
     def _train(self, name: str, program: Program, *, fresh: bool = False) -> Trained:
-        options, span = self._options, (0 if fresh else self._from, None)
+        options, span = self._fitting(program), (0 if fresh else self._from, None)
         if self._options.mode == "fine-tune" and name.startswith("round-") and name != "round-0":
             options = replace(options, learning_rate=options.learning_rate / 10, schedule="constant", warmup="0it")
         return self._work.train(name, program, self._task, options, seed=self._seed, span=span)
+
+    def _fitting(self, program: Program) -> LotteryOptions:
+        """Return the options of a training: nothing is compact where nothing is masked, as in the dense one."""
+        return self._options if program.masks or program.frozen else replace(self._options, compact=False)
 
     def _pruned(self, program: Program, before: _Pruned, number: int) -> _Pruned:
         """Prune a program that was trained, or that is to be, up to the share of a round."""

@@ -33,6 +33,7 @@ class LotteryOptions(TrainOptions):
         first: dense leaves out layers that read the model's inputs.
         last: half prunes layers whose results are outputs at half the rate (scope=layer), dense leaves them out.
         protect: names or patterns of modules and parameters that stay.
+        compact: as in any training; what is trained without masks, such as the dense network, is trained whole.
         when: trained prunes behind each training, init before the only one (SNIP, GraSP, SynFlow).
         rewind: to which step of the training the weights go back, `0it` or `500it`.
         mode: rewind takes the weights back; learning-rate keeps the trained weights and repeats the training from the
@@ -92,6 +93,7 @@ class LotteryOptions(TrainOptions):
         _require("dense" not in self.controls or self.when == "init", "the dense network is trained anyway; leave it "
                  "out of controls")  # fmt: skip
         if self.unit == "layers":
+            _require(not self.compact, "unit=layers makes no masks: there is nothing that compact=yes could leave out")
             other = [name for name in self.controls if name not in ("reinit", "random", "dense")]
             _require(not other, f"controls={','.join(other)} are not for layers; take reinit or random")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +58,14 @@ class SparseTraining:
         if rule is not None:
             known = {layer.parameter: layer.layout for layer in reversed(layers(program))}
             rule.layouts = {name: known[name] for name in self._masks}
+
+    def module(self) -> nn.Module:
+        """Return a new module that is trained."""
+        return self.program.module(training=True)
+
+    def forward(self) -> AbstractContextManager[None]:
+        """Return the context of a forward pass whose gradients are wanted."""
+        return nullcontext()
 
     def attach(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Begin to train a module of the program."""

@@ -22,6 +22,7 @@ from sparsify.program import Program
 from sparsify.schedules import parse_steps, warm
 from sparsify.task import Batch, Task
 from sparsify.training.checkpoints import Checkpoints
+from sparsify.training.compact import CompactTraining
 from sparsify.training.interruption import passed_on, waiting
 from sparsify.training.sparse_training import Exchange, SparseTraining
 from sparsify.training.train_options import TrainOptions
@@ -174,8 +175,9 @@ class _Run:
         self._score_every = parse_steps(options.score_every, self._epoch)
         if self._warmup > self.steps:
             raise OptionError(f"Training: warmup={options.warmup} is longer than steps={options.steps}.")
-        self._sparse = SparseTraining(program, rule, seed, audit=options.audit)
-        self._module = self._sparse.program.module(training=True)
+        training = CompactTraining if options.compact else SparseTraining
+        self._sparse = training(program, rule, seed, audit=options.audit)
+        self._module = self._sparse.module()
         self.parameters = [parameter for parameter in self._module.parameters() if parameter.requires_grad]
         _require(bool(self.parameters), "the program has no trainable parameter")
         self._device = self.parameters[0].device
@@ -195,7 +197,7 @@ class _Run:
         rate = options.learning_rate * warm(options.schedule, step, steps, self._warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        with self._autocast:
+        with self._autocast, self._sparse.forward():
             loss = checked_loss(self._task, self._called, batch)
         self._losses.append(_finite(loss.item(), "loss", step + 1, steps))
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -288,7 +290,8 @@ class _Run:
         return int(state["step"])
 
     def result(self) -> Trained:
-        """Return what there is now."""
+        """Return what there is now; nothing is trained any more."""
+        self._optimizer.state.clear()  # a compact training ends with whole weights, for which there is room then
         program = self._sparse.result(self._module)
         itop = self._sparse.itop if program.masks else None
         sparse = self._sparse

@@ -37,6 +37,8 @@ class TrainOptions:
         compile: run the model through torch.compile.
         score_every: how often the score and the validation loss are measured on the way, `1ep`; 0it is never.
         audit: check after every step that pruned weights and their optimizer slots are zero.
+        compact: keep of masked and frozen weights only the values that are trained, and so their gradients and
+            optimizer slots; whole weights are made where they are used. Needs masks that stay as they are.
 
     Raises:
         UsageError: a value is out of its range.
@@ -54,6 +56,7 @@ class TrainOptions:
     compile: bool = False
     score_every: str = "0it"
     audit: bool = False
+    compact: bool = False
 
     def __post_init__(self) -> None:
         for text in (self.steps, self.warmup, self.score_every):
@@ -61,6 +64,8 @@ class TrainOptions:
         _require(self.learning_rate > 0, f"learning_rate={self.learning_rate} is not positive")
         _require(0 <= self.momentum < 1, f"momentum={self.momentum} is not in [0, 1)")
         _require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} is negative")
+        _require(not (self.compact and self.compile), "compile=yes keeps whole weights for the backward pass, which "
+                 "compact=yes is there to avoid; leave one out")  # fmt: skip
         _require(self.clip is None or self.clip > 0, f"clip={self.clip} is not positive")
 
     def make_optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
