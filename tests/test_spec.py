@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsify.errors import UsageError
-from sparsify.spec import build, canonical, nearest, parse_spec
+from sparsify.spec import build, canonical, nearest, parse_spec, with_option
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,12 @@ def read(text, cls=Everything):
 )
 def test_options_are_read_by_their_type(text, expected):
     assert read(text) == Everything(**expected)
+
+
+def test_an_option_is_added_or_takes_the_place_of_its_value():
+    assert with_option("fine-tune", "compact", "yes") == "fine-tune:compact=yes"
+    assert with_option("dst:a=1,b=x,y", "c", "2") == "dst:a=1,b=x,y,c=2"
+    assert with_option("dst:compact=no,a=1", "compact", "yes") == "dst:compact=yes,a=1"
 
 
 def test_a_dash_in_a_key_is_an_underscore():

@@ -30,7 +30,7 @@ class CompactTraining:
     Right before each use the graph makes the whole weight, and it is gone behind it: for the backward pass it is made
     again, and its gradient lives only until the values for the vector are taken out. All values are those of
     `SparseTraining`, bit for bit on a CPU, as long as nothing adds up a gradient over all its values: a norm of vectors
-    has other roundings than one with the zeros in between. The program may be let go of once the training is made.
+    has other roundings than one with the zeros in between. It holds no whole weights.
 
     Args:
         program: with masks or frozen weights.

@@ -5,7 +5,7 @@ import torch
 from helpers.sparse import Clusters, program_of, run
 
 import sparsify as sp
-from sparsify.errors import PassError, UsageError
+from sparsify.errors import OptionError, PassError, UsageError
 from sparsify.methods.dst import Dst
 from sparsify.registry import entries
 from sparsify.training import sparse_training
@@ -195,3 +195,11 @@ def test_errors_speak_of_dst_and_not_of_the_pass_that_draws_masks():
     assert "criterion=random" not in str(told.value)
     with pytest.raises(PassError, match=r"^dst: .*weight would lose all weights"):
         sp.retrain(program_of(), "dst:sparsity=0.999,allocation=uniform", Clusters())
+
+
+def test_compact_is_for_masks_that_stay():
+    with pytest.raises(OptionError, match=r"method=rigl changes masks .* compact=yes .*method=static"):
+        Dst(method="rigl", sparsity=0.9, compact=True)
+    whole, compact = (run("static", steps="8it", compact=compact) for compact in (False, True))
+    assert whole.losses == compact.losses
+    assert all(torch.equal(value, compact.program.parameters[name]) for name, value in whole.program.parameters.items())

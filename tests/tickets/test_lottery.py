@@ -293,3 +293,12 @@ def test_errors_speak_of_lth_and_not_of_the_passes_that_it_uses():
     program, task = resnet()[1], Regression((3, 8, 8), 3, count=3)
     with pytest.raises(PassError, match=r"^lth: "):
         play(program, task, unit="layers", count=50, learning_rate=1e-4)
+
+
+def test_compact_rounds_find_the_same_tickets():
+    whole, compact = (play(compact=compact, rewind="2it") for compact in (False, True))
+    assert whole.losses == compact.losses
+    assert [item["nonzero"] for item in whole.record["rounds"]] == [
+        item["nonzero"] for item in compact.record["rounds"]
+    ]
+    assert all(torch.equal(value, compact.program.parameters[name]) for name, value in whole.program.parameters.items())
