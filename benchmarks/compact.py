@@ -9,7 +9,8 @@ Bytes are counted exactly, by every storage that comes and goes in the last step
 was there before it (weights, slots, places) and of whatever comes on the way with the size of a weight or a parameter:
 gradients, and weights that are made again; activations have other sizes. `all` is the highest point of everything.
 `resident` is the peak of the process's memory as the system sees it (VmHWM, set back after the first step), less what
-the process had before there was a model; blocks of 64 KiB and more go back at once (MALLOC_MMAP_THRESHOLD_). `end` is that of the whole training, with the program at its beginning and the one that comes out.
+the process had before there was a model; blocks of 64 KiB and more go back at once (MALLOC_MMAP_THRESHOLD_). `end` is
+that of the whole training, with the program at its beginning and the one that comes out.
 
 Limit: with a density p a weight takes 16 p bytes in place of 16, and 2 p for its place. Besides, two whole copies of
 the largest weight exist for a moment: the weight that is made again, and its gradient. The table of GPT-2 is a third of
@@ -198,7 +199,8 @@ def main() -> None:
         __file__,
         "at 90% sparsity compact training holds at most 0.35 of the weights, gradients and slots of a dense one",
         compact["state"] / nominal <= 0.35,
-        f"{compact['state'] / nominal:.3f} of 16 bytes for each weight, {compact['state_of_dense']:.3f} of a dense run, {compact['all_of_dense']:.3f} with activations, "
+        f"{compact['state'] / nominal:.3f} of 16 bytes for each weight, {compact['state_of_dense']:.3f} of a dense "
+        f"run, {compact['all_of_dense']:.3f} with activations, "
         f"{compact['resident_of_dense']:.3f} of its resident memory; a step takes {compact['seconds_of_dense']:.2f} of "
         "a dense one (on a machine with other work).",
         results,
