@@ -291,7 +291,7 @@ class _Run:
 
     def result(self) -> Trained:
         """Return what there is now; nothing is trained any more."""
-        self._optimizer.state.clear()  # a compact training ends with whole weights, for which there is room then
+        self._optimizer.state.clear()  # it makes room for what comes out, if that is larger than what was trained
         program = self._sparse.result(self._module)
         itop = self._sparse.itop if program.masks else None
         sparse = self._sparse
@@ -341,11 +341,10 @@ def _seed_generators(device: torch.device, seed: int) -> None:
 
 
 def _derived_seed(seed: int, index: int, *, of_epoch: bool) -> int:
-    """Return the seed of a step or an epoch; those of runs with neighbouring seeds lie far apart.
-
-    It has 32 bits because numpy's seeds do, and a user's task may hand it on.
-    """
-    return (2 * (seed * 1_000_000_007 + index) + of_epoch) % 2**32
+    """Return the seed of a step or an epoch; those of runs with neighbouring seeds lie far apart."""
+    return (
+        2 * (seed * 1_000_000_007 + index) + of_epoch
+    ) % 2**32  # numpy's seeds have 32 bits, and a task may need one
 
 
 def _require(condition: bool, otherwise: str) -> None:
