@@ -342,9 +342,7 @@ def _seed_generators(device: torch.device, seed: int) -> None:
 
 def _derived_seed(seed: int, index: int, *, of_epoch: bool) -> int:
     """Return the seed of a step or an epoch; those of runs with neighbouring seeds lie far apart."""
-    return (
-        2 * (seed * 1_000_000_007 + index) + of_epoch
-    ) % 2**32  # numpy's seeds have 32 bits, and a task may need one
+    return (2 * (seed * 1_000_000_007 + index) + of_epoch) % 2**32  # as many bits as numpy's seeds have
 
 
 def _require(condition: bool, otherwise: str) -> None:
