@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from sparsify.embedding import making
+from sparsify.freezing import thawed
 from sparsify.program import Program
 
 __all__ = ["Cost", "cost", "macs_by_node"]
@@ -26,17 +27,19 @@ class Cost:
     """What a program costs.
 
     Attributes:
-        parameters: number of trainable values; tied parameters count once.
+        parameters: number of values; tied parameters count once.
         nonzero: how many of them are not zero.
         macs: multiply-accumulates in convolutions and matrix products: of one example where the batch size is dynamic,
             of the whole batch where the model fixes it.
         bytes: size of parameters and buffers in memory.
+        trainable: how many values a training moves: not those that are masked or frozen.
     """
 
     parameters: int
     nonzero: int
     macs: int
     bytes: int
+    trainable: int
 
     def as_dict(self) -> dict[str, int]:
         """Return the fields by name."""
@@ -44,14 +47,20 @@ class Cost:
 
 
 def cost(program: Program) -> Cost:
-    """Count a program's cost. Masked weights count as zeros."""
+    """Count a program's cost. Masked weights count as zeros, frozen ones as what they stay at."""
     masks = program.masks
-    values = program.parameters.items()
+    values = (thawed(program) if program.frozen else program).parameters.items()
+    chosen = {**masks, **program.frozen}
     return Cost(
         parameters=sum(value.numel() for _, value in values),
         nonzero=sum(_nonzero(value, masks.get(name)) for name, value in values),
         macs=sum(macs_by_node(program).values()),
         bytes=sum(v.numel() * v.element_size() for v in (*program.parameters.values(), *program.buffers.values())),
+        trainable=sum(
+            int(chosen[name].sum()) if name in chosen else value.numel()
+            for name, value in program.parameters.items()
+            if value.requires_grad
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from sparsify.graph import mask_nodes
 from sparsify.program import Program
 from sparsify.shapes import fake, fake_mode
 
-__all__ = ["baked", "forgotten", "masked", "unmasked", "with_masks"]
+__all__ = ["baked", "forgotten", "masked", "unmasked", "with_masks", "with_strides"]
 
 
 def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
@@ -44,7 +44,7 @@ def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
         target = f"{name}_mask"
         while target in buffers or target in program.parameters:
             target += "_"
-        buffers[target] = _like(mask, weight)
+        buffers[target] = with_strides(mask, weight)
         layout = mask.shape, buffers[target].stride(), weight.device
         if layout not in fakes:
             fakes[layout] = fake(buffers[target], mode)
@@ -58,7 +58,7 @@ def with_masks(program: Program, masks: Mapping[str, Tensor]) -> Program:
     for node in mask_nodes(program.graph):
         mask, weight = (str(value.target) for value in node.all_input_nodes[:2])
         if weight in masks:
-            buffers[mask] = _like(masks[weight], program.parameters[weight])
+            buffers[mask] = with_strides(masks[weight], program.parameters[weight])
     return replace(program, buffers=buffers)
 
 
@@ -92,7 +92,7 @@ def forgotten(program: Program) -> bool:
     return any(len(values) for values in gone) and not any(bool(values.any()) for values in gone)
 
 
-def _like(mask: Tensor, weight: Tensor) -> Tensor:
+def with_strides(mask: Tensor, weight: Tensor) -> Tensor:
     """Return a mask with the device and the strides of its weight.
 
     Of a convolution with other strides, if only in dimensions of size one, torch computes channels last.

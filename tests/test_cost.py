@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from sparsify import masking
 from sparsify.capture import capture
 from sparsify.cost import Cost, cost, macs_by_node
 from sparsify.program import Program
@@ -131,8 +132,17 @@ def test_values_and_bytes():
         nonzero=values - 5 - 2,  # five weights, and the norm's two biases, which start at zero
         macs=math.prod((2, 2, 2)) * 9,
         bytes=4 * (values + buffers) + 8,  # the norm counts its steps in an int64
+        trainable=values,
     )
-    assert found.as_dict() == {"parameters": 22, "nonzero": 15, "macs": 72, "bytes": 112}
+    assert found.as_dict() == {"parameters": 22, "nonzero": 15, "macs": 72, "bytes": 112, "trainable": 22}
+
+
+def test_what_a_mask_hides_or_needs_no_gradient_is_not_trainable():
+    program = capture(nn.Linear(4, 3), (normal(2, 4),))
+    found = masking.masked(program, {"weight": torch.arange(12).view(3, 4) < 5})
+    assert cost(found).trainable == 5 + 3
+    still = replace(program, parameters={n: p.detach() for n, p in program.parameters.items()})
+    assert cost(still).trainable == 0
 
 
 def test_tied_parameters_count_once():
