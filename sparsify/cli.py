@@ -92,8 +92,8 @@ def prune(
     storage: Annotated[
         str,
         Parameter(
-            help="of pruned weights in .onnx: dense; packed, without zeros, which runtimes put back when they load the "
-            "file; auto; packed:values=fp16 or int8 also rounds what is kept",
+            help="of pruned weights in .onnx and .safetensors: dense; packed, without what masks leave out (runtimes put "
+            "zeros back when they load the .onnx); auto; packed:values=fp16 or int8 also rounds what .onnx keeps",
             group=OUTPUT,
         ),
     ] = "dense",
@@ -152,6 +152,7 @@ def prune(
             report=report,
             factory=factory,
             device=device,
+            storage=storage,
             trust=trust,
             verify=not no_verify,
             max_drop=max_drop,

@@ -13,6 +13,7 @@ from typing import Any
 
 from sparsify import registry
 from sparsify.atomic import check_writable, writing
+from sparsify.coding.sparse_state import Storage
 from sparsify.errors import ExportError, GateError, OptionError, PassError, UsageError
 from sparsify.export.archive import save
 from sparsify.export.checkpoint import save_state
@@ -52,6 +53,7 @@ class Job:
         report: a `.json` file to write, or None.
         factory: makes the module for a state dict.
         device: where to run.
+        storage: of masked and frozen weights in `.safetensors` files, as `save_state` takes it.
         trust: files may run code.
         verify: check after every pass.
         max_drop: how much the score may fall.
@@ -71,6 +73,7 @@ class Job:
     report: Path | None = None
     factory: str | None = None
     device: str = "cpu"
+    storage: Storage = "dense"
     trust: bool = False
     verify: bool = True
     max_drop: float | None = None
@@ -131,8 +134,6 @@ class Job:
 
     def _checked(self) -> tuple[Recipe, Task | None]:
         """Return the recipe in canonical form and its task; what is wrong should fail before the model is loaded."""
-        if parse_storage(self.storage).mode != "dense" and not any(path.suffix == ".onnx" for path in self.outputs):
-            raise UsageError(f"--storage {self.storage} is about .onnx files: give -o FILE.onnx, too.")
         recipe = replace(self.recipe, passes=PassManager(self.recipe.passes).specs)
         if recipe.retrain is not None:
             spec = with_option(recipe.retrain, "compact", "yes") if self.compact else recipe.retrain
@@ -144,6 +145,7 @@ class Job:
             raise UsageError(
                 "Only --retrain lth, pai and early-bird find a ticket: there is none to write to a .ticket file."
             )
+        self._check_storage()
         about_training = [
             name for name, given in (("work", self.work), ("track", self.trackers), ("compact", self.compact)) if given
         ]
@@ -158,6 +160,16 @@ class Job:
                 parse(recipe.inputs)
         with recipe.blamed("task"):
             return recipe, None if recipe.task is None else resolve(recipe.task)
+
+    def _check_storage(self) -> None:
+        chosen, endings = parse_storage(self.storage), {path.suffix for path in self.outputs}
+        if chosen.mode != "dense" and not endings & {".onnx", ".safetensors"}:
+            raise UsageError(
+                f"--storage {self.storage} is about .onnx and .safetensors files: give -o FILE.onnx or "
+                "-o FILE.safetensors, too."
+            )
+        if chosen.values != "fp32" and ".safetensors" in endings:
+            raise UsageError(f"--storage {self.storage}: only .onnx files hold rounded values; .safetensors are exact.")
 
     def _log_file(self) -> Path | None:
         """Return where the log of a retraining goes that has no work folder: beside what the run writes, or here."""
@@ -203,7 +215,8 @@ class Job:
                 if not any(artefact["path"].endswith(".onnx") for artefact in report["artefacts"]):
                     report["latency"] = self._compare(before, after, path, report["notes"])
             else:
-                checked = save(after, path) if path.suffix == ".pt2" else save_state(after, path)
+                packed = "dense" if parse_storage(self.storage).mode == "dense" else "packed"
+                checked = save(after, path) if path.suffix == ".pt2" else save_state(after, path, packed)
             if self.storage != "dense" and checked.get("storage") == "dense":
                 report["notes"].append(f"{path} is stored dense: packed it would not be smaller.")
             report["artefacts"].append({"path": str(path), **checked})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
+    from sparsify.coding.sparse_state import Chosen
     from sparsify.program import Program
 
     Source = nn.Module | ExportedProgram | dict[str, Tensor]
@@ -75,12 +76,11 @@ def load(
     from sparsify.capture import capture, from_exported
     from sparsify.inputs import parse
     from sparsify.loading.placement import find_device, move_inputs, move_model, with_inputs
-    from sparsify.masking import masked
 
     place = find_device(device)
     synthetic = inputs is not None and Path(inputs).suffix not in (".npz", ".safetensors")
     given = None if inputs is None else move_inputs(parse(inputs), place)
-    found, masks = _read(path, trust=trust, factory=factory)
+    found, marked = _read(path, trust=trust, factory=factory)
     source = move_model(found, place)
     own = None if isinstance(source, nn.Module) else source.example_inputs
     chosen = given or own or move_inputs(example, place)
@@ -96,7 +96,7 @@ def load(
         source = convert(source, args, kwargs, Path(path))
     if isinstance(source, nn.Module):
         program = capture(source, args, kwargs, synthetic=synthetic)
-        return masked(program, masks) if masks else program
+        return program if marked is None else marked.of(program)
     program = from_exported(with_inputs(source, (args, kwargs), Path(path)))
     return program if inputs is None else program.with_example(args, kwargs, synthetic=synthetic)
 
@@ -112,21 +112,20 @@ def read(path: str | Path, *, trust: bool = False, factory: str | None = None) -
     return _read(path, trust=trust, factory=factory)[0]
 
 
-def _read(
-    path: str | Path, *, trust: bool, factory: str | None
-) -> tuple[nn.Module | ExportedProgram, Mapping[str, Tensor]]:
-    """As `read`; return the masks that a state dict of sparsify holds, too."""
+def _read(path: str | Path, *, trust: bool, factory: str | None) -> tuple[nn.Module | ExportedProgram, Chosen | None]:
+    """As `read`; return what of a state dict is masked or frozen, too."""
     path = Path(path)
     with _opened(path) as file:
         source = _reader(file, path)(file, path, trust)
     if isinstance(source, dict):
-        from sparsify.loading.state_dict import fill, split_masks
+        from sparsify.coding.sparse_state import split
+        from sparsify.loading.state_dict import fill
 
-        state, masks = split_masks(source, path)
-        return fill(state, factory, path), masks
+        state, marked = split(source, path)
+        return fill(state, factory, path), marked
     if factory is not None:
         raise UsageError(f"{path} holds a whole model, so the factory {factory!r} is not needed: leave --model out.")
-    return source, {}
+    return source, None
 
 
 @contextlib.contextmanager

@@ -9,12 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sparsify.coding.bits import BITMASK, unpacked
 from sparsify.errors import InputError
 from sparsify.naming import first_names
 from sparsify.user_code import load_object, make
 
-__all__ = ["fill", "split_masks", "unwrap"]
+__all__ = ["fill", "unwrap"]
 
 _WRAPPERS = ("module.", "_orig_mod.")  # the prefixes that DistributedDataParallel and torch.compile add
 _HOW = "Save the module's state_dict() alone, or the module as a .pt2 archive with torch.export.save."
@@ -74,25 +73,6 @@ def fill(state: dict[str, Tensor], factory: str | None, path: Path) -> nn.Module
             "Use the factory that the file was trained with, with the same settings."
         ) from error
     return model
-
-
-def split_masks(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Divide a state dict into the tensors of the model and the masks that `sparsify` wrote beside them.
-
-    Raises:
-        InputError: a mask does not fit its weight.
-    """
-    rest = {name: value for name, value in state.items() if not name.endswith(BITMASK)}
-    masks = {}
-    for name in state.keys() - rest.keys():
-        weight = name.removesuffix(BITMASK)
-        if weight not in rest:
-            raise InputError(f"{path} is damaged: it holds the mask of {weight}, but not {weight}.")
-        try:
-            masks[weight] = unpacked(state[name], rest[weight].shape)
-        except ValueError as error:
-            raise InputError(f"{path} is damaged: the mask of {weight} does not fit it: {error}.") from error
-    return rest, masks
 
 
 def _is_state(value: Any) -> bool:
