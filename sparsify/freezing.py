@@ -155,23 +155,25 @@ def frozen_draws(program: Program) -> dict[str, Draw]:
 def thawed(program: Program) -> Program:
     """Return the program with nothing frozen: every frozen weight is a parameter with the values that it computes."""
     graph = program.copy_graph()
-    parameters = dict(program.parameters)
+    parameters, masks = dict(program.parameters), program.frozen
     for node in mask_nodes(graph):
         name, base = str(node.all_input_nodes[1].target), node.args[2]
-        if name not in program.frozen or not isinstance(base, fx.Node):
+        if name not in masks or not isinstance(base, fx.Node):
             continue
-        value = torch.where(program.frozen[name], parameters[name].detach(), _base(program, base))
+        with torch.no_grad():
+            value = torch.where(masks[name], parameters[name], _value(base, {**program.parameters, **program.buffers}))
         parameters[name] = nn.Parameter(value, requires_grad=parameters[name].requires_grad)
         for user in list(node.users):  # behind it a marker says whose value it is
             user.replace_all_uses_with(node.all_input_nodes[1])
     return replace(program, parameters=parameters).with_graph(graph)
 
 
-def _base(program: Program, node: fx.Node) -> Tensor:
+def _value(node: fx.Node, state: Mapping[str, Tensor]) -> Tensor:
+    """Compute a node that depends on the state alone."""
     if node.op == "get_attr":
-        return program.buffers[str(node.target)]
-    values = [_base(program, value) if isinstance(value, fx.Node) else value for value in node.args]
-    found: Tensor = node.target(*values, **node.kwargs)  # type: ignore[operator]
+        return state[str(node.target)]
+    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda value: _value(value, state))
+    found: Tensor = node.target(*args, **kwargs)  # type: ignore[operator]
     return found
 
 

@@ -8,7 +8,7 @@ from sparsify.axes.op import key_of
 from sparsify.graph import is_mask
 from sparsify.program import Program
 
-__all__ = ["batch_norms", "norm_scales"]
+__all__ = ["batch_norms", "norm_parameters", "norm_scales"]
 
 _SCALE = {  # where each operator has its scale
     "aten::batch_norm": 1,
@@ -35,6 +35,16 @@ def norm_scales(program: Program) -> frozenset[str]:
         elif name == "aten::mul":
             found.update(name for value in node.args[:2] for name in _parameter(value, program))
     return frozenset(name for name in found if program.parameters[name].ndim == 1)
+
+
+def norm_parameters(program: Program) -> frozenset[str]:
+    """Return the names of the parameters that scale or shift the result of a norm."""
+    found = set(norm_scales(program))
+    for node in program.graph.nodes:
+        place = _SCALE.get(key_of(node)) if node.op == "call_function" else None
+        if place is not None:
+            found.update(name for value in node.args[place : place + 2] for name in _parameter(value, program))
+    return frozenset(found)
 
 
 def _parameter(value: object, program: Program) -> list[str]:

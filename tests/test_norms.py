@@ -6,7 +6,7 @@ from torch import nn
 
 import sparsify as sp
 from sparsify.masking import masked
-from sparsify.norms import norm_scales
+from sparsify.norms import norm_parameters, norm_scales
 
 
 def scales(norm, x=(2, 4, 5, 5)):
@@ -70,3 +70,9 @@ def test_all_scales_of_families_are_found():
         expected = {key for key in dict(model.named_parameters()) if "norm" in key.lower() and key.endswith("weight")}
         assert found == expected
         assert count is None or len(found) == count
+
+
+def test_scales_and_shifts():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.InstanceNorm2d(4))
+    program = sp.capture(model, (torch.randn(2, 3, 5, 5),))
+    assert norm_parameters(program) == {"1.weight", "1.bias", "2.weight", "2.bias"}

@@ -1,16 +1,17 @@
 """Sparse state: how a file holds masked and frozen weights, and how they are read again, bit for bit.
 
 Dense: `<name>` is the whole weight, zeros or what is frozen among it, and its mask lies beside it as bits:
-`<name>.bitmask` where the rest is pruned, `<name>.trained` where it is frozen. Packed: the bits, `<name>.values` that the
-mask keeps, and `<name>.shape`, without `<name>`; frozen values that come from no seed are `<name>.base`. The seed of all
-others is `sparsify_seed`, the 32 bits of one int32; how they are drawn from it, the metadata says.
+`<name>.bitmask` where the rest is pruned, `<name>.trained` where it is frozen. Packed: the bits, `<name>.values` that
+the mask keeps, and `<name>.shape`, without `<name>`; frozen values that come from no seed are `<name>.base`. The seed
+of all others is `sparsify_seed`, the 32 bits of one int32; how they are drawn from it, the metadata says.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -102,7 +103,9 @@ def split(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], C
         mask = _mask(state, name, end, path)
         found[end][name] = mask
         if name not in rest:
-            rest[name] = _whole(state, name, mask, draws.get(name) if end == TRAINED else None, seed, path)
+            draw = draws.get(name) if end == TRAINED else None
+            given = None if draw is None else partial(draw, torch.tensor(seed), name)
+            rest[name] = _whole(state, name, mask, given, path)
     return rest, Chosen(found[BITMASK], found[TRAINED], {n: d for n, d in draws.items() if n in names}, seed)
 
 
@@ -120,7 +123,7 @@ def _mask(state: Mapping[str, Tensor], name: str, end: str, path: Path) -> Tenso
 
 
 def _whole(
-    state: Mapping[str, Tensor], name: str, mask: Tensor, draw: Draw | None, seed: int | None, path: Path
+    state: Mapping[str, Tensor], name: str, mask: Tensor, given: Callable[[Tensor], Tensor] | None, path: Path
 ) -> Tensor:
     """Return a weight with zeros, or what is frozen, in the places that its mask leaves out."""
     values = state[f"{name}{_VALUES}"]
@@ -128,10 +131,10 @@ def _whole(
     others = state.get(f"{name}{_BASE}")
     if len(values) != int(mask.sum()) or (others is not None and len(others) != int((~mask).sum())):
         raise InputError(f"{path} is damaged: the mask of {name} does not fit its {len(values)} values.")
-    if f"{name}{TRAINED}" in state and others is None and draw is None:
+    if f"{name}{TRAINED}" in state and others is None and given is None:
         raise InputError(f"{path} is damaged: nothing says what the frozen values of {name} are.")
-    if draw is not None and seed is not None:
-        whole = draw(torch.tensor(seed), name, whole)
+    if given is not None:
+        whole = given(whole)
     elif others is not None:
         whole[~mask] = others
     whole[mask] = values

@@ -123,13 +123,14 @@ def test_the_same_program_gives_the_same_bytes(program, masks, tmp_path):
         assert json.loads(file.metadata()["sparsify"])["draws"]["0.weight"] == ["uniform", 1 / 40**0.5]
 
 
-@pytest.mark.parametrize(("change", "error"), [
+@pytest.mark.parametrize("damage", [
     (lambda t: t.pop("0.weight.values"), "mask of 0.weight, but not 0.weight"),
     (lambda t: t.update({"0.weight.values": torch.ones(3)}), "does not fit its 3 values"),
     (lambda t: t.update({"0.weight.shape": torch.tensor([2, 2])}), "mask of 0.weight does not fit it"),
     (lambda t: None, "nothing says what the frozen values of 0.weight are"),  # the metadata is lost
 ])  # fmt: skip
-def test_damaged_files_are_refused(program, masks, back, tmp_path, change, error):
+def test_damaged_files_are_refused(program, masks, back, tmp_path, damage):
+    change, error = damage
     tensors, _ = back(frozen(program, masks, LARGEST), "packed")
     change(tensors)
     path = tmp_path / "damaged.safetensors"

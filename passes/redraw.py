@@ -1,0 +1,41 @@
+"""The pass `redraw`: draw all weights anew from a seed, so that they need not be kept where they stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sparsify.freezing import DrawInit, redrawn
+from sparsify.pass_manager import Context, Contract, Pass
+from sparsify.program import Program
+
+__all__ = ["Redraw"]
+
+
+@dataclass(frozen=True)
+class Redraw(Pass):
+    """Draw the weights of all layers anew from a 32-bit seed, the same bits on every machine; training starts again.
+
+    Vectors that scale become one, other vectors zero; running statistics start again, masks stay. Behind it
+    `freeze:base=seed` need not keep what it freezes.
+
+    Options:
+        seed: of 32 bits; the run's if it is not said.
+        init: torch (uniform within 1/√fan-in), kaiming (normal, 2/fan-in), xavier (uniform within
+            √(6/(fan-in + fan-out))), or sign (±√(2/fan-in)).
+
+    Reference: He et al., "Delving Deep into Rectifiers", 2015; Glorot and Bengio, "Understanding the Difficulty of
+    Training Deep Feedforward Neural Networks", 2010; Ramanujan et al., "What's Hidden in a Randomly Weighted Neural
+    Network?", 2020 (sign).
+    """
+
+    contract: ClassVar[Contract] = Contract.LOSSY
+
+    seed: int | None = None
+    init: DrawInit = "torch"
+
+    def run(self, program: Program, context: Context) -> Program:
+        """Draw."""
+        seed = context.seed if self.seed is None else self.seed
+        context.record["done"] = f"all weights are drawn anew from the seed {seed}"
+        return redrawn(program, seed, self.init)
