@@ -102,7 +102,8 @@ class Freeze(Pass):
             raise PassError(f"{first_names(names)} is masked or frozen already: freeze takes dense weights.")
         if self.what == "norms":
             return self._only_norms(program, context)
-        masks = self._masks(program, context)
+        found = self._masks(program, context)
+        masks = {name: found[name] for name in program.parameters if name in found}
         seed = None
         if self.base == "seed":
             seed = context.seed if self.seed is None else self.seed

@@ -26,7 +26,7 @@ from sparsify.naming import first_names
 from sparsify.program import Program
 from sparsify.tickets.initialization import initial
 
-__all__ = ["SEED", "Draw", "DrawInit", "draws", "frozen", "frozen_draws", "redrawn", "thawed"]
+__all__ = ["SEED", "Draw", "DrawInit", "draws", "frozen", "frozen_draws", "frozen_weights", "redrawn", "thawed"]
 
 SEED = "sparsify_seed"  # the buffer that holds the seed of all values that are drawn from one
 
@@ -150,6 +150,22 @@ def frozen_draws(program: Program) -> dict[str, Draw]:
             distribution, scale = base.args[3:5]
             found[str(node.all_input_nodes[1].target)] = Draw(str(distribution), float(scale))  # type: ignore[arg-type]
     return found
+
+
+def frozen_weights(program: Program) -> str:
+    """Say how many weights are frozen, and how they are kept; nothing if none is."""
+    masks, drawn = program.frozen, frozen_draws(program)
+    if not masks:
+        return ""
+    counts = {True: 0, False: 0}
+    for name, mask in masks.items():
+        counts[name in drawn] += int((~mask).sum())
+    total = sum(mask.numel() for mask in masks.values())
+    text = f"{sum(counts.values()):,} of {total:,} weights"
+    if not drawn:
+        return f"{text}, stored"
+    seed = f"computed from the seed {int(program.buffers[SEED]) & 0xFFFFFFFF}"
+    return f"{text}, {seed}" if len(drawn) == len(masks) else f"{text}, {counts[True]:,} of them {seed}, others stored"
 
 
 def thawed(program: Program) -> Program:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sparsify.blocks import Block, Granularity, blocks
 from sparsify.cost import Cost, cost, macs_by_node
+from sparsify.freezing import frozen_weights
 from sparsify.program import Program
 from sparsify.prunable import Prunable, prunable
 from sparsify.removal import region_of
@@ -30,6 +31,7 @@ class Inspection:
         dynamic_batch: whether the program runs at any batch size.
         notes: of the capture.
         prunable: its groups, and what part of it can be pruned.
+        frozen: which weights are frozen, in words.
     """
 
     cost: Cost
@@ -40,6 +42,7 @@ class Inspection:
     dynamic_batch: bool
     notes: Sequence[str]
     prunable: Prunable
+    frozen: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything JSON-able."""
@@ -49,6 +52,7 @@ class Inspection:
         ]
         return {
             "cost": self.cost.as_dict(),
+            **({"frozen_weights": self.frozen} if self.frozen else {}),
             "inputs": dict(self.inputs),
             "outputs": list(self.outputs),
             "dynamic_batch": self.dynamic_batch,
@@ -77,6 +81,7 @@ def inspection(program: Program, granularity: Granularity = "layer") -> Inspecti
         dynamic_batch=program.dynamic_batch,
         notes=program.notes,
         prunable=prunable(program),
+        frozen=frozen_weights(program),
     )
 
 

@@ -10,7 +10,7 @@ from torch import nn
 import sparsify as sp
 from sparsify.embedding import embedded_names, folded
 from sparsify.errors import PassError, UsageError
-from sparsify.freezing import SEED, Draw, frozen, frozen_draws, redrawn, thawed
+from sparsify.freezing import SEED, Draw, frozen, frozen_draws, frozen_weights, redrawn, thawed
 from sparsify.kernels.seeded import seeded
 from sparsify.layers import layers
 from sparsify.masking import masked
@@ -139,3 +139,14 @@ def test_masked_and_frozen_weights_and_odd_seeds_are_refused(program, masks):
         frozen(program, {"0.bias": torch.ones(8, dtype=torch.bool)}, 7)
     with pytest.raises(ValueError, match="not bool"):
         frozen(program, {"4.weight": masks["2.weight"]})
+
+
+def test_words_say_how_many_and_where_they_are(program, masks):
+    one = {name: mask for name, mask in masks.items() if name == "4.weight"}
+    count, of_one = (sum(int((~mask).sum()) for mask in part.values()) for part in (masks, one))
+    others = {name: mask for name, mask in masks.items() if name not in one}
+    assert frozen_weights(program) == ""
+    assert frozen_weights(frozen(program, masks)) == f"{count:,} of 2,072 weights, stored"
+    assert frozen_weights(frozen(program, masks, 7)) == f"{count:,} of 2,072 weights, computed from the seed 7"
+    both = frozen_weights(frozen(frozen(program, one, 7), others))
+    assert both == f"{count:,} of 2,072 weights, {of_one:,} of them computed from the seed 7, others stored"

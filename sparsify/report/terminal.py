@@ -112,11 +112,10 @@ def _changes(report: Mapping[str, Any]) -> Table:
     for heading, justify in (("", "left"), ("before", "right"), ("after", "right"), ("change", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     before, after = report["before"], report["after"]
-    rows = (
-        ("parameters", "parameters"),
-        ("non-zeros", "nonzero"),
-        (f"MACs ({batch(report['dynamic_batch'])})", "macs"),
-    )
+    rows = [("parameters", "parameters"), ("non-zeros", "nonzero")]
+    if any(side.get("trainable", side["nonzero"]) < side["nonzero"] for side in (before, after)):
+        rows.append(("trainable", "trainable"))
+    rows.append((f"MACs ({batch(report['dynamic_batch'])})", "macs"))
     for label, key in rows:
         table.add_row(label, count(before[key]), count(after[key]), change(before[key], after[key]))
     latency = report.get("latency")
@@ -156,6 +155,8 @@ def print_summary(console: Console, found: Inspection, name: str) -> None:
         console.print(f"  input {argument}: {kind}", highlight=False, markup=False)
     for kind in found.outputs:
         console.print(f"  output: {kind}", highlight=False, markup=False)
+    if found.frozen:
+        console.print(f"  frozen: {found.frozen}; {count(cost.trainable)} parameters are trained", highlight=False)
     console.print(f"  captured for {'any batch size' if found.dynamic_batch else 'one batch size only'}")
     for note in found.notes:
         console.print(f"  note: {note}", highlight=False, markup=False)

@@ -12,9 +12,9 @@ from sparsify.freezing import SEED, thawed
 from sparsify.verify import outputs
 
 GOLDEN = """
-%seeded: float32[4, 3] = seeded(sparsify_seed, 3203622934, [4, 3], uniform, 0.5773502691896258, torch.float32)
+%seeded: float32[4, 3] = sparsify.seeded(sparsify_seed, 3378657847, [4, 3], uniform, 0.5773502691896258)
 %where: float32[4, 3] = where.self(0.weight_mask, 0.weight, %seeded)
-%parameter: float32[4, 3] = parameter(%where, 0.weight)
+%parameter: float32[4, 3] = sparsify.parameter(%where, 0.weight)
 %input_1: float32[batch, 3] = input
 %linear: float32[batch, 4] = linear(%input_1, %parameter, 0.bias)
 return [%linear]
@@ -41,7 +41,7 @@ def test_golden():
 )
 def test_the_weights_that_weight_prune_would_keep_are_trained(options):
     before, result = program_of(), freeze(options)
-    masks = sp.run(before, [f"weight-prune:{options}"]).program.masks
+    masks = sp.run(before, [f"weight-prune:{options},allow_collapse=yes"]).program.masks
     assert result.program.frozen.keys() == masks.keys()
     assert all(torch.equal(mask, masks[name]) for name, mask in result.program.frozen.items())
     assert result.report["passes"][0]["contract"] == "exact"
@@ -54,7 +54,9 @@ def test_the_weights_that_weight_prune_would_keep_are_trained(options):
 
 def test_fisher_needs_data():
     result = freeze("sparsity=0.9,criterion=fisher", task=Clusters())
-    masks = sp.run(program_of(), ["weight-prune:sparsity=0.9,criterion=fisher"], Clusters()).program.masks
+    masks = sp.run(
+        program_of(), ["weight-prune:sparsity=0.9,criterion=fisher,allow_collapse=yes"], Clusters()
+    ).program.masks
     assert all(torch.equal(mask, masks[name]) for name, mask in result.program.frozen.items())
     with pytest.raises(PassError, match="needs a loss"):
         freeze("sparsity=0.9,criterion=fisher")
@@ -86,7 +88,7 @@ def test_filters_with_the_highest_scores_are_trained():
 
 def test_all_may_be_frozen():
     result = freeze("sparsity=1,protect=4")
-    assert list(result.program.frozen) == ["2.weight", "0.weight"]
+    assert set(result.program.frozen) == {"2.weight", "0.weight"}
     assert not any(bool(mask.any()) for mask in result.program.frozen.values())
 
 
