@@ -78,4 +78,5 @@ def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
     drawn = torch.randn(max(rows, columns), min(rows, columns), generator=generator, dtype=torch.float64)
     basis = torch.linalg.qr(drawn).Q
     found = basis.T if rows <= columns else basis
-    return (found / found.norm(dim=1, keepdim=True)).float()
+    unit: Tensor = found / found.norm(dim=1, keepdim=True)
+    return unit.float()
