@@ -14,8 +14,7 @@ from sparsify.freezing import DrawInit, draws, frozen
 from sparsify.naming import first_names, plural
 from sparsify.norms import norm_parameters
 from sparsify.observation.calibration import Calibration
-from sparsify.pass_manager import Context, Contract, Pass
-from sparsify.passes.weight_prune import WeightPrune
+from sparsify.pass_manager import Context, Contract, Pass, PassManager
 from sparsify.program import Program
 from sparsify.pruning.amounts import Allocation
 from sparsify.pruning.candidates import candidates
@@ -119,12 +118,12 @@ class Freeze(Pass):
             if self.sparsity == 1:
                 return {name: torch.zeros_like(program.parameters[name], dtype=torch.bool) for name in found.layouts}
             return filter_masks(program, found.layouts, self._criterion, calibration, self.sparsity)
-        prune = WeightPrune(
-            sparsity=self.sparsity, criterion=self._criterion, scope=self.scope, allocation=self.allocation,
-            first=self.first, last=self.last, protect=self.protect, only=self.only, batches=self.batches,
-            allow_collapse=True,
-        )  # fmt: skip
-        return prune.run(program, replace(context, record={}, proofs=[])).masks
+        words = [f"sparsity={self.sparsity!r}", f"criterion={self._criterion}", "allow_collapse=yes"]
+        words += [f"{name}={getattr(self, name)}" for name in ("scope", "allocation") if getattr(self, name)]
+        words += [f"{name}={getattr(self, name)}" for name in ("first", "last", "batches")]
+        words += [f"{name}={','.join(getattr(self, name))}" for name in ("protect", "only") if getattr(self, name)]
+        manager = PassManager([f"weight-prune:{','.join(words)}"], verify=False, asked="choosing what is trained")
+        return manager.run(program, task=context.task, seed=context.seed).masks
 
     def _check_drawn(self, program: Program, masks: Mapping[str, Tensor], seed: int) -> None:
         for name, draw in draws(program, list(masks), self.init).items():
