@@ -92,8 +92,8 @@ def prune(
     storage: Annotated[
         str,
         Parameter(
-            help="of pruned weights in .onnx and .safetensors: dense; packed, without what masks leave out (runtimes put "
-            "zeros back when they load the .onnx); auto; packed:values=fp16 or int8 also rounds what .onnx keeps",
+            help="of pruned weights in .onnx and .safetensors: dense; packed, without what masks leave out (runtimes "
+            "put zeros back when they load .onnx); auto; packed:values=fp16 or int8 also rounds what .onnx keeps",
             group=OUTPUT,
         ),
     ] = "dense",
@@ -152,7 +152,6 @@ def prune(
             report=report,
             factory=factory,
             device=device,
-            storage=storage,
             trust=trust,
             verify=not no_verify,
             max_drop=max_drop,

@@ -49,11 +49,10 @@ class Job:
         model: the file to start from.
         recipe: what to do with it.
         outputs: files to write; the ending says the format.
-        storage: of pruned weights in `.onnx` files, as `export_onnx` takes it.
+        storage: of pruned weights in `.onnx` and `.safetensors` files, as `export_onnx` takes it.
         report: a `.json` file to write, or None.
         factory: makes the module for a state dict.
         device: where to run.
-        storage: of masked and frozen weights in `.safetensors` files, as `save_state` takes it.
         trust: files may run code.
         verify: check after every pass.
         max_drop: how much the score may fall.
@@ -73,7 +72,6 @@ class Job:
     report: Path | None = None
     factory: str | None = None
     device: str = "cpu"
-    storage: Storage = "dense"
     trust: bool = False
     verify: bool = True
     max_drop: float | None = None
@@ -215,7 +213,7 @@ class Job:
                 if not any(artefact["path"].endswith(".onnx") for artefact in report["artefacts"]):
                     report["latency"] = self._compare(before, after, path, report["notes"])
             else:
-                packed = "dense" if parse_storage(self.storage).mode == "dense" else "packed"
+                packed: Storage = "dense" if parse_storage(self.storage).mode == "dense" else "packed"
                 checked = save(after, path) if path.suffix == ".pt2" else save_state(after, path, packed)
             if self.storage != "dense" and checked.get("storage") == "dense":
                 report["notes"].append(f"{path} is stored dense: packed it would not be smaller.")
