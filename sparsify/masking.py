@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses import FakeTensorMode
 
+from sparsify.errors import PassError
 from sparsify.graph import mask_nodes
+from sparsify.naming import first_names
 from sparsify.program import Program
 from sparsify.shapes import fake, fake_mode
 
@@ -24,9 +26,15 @@ def masked(program: Program, masks: Mapping[str, Tensor]) -> Program:
         masks: by parameter name, boolean tensors of the parameters' shapes, True where the weight is kept.
 
     Raises:
+        PassError: a weight is frozen in part: its mask says which values are trained, not which are zero.
         KeyError: there is no such parameter.
         ValueError: a mask has another shape or type.
     """
+    if still := [name for name in masks if name in program.frozen]:
+        raise PassError(
+            f"{first_names(still)} is frozen in part, and cannot be pruned as well. Prune first, or write it out with "
+            "`--pass fold`."
+        )
     graph = program.copy_graph()
     attributes = [node for node in graph.nodes if node.op == "get_attr"]
     weights = {str(node.target): node for node in attributes}

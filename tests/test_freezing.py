@@ -150,3 +150,19 @@ def test_words_say_how_many_and_where_they_are(program, masks):
     assert frozen_weights(frozen(program, masks, 7)) == f"{count:,} of 2,072 weights, computed from the seed 7"
     both = frozen_weights(frozen(frozen(program, one, 7), others))
     assert both == f"{count:,} of 2,072 weights, {of_one:,} of them computed from the seed 7, others stored"
+
+
+def test_a_frozen_weight_is_not_pruned_by_mistake():
+    program = sp.run(sp.capture(nn.Linear(16, 8), (torch.randn(2, 16),)), ["freeze:sparsity=0.5"]).program
+    with pytest.raises(PassError, match="weight is frozen in part, and cannot be pruned as well"):
+        sp.run(program, ["weight-prune:sparsity=0.5"])
+    assert sp.run(program, ["fold", "weight-prune:sparsity=0.5"]).program.masks.keys() == {"weight"}
+
+
+def test_write_back_writes_what_is_computed():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+    program = sp.run(sp.capture(model, (torch.randn(2, 16),)), ["redraw", "freeze:sparsity=0.5,base=seed"]).program
+    sp.write_back(program, model)
+    x = torch.randn(4, 16)
+    assert torch.equal(model(x), program.module()(x))

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from sparsify import verify
 from sparsify.axes import axes
 from sparsify.capture import capture
+from sparsify.embedding import folded
 from sparsify.errors import CaptureError, ContractError, InputError, PassError, SparsifyError, first_line
 from sparsify.graph import mask_nodes
 from sparsify.graph_text import source_line
@@ -42,9 +43,10 @@ def write_back(program: Program, model: nn.Module) -> None:
     """Put the parameters and buffers of a smaller program into the model that it was captured from.
 
     Parameters that change become new `nn.Parameter`s with the `requires_grad` of the old ones, so an optimizer must be
-    made again; tied ones stay tied, and hooks of modules stay. Masked weights are written as zeros. Attributes that
-    hold sizes (`out_channels`, `num_heads`, those of a configuration) follow. The model is then run beside the program
-    and captured again, so that it is known to compute the same in evaluation mode, and to be trainable if it was.
+    made again; tied ones stay tied, and hooks of modules stay. Masked weights are written as zeros, frozen and embedded
+    ones as they are computed. Attributes that hold sizes (`out_channels`, `num_heads`, those of a configuration)
+    follow. The model is then run beside the program and captured again, so that it is known to compute the same in
+    evaluation mode, and to be trainable if it was.
     Parameters that the program's example does not reach stay as they are.
 
     Buffers that the state dict does not hold (a table of RoPE) are pruned in memory; a model that is made again from
@@ -65,6 +67,7 @@ def write_back(program: Program, model: nn.Module) -> None:
             f"write_back takes a program and the module that it was captured from, not {type(program).__name__} and "
             f"{type(model).__name__}."
         )
+    program = folded(program)
     edits = Edits(model)
     try:
         original = _captured(program, model)
