@@ -49,7 +49,6 @@ class Job:
         model: the file to start from.
         recipe: what to do with it.
         outputs: files to write; the ending says the format.
-        storage: of pruned weights in `.onnx` and `.safetensors` files, as `export_onnx` takes it.
         report: a `.json` file to write, or None.
         factory: makes the module for a state dict.
         device: where to run.
@@ -59,6 +58,7 @@ class Job:
         observer: called at every step of the pipeline.
         on_step: called after every training step.
         work: a folder for the retraining, which goes on there where it was stopped.
+        storage: of pruned weights in `.onnx` and `.safetensors` files, as `export_onnx` takes it.
         trackers: specs of where the retraining is shown, such as `tensorboard:folder=runs`.
         stage: told what begins.
         warn: told what a user should know.
@@ -68,7 +68,6 @@ class Job:
     model: Path
     recipe: Recipe
     outputs: Sequence[Path] = ()
-    storage: str = "dense"
     report: Path | None = None
     factory: str | None = None
     device: str = "cpu"
@@ -78,6 +77,7 @@ class Job:
     observer: Observer | None = None
     on_step: OnStep = lambda event: None
     work: Path | None = None
+    storage: str = "dense"
     trackers: Sequence[str] = ()
     stage: Stage = lambda text: None
     warn: Stage = lambda text: None

@@ -17,7 +17,8 @@ NEEDED = {
     "apply-ticket": ":file=a.ticket",
     **dict.fromkeys(("cifar10", "cifar100", "images", "mnist"), ":folder=data"),
     "text": ":file=book.txt",
-    **dict.fromkeys(("channel-prune", "merge-channels", "weight-prune"), ":sparsity=0.5"),
+    **dict.fromkeys(("channel-prune", "freeze", "merge-channels", "pai", "weight-prune"), ":sparsity=0.5"),
+    "embed": ":kind=interspace",
     "sanity": ":control=shuffle",
 }
 

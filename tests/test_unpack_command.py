@@ -42,7 +42,10 @@ def test_what_is_wrong_is_said(packed, tmp_path):
         (("unpack", path, "-o", tmp_path / "a.pt2"), "a dense model is written as .onnx"),
         (("unpack", path, "-o", path), "is the model itself"),
         (("unpack", tmp_path / "none.onnx", "-o", tmp_path / "a.onnx"), "cannot be opened"),
-        ((tmp_path / "model.pt2", "--storage", "packed", "-o", tmp_path / "a.pt2"), "is about .onnx files"),
+        (
+            (tmp_path / "model.pt2", "--storage", "packed", "-o", tmp_path / "a.pt2"),
+            "is about .onnx and .safetensors files",
+        ),
         ((tmp_path / "model.pt2", "--storage", "zip", "-o", tmp_path / "a.onnx"), "there is no 'zip'"),
     ):
         ran = sparsify(*words)
