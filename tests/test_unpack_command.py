@@ -55,6 +55,18 @@ def test_what_is_wrong_is_said(packed, tmp_path):
     assert not (tmp_path / "a.onnx").exists()
 
 
+def test_one_option_is_for_all_files(tmp_path, packed):
+    words = ("--pass", "weight-prune:sparsity=0.9", "--storage", "packed")
+    files = [tmp_path / "a.onnx", tmp_path / "a.safetensors"]
+    ran = sparsify(tmp_path / "model.pt2", *words, "-o", files[0], "-o", files[1])
+    assert ran.status == 0, ran.err
+    assert ran.out.count(", packed") == 2
+    assert all(path.stat().st_size < 7000 for path in files)
+    rounded = sparsify(tmp_path / "model.pt2", *words[:-1], "packed:values=int8", "-o", files[1])
+    assert (rounded.status, rounded.out) == (2, "")
+    assert "only .onnx files hold rounded values" in rounded.err
+
+
 def test_packing_nothing_is_noted(tmp_path):
     ran = sparsify(write_model(tmp_path), "-o", tmp_path / "a.onnx", "--storage", "packed")
     assert ran.status == 0

@@ -69,6 +69,8 @@ def _packed(artefact: Mapping[str, Any]) -> str:
     """Say what packing an artefact has saved, and what rounding has changed."""
     if artefact.get("storage") != "packed":
         return ""
+    if "dense_bytes" not in artefact:
+        return ", packed"
     text = f", packed: {artefact['bytes'] / artefact['dense_bytes']:.3f} of {size(artefact['dense_bytes'])}"
     if artefact["values"] == "fp32":
         return text
