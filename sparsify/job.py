@@ -133,12 +133,13 @@ class Job:
     def _checked(self) -> tuple[Recipe, Task | None]:
         """Return the recipe in canonical form and its task; what is wrong should fail before the model is loaded."""
         recipe = replace(self.recipe, passes=PassManager(self.recipe.passes).specs)
+        finds = False
         if recipe.retrain is not None:
             spec = with_option(recipe.retrain, "compact", "yes") if self.compact else recipe.retrain
-            recipe = replace(recipe, retrain=parse_method(spec)[1])
+            method, canonical = parse_method(spec)
+            recipe, finds = replace(recipe, retrain=canonical), method.finds_ticket
             if recipe.task is None:
                 raise UsageError("--retrain needs data and a loss: give --task too (digits, my_task.py:make).")
-        finds = parse_spec(recipe.retrain or "none")[0] in ("lth", "pai", "early-bird")
         if any(path.suffix == ".ticket" for path in self.outputs) and not finds:
             raise UsageError(
                 "Only --retrain lth, pai and early-bird find a ticket: there is none to write to a .ticket file."

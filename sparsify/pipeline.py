@@ -156,7 +156,8 @@ def _masks_left(program: Program, *, retrained: bool) -> list[str]:
         return []
     count = sum(int((~mask).sum()) for mask in masks.values())
     more = "" if retrained else "; the pass reconstruct (no labels needed) and --retrain win accuracy back"
-    text = f"{count:,} weights are masked: they are zeros that are still stored. The pass shrink removes whole channels"
+    text = f"{count:,} weights are masked: they are zeros, which are stored but for --storage packed"
+    text += ". The pass shrink removes whole channels"
     return [f"{text}{more}."]
 
 

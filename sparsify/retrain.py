@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from sparsify import registry
 from sparsify.digest import digest, digest_with_data
@@ -23,7 +23,13 @@ _TAIL = 10  # the loss of one batch is noise; the final loss is the mean of this
 
 
 class Method(Protocol):
-    """A retraining method: a frozen dataclass whose fields are its options, one file in `sparsify/methods/`."""
+    """A retraining method: a frozen dataclass whose fields are its options, one file in `sparsify/methods/`.
+
+    Attributes:
+        finds_ticket: its result can be written to a `.ticket` file.
+    """
+
+    finds_ticket: ClassVar[bool]
 
     def retrain(self, program: Program, task: Task, *, seed: int, work: Work) -> Trained:
         """Return the retrained program; the same seed gives the same one. Trainings go through `work.train`."""

@@ -23,11 +23,11 @@ _START = time.perf_counter()
 __all__ = ["Claim", "arguments", "draw", "lenet", "mean", "said", "spread", "write_table"]
 
 
-def lenet(seed: int) -> Program:
+def lenet(seed: int, classes: int = 10) -> Program:
     """Return a perceptron 64-300-100-10, LeNet-300-100 for the digits, with the weights of a seed."""
     torch.manual_seed(seed)
     model = nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)
+        nn.Flatten(), nn.Linear(64, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, classes)
     )
     args, _ = Digits().example()
     return sp.capture(model, args)

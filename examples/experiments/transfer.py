@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-from common import Claim, arguments, draw, mean, said, write_table
-from torch import Tensor, nn
+from common import Claim, arguments, draw, lenet, mean, said, write_table
+from torch import Tensor
 
 import sparsify as sp
 from sparsify.data.classification import Classification
@@ -48,16 +47,6 @@ class Half(Classification):
         return images[own], labels[own] - self.first
 
 
-def network(seed: int) -> Program:
-    """Return a perceptron 64-300-100-5 with the weights of a seed."""
-    torch.manual_seed(seed)
-    model = nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 5)
-    )
-    args, _ = Digits().example()
-    return sp.capture(model, args)
-
-
 def found(program: Program, task: Half, seed: int) -> dict[int, Program]:
     """Return the tickets that a task finds in so many rounds."""
     spec = f"lth:{SEARCH},scope=layer,last=half,rate=0.2,rounds={max(ROUNDS)}"
@@ -74,7 +63,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     scores: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     for seed in range(given.seeds):
-        program = network(seed)
+        program = lenet(seed, classes=5)
         first, own = found(program, one, seed), found(program, other, seed)
         for number, moved in first.items():
             networks = {

@@ -46,8 +46,7 @@ def pack(model: ir.Model, numbers: Numbers = "exact") -> list[dict[str, Any]]:
         if sparse.bytes + 256 > 0.95 * dense.nbytes or not fits(dense.shape, len(sparse.values), _FOLDING):
             continue
         _Rebuilt(model.graph, shared, name, value).write(sparse)
-        largest = float(np.abs(dense).max(initial=0)) or 1.0
-        error = float(np.abs(sparse.decode(dense.dtype) - dense).max(initial=0)) / largest
+        error = 0.0 if own == "exact" else _error(sparse.decode(dense.dtype), dense)
         kept = int(np.count_nonzero(dense))
         found.append({"name": name, "kind": sparse.kind, "shape": list(dense.shape), "kept": kept,
                       "bytes": sparse.bytes, "dense_bytes": dense.nbytes, "error": error})  # fmt: skip
@@ -56,6 +55,11 @@ def pack(model: ir.Model, numbers: Numbers = "exact") -> list[dict[str, Any]]:
         tensors = {item["name"]: item["kind"] for item in found}
         model.metadata_props[PACKED] = json.dumps({"layout": _LAYOUT, "tensors": tensors})
     return found
+
+
+def _error(rounded: Any, dense: Any) -> float:
+    largest = float(np.abs(dense).max(initial=0)) or 1.0
+    return float(np.abs(rounded - dense).max(initial=0)) / largest
 
 
 def unpack(model: ir.Model) -> list[str]:
@@ -92,7 +96,8 @@ def _weights(graph: ir.Graph) -> Iterator[tuple[str, ir.Value, Any]]:
         tensor = value.const_value
         if tensor is None or tensor.dtype not in _FLOATS or tensor.size < _LEAST:
             continue
-        if not (value.is_graph_output() or value.is_graph_input()):
+        taken = any(other.startswith(f"{name}.") for other in graph.initializers)  # what is stored is called so
+        if not (taken or value.is_graph_output() or value.is_graph_input()):
             yield name, value, tensor.numpy()
 
 

@@ -103,11 +103,13 @@ def stored(model: ir.Model, path: Path, storage: Storage, feeds: Sequence[Mappin
     if storage.mode == "dense":
         return {"storage": "dense"}
     numbers: Numbers = "exact" if storage.values == "fp32" else storage.values
-    found, other = pack(model, numbers), path.with_name("packed") / path.name
+    if not (found := pack(model, numbers)):
+        return {"storage": "dense"}
+    other = path.with_name("packed") / path.name
     other.parent.mkdir()
     save_model(model, other)
     before, after = size(path), size(other)
-    if not found or (storage.mode == "auto" and after > _WORTH * before):
+    if storage.mode == "auto" and after > _WORTH * before:
         shutil.rmtree(other.parent)
         return {"storage": "dense"}
     rounding = _difference(path, other, feeds, exact=numbers == "exact")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from sparsify.batches import epoch_length
 from sparsify.errors import OptionError
@@ -40,6 +40,8 @@ class EarlyBird(EarlyOptions):
     al., "EarlyBERT: Efficient BERT Training via Early-bird Lottery Tickets", 2021 (unit=heads); Liu et al., "Learning
     Efficient Convolutional Networks through Network Slimming", 2017 (the penalty).
     """
+
+    finds_ticket: ClassVar[bool] = True
 
     steps: str = "40ep"
 

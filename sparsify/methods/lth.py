@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sparsify.program import Program
 from sparsify.task import Task
@@ -28,6 +29,8 @@ class Lth(LotteryOptions):
     the Lottery Ticket Hypothesis", 2020 (late rewinding); Renda et al., "Comparing Rewinding and Fine-tuning in Neural
     Network Pruning", 2020; Jordao et al., "When Layers Play the Lottery, all Tickets Win at Initialization", 2023.
     """
+
+    finds_ticket: ClassVar[bool] = True
 
     steps: str = "10ep"
 

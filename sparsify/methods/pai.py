@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from sparsify.batches import epoch_length
 from sparsify.errors import OptionError, UsageError
@@ -77,6 +77,8 @@ class Pai(TrainOptions):
     Raises:
         UsageError: a value is out of its range, or does not fit what is pruned.
     """
+
+    finds_ticket: ClassVar[bool] = True
 
     steps: str = "20ep"
     criterion: str = "snip"

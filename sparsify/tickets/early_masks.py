@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -106,7 +107,7 @@ class _Weights:
         return {"layers": {name: f"{mask.numel()} -> {int(mask.sum())}" for name, mask in masks.items()}}
 
 
-class _Groups:
+class _Groups(ABC):
     """Whole indices of groups, chosen as `channel-prune` does; groups that masking does not remove stay whole."""
 
     def __init__(self, program: Program, options: EarlyOptions) -> None:
@@ -129,8 +130,9 @@ class _Groups:
     def _protected(self, group: Group) -> bool:
         return any(fnmatchcase(name, pattern) for name in _names(group) for pattern in self._options.protect)
 
+    @abstractmethod
     def _scores(self, trained: Program) -> Mapping[Axis, Tensor]:
-        raise NotImplementedError
+        """Score the indices of every group."""
 
     def _keep(self, trained: Program) -> Keep:
         allowed = floors(self._groups, round_to=1, max_sparsity=max(_MOST, self._options.sparsity), minimum=1)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ class TrainOptions:
     """How to train.
 
     Attributes:
+        finds_ticket: the result of a method can be written to a `.ticket` file.
         steps: length of the run, `500it` or `10ep`.
         learning_rate: its highest value.
         optimizer: sgd (with momentum) or adamw; adamw without weight decay is Adam.
@@ -43,6 +44,8 @@ class TrainOptions:
     Raises:
         UsageError: a value is out of its range.
     """
+
+    finds_ticket: ClassVar[bool] = False
 
     steps: str = "10ep"
     learning_rate: float = 0.05
