@@ -11,6 +11,7 @@ import torch
 
 from sparsify.batches import of_task
 from sparsify.cost import cost
+from sparsify.embedding import making
 from sparsify.errors import UsageError
 from sparsify.pass_manager import Event, Observer, PassManager
 from sparsify.program import Program
@@ -151,14 +152,20 @@ def execute(
 
 
 def _masks_left(program: Program, *, retrained: bool) -> list[str]:
-    masks = program.masks
-    if not masks:
-        return []
-    count = sum(int((~mask).sum()) for mask in masks.values())
-    more = "" if retrained else "; the pass reconstruct (no labels needed) and --retrain win accuracy back"
-    text = f"{count:,} weights are masked: they are zeros, which are stored but for --storage packed"
-    text += ". The pass shrink removes whole channels"
-    return [f"{text}{more}."]
+    read = {str(node.target) for node in making(program.graph) if node.op == "get_attr"}
+    weights, coefficients = 0, 0
+    for name, mask in program.masks.items():
+        gone = int((~mask).sum())
+        weights, coefficients = (weights, coefficients + gone) if name in read else (weights + gone, coefficients)
+    notes = []
+    if weights:
+        more = "" if retrained else "; the pass reconstruct (no labels needed) and --retrain win accuracy back"
+        text = f"{weights:,} weights are masked: they are zeros, which are stored but for --storage packed"
+        notes.append(f"{text}. The pass shrink removes whole channels{more}.")
+    if coefficients:
+        text = f"{coefficients:,} of the values that embedded weights are made of are masked"
+        notes.append(f"{text}; the weights themselves need not have zeros.")
+    return notes
 
 
 def score(program: Program, task: Task) -> dict[str, Any]:

@@ -109,6 +109,14 @@ def test_notes_of_the_capture_are_reported():
     assert "fixes its batch size" in report["notes"][0]
 
 
+def test_masks_that_are_left_are_noted_by_what_they_leave_out(program):
+    prune = "weight-prune:sparsity=0.5"
+    (note,) = run(program, [prune]).report["notes"]
+    assert "weights are masked: they are zeros" in note
+    (note,) = run(program, ["embed:kind=interspace", f"{prune},only=layer1.*"]).report["notes"]
+    assert note.endswith("the weights themselves need not have zeros.")
+
+
 def test_what_is_no_program_or_no_list_is_refused(program):
     with pytest.raises(UsageError, match=r"A program is needed, not Linear"):
         run(nn.Linear(2, 2), ["layer-prune"])
