@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from sparsify.console import out, print_json, progress
 from sparsify.errors import UsageError
-from sparsify.options import INPUT, WORK, AsJson, Device
+from sparsify.options import INPUT, WORK, AsJson, Device, Inputs, Trust
 
 if TYPE_CHECKING:
     from sparsify.kernel_bench import Row
@@ -18,28 +19,65 @@ __all__ = ["bench"]
 
 
 def bench(
-    *,
+    *files: Annotated[
+        Path, Parameter(help=".onnx runs in onnxruntime, every other model in PyTorch", group=INPUT, show_default=False)
+    ],
+    inputs: Inputs = None,
+    batches: Annotated[
+        str | None, Parameter(help="batch sizes, with commas (default: 1; 1,16 with --kernels)", group=INPUT)
+    ] = None,
+    threads: Annotated[
+        int | None, Parameter(help="how many each may use (default: all processors)", group=WORK)
+    ] = None,
+    provider: Annotated[str, Parameter(help="of onnxruntime: cpu, cuda, tensorrt, ...", group=WORK)] = "cpu",
+    seconds: Annotated[float, Parameter(help="how long to measure for each batch size", group=WORK)] = 10.0,
     kernels: Annotated[
         bool, Parameter(negative="", show_default=False, help="measure sparse layers beside dense ones", group=WORK)
     ] = False,
-    shapes: Annotated[str, Parameter(help="outputs x inputs of the layers", group=INPUT)] = "4096x1024,1024x4096",
-    batches: Annotated[str, Parameter(help="how many inputs a layer is given at a time", group=INPUT)] = "1,16",
+    shapes: Annotated[
+        str, Parameter(help="outputs x inputs of the layers of --kernels", group=INPUT)
+    ] = "4096x1024,1024x4096",
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
-        Parameter(help="of all numbers (default: float32 on a CPU, bfloat16 elsewhere)", group=INPUT),
+        Parameter(help="of the layers of --kernels (default: float32 on a CPU, bfloat16 elsewhere)", group=INPUT),
     ] = None,
     device: Device = "cpu",
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how fast sparse layers are on this machine, beside the best dense one.
+    """Measure how fast models are, side by side, and say which differences are more than noise.
 
-    On a GPU every kernel that fits is tried, and the fastest is remembered: sparse layers of these sizes use it from
-    then on.
+    Models run in turns and are loaded eight times, because the same file is a percent faster or slower each time.
+    Speeds are those against the first file, with their 99% intervals.
+
+    `--kernels` measures sparse layers beside the best dense one instead. On a GPU every kernel that fits is tried, and
+    the fastest is remembered: sparse layers of these sizes use it from then on.
     """
-    if not kernels:
-        raise UsageError("Say what to measure: sparsify bench --kernels.")
-    sizes = [_shape(text) for text in shapes.split(",")]
-    counts = [_positive(text, "--batches") for text in batches.split(",")]
+    if kernels == bool(files):
+        raise UsageError("Say what to measure: sparsify bench FILE FILE..., or sparsify bench --kernels.")
+    counts = [_positive(text, "--batches") for text in (batches or ("1,16" if kernels else "1")).split(",")]
+    if kernels:
+        _bench_kernels([_shape(text) for text in shapes.split(",")], counts, dtype, device, as_json)
+        return
+    if (threads is not None and threads < 1) or not seconds > 0:
+        raise UsageError("--threads and --seconds must be more than 0.")
+    from sparsify.contenders import contender, provider_called
+    from sparsify.file_bench import compare
+    from sparsify.report.speeds import print_speeds
+
+    with progress() as show:
+        chosen = provider_called(provider)
+        models = [contender(path, inputs, provider=chosen, device=device, trust=trust) for path in files]
+        found = compare(models, counts, threads=threads, seconds=seconds, stage=show)
+    if as_json:
+        print_json([table.as_dict() for table in found])
+        return
+    print_speeds(out, found)
+
+
+def _bench_kernels(
+    sizes: list[tuple[int, int]], counts: list[int], dtype: str | None, device: str, as_json: bool
+) -> None:
     import torch
 
     from sparsify.kernel_bench import measure_kernels
@@ -67,8 +105,8 @@ def _print(rows: list[Row], where: str) -> None:
     for title in ("layer", "batch", "format", "dense", "sparse", "speed", *(["kernel"] if ways else [])):
         table.add_column(title, justify="left" if title in ("layer", "format", "kernel") else "right", no_wrap=True)
     for row in rows:
-        cells = [f"{row.outputs}x{row.inputs}", str(row.batch), row.kind, f"{row.dense:.3f} ms", f"{row.sparse:.3f} ms",
-                 f"{row.speed:.2f}x", *([row.way] if ways else [])]  # fmt: skip
+        cells: list[Any] = [f"{row.outputs}x{row.inputs}", str(row.batch), row.kind, f"{row.dense:.3f} ms",
+                            f"{row.sparse:.3f} ms", f"{row.speed:.2f}x", *([row.way] if ways else [])]  # fmt: skip
         table.add_row(*cells, style="green" if row.speed > 1 else "")
     out.print(table)
     out.print(

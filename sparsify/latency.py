@@ -1,19 +1,30 @@
-"""Latency of ONNX files in onnxruntime, measured side by side."""
+"""Latency of models, measured side by side, and whether a difference is more than noise.
+
+Models run in turns, so that what slows the machine down slows all of them. A session is one loading of all models: two
+sessions of the same file differ by about a percent, for its memory lies elsewhere. So a speed is compared in several
+sessions, each of which counts once, and the interval is that of their mean.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Latency", "measure"]
+__all__ = ["SESSIONS", "Latency", "Run", "Speed", "in_turns", "measure", "onnx_run", "threads_here"]
 
+Run = Callable[[], object]
+
+SESSIONS = 8
+_STUDENT = 3.499  # the 99.5% quantile of Student's t with SESSIONS - 1 degrees of freedom
 _WARM_UP = 5
-_MIN_ROUNDS, _MAX_ROUNDS = 15, 500
+_MIN_ROUNDS = 15  # in all sessions together
+_MAX_ROUNDS = 500  # in each
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class Latency:
         low: first quartile, in milliseconds.
         high: third quartile, in milliseconds.
         runs: how many were timed.
-        threads: how many onnxruntime used.
+        threads: how many it used.
         batch: how many examples a run had.
     """
 
@@ -36,9 +47,90 @@ class Latency:
     threads: int
     batch: int
 
+    @classmethod
+    def of(cls, samples: Sequence[float], threads: int, batch: int) -> Latency:
+        """Summarize times in milliseconds."""
+        low, median, high = statistics.quantiles(samples, n=4)
+        return cls(median, low, high, len(samples), threads, batch)
+
     def as_dict(self) -> dict[str, float | int]:
         """Return the fields by name."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How many times as fast as another model one is.
+
+    Attributes:
+        ratio: the geometric mean over sessions of the median of times in turns, theirs over its own.
+        low: lower end of the 99% interval.
+        high: upper end.
+    """
+
+    ratio: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, other: Sequence[Sequence[float]], own: Sequence[Sequence[float]]) -> Speed:
+        """Compare times, session by session.
+
+        Raises:
+            ValueError: there are not `SESSIONS` of them.
+        """
+        logs = [
+            statistics.median(math.log(a / b) for a, b in zip(*pair, strict=True))
+            for pair in zip(other, own, strict=True)
+        ]
+        if len(logs) != SESSIONS:
+            raise ValueError(f"the interval is that of {SESSIONS} sessions, not of {len(logs)}")
+        mean, error = statistics.mean(logs), _STUDENT * statistics.stdev(logs) / math.sqrt(len(logs))
+        return cls(math.exp(mean), math.exp(mean - error), math.exp(mean + error))
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is faster, slower, or within noise."""
+        return "faster" if self.low > 1 else "slower" if self.high < 1 else "within noise"
+
+    def as_dict(self) -> dict[str, float | str]:
+        """Return the fields and the verdict by name."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def in_turns(starts: Sequence[Callable[[], Run]], *, seconds: float, sessions: int = 1) -> list[list[list[float]]]:
+    """Time models in turns.
+
+    Args:
+        starts: what loads each model, and returns what runs it once.
+        seconds: how long it may take in all, once each model has had its least number of runs in each session.
+        sessions: how often all are loaded again.
+
+    Returns:
+        For each model and session the milliseconds of its runs; the same place in two of them is the same turn.
+    """
+    times: list[list[list[float]]] = [[] for _ in starts]
+    for _ in range(sessions):
+        runs = [start() for start in starts]
+        found = _session(runs, seconds / sessions, -(-_MIN_ROUNDS // sessions))
+        for mine, samples in zip(times, found, strict=True):
+            mine.append(samples)
+    return times
+
+
+def _session(runs: Sequence[Run], seconds: float, least: int) -> list[list[float]]:
+    for run in runs:
+        for _ in range(_WARM_UP):
+            run()
+    times: list[list[float]] = [[] for _ in runs]
+    places, end = list(range(len(runs))), time.perf_counter() + seconds
+    while len(times[0]) < least or (time.perf_counter() < end and len(times[0]) < _MAX_ROUNDS):
+        for place in places:
+            start = time.perf_counter()
+            runs[place]()
+            times[place].append(1e3 * (time.perf_counter() - start))
+        places.reverse()  # what runs behind another finds the cache as that one left it
+    return times
 
 
 def measure(
@@ -48,7 +140,7 @@ def measure(
     seconds: float = 2.0,
     threads: int | None = None,
 ) -> list[Latency]:
-    """Time ONNX files in turns, so that what slows the machine down slows all of them.
+    """Time ONNX files in turns, in one session.
 
     Args:
         files: what to run.
@@ -56,34 +148,34 @@ def measure(
         seconds: how long the measurement may take in all, once each file has had its least number of runs.
         threads: how many onnxruntime uses; all that this process may run on if not given.
     """
+    count = threads or threads_here()
+    starts = [
+        lambda file=file, feed=feed: onnx_run(file, feed, count)  # type: ignore[misc]
+        for file, feed in zip(files, inputs, strict=True)
+    ]
+    found = in_turns(starts, seconds=seconds)
+    return [Latency.of(samples[0], count, _batch(feed)) for samples, feed in zip(found, inputs, strict=True)]
+
+
+def onnx_run(file: str | Path, feed: Mapping[str, Any], threads: int, provider: str = "CPUExecutionProvider") -> Run:
+    """Load an ONNX file; return what runs it on some arrays; those that it does not know are left out."""
     import onnxruntime
 
-    if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # The threads of a session spin after its run, in wait for the next: they would slow down the other files' turns.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    sessions = [onnxruntime.InferenceSession(str(f), options, providers=["CPUExecutionProvider"]) for f in files]
-    feeds = [
-        {item.name: feed[item.name] for item in session.get_inputs()}
-        for session, feed in zip(sessions, inputs, strict=True)
-    ]
-    for session, feed in zip(sessions, feeds, strict=True):
-        for _ in range(_WARM_UP):
-            session.run(None, feed)
-    times: list[list[float]] = [[] for _ in sessions]
-    end = time.perf_counter() + seconds
-    while len(times[0]) < _MIN_ROUNDS or (time.perf_counter() < end and len(times[0]) < _MAX_ROUNDS):
-        for session, feed, samples in zip(sessions, feeds, times, strict=True):
-            start = time.perf_counter()
-            session.run(None, feed)
-            samples.append(1e3 * (time.perf_counter() - start))
-    return [_summary(samples, feed, threads) for samples, feed in zip(times, feeds, strict=True)]
+    session = onnxruntime.InferenceSession(str(file), options, providers=[provider])
+    known = {item.name: feed[item.name] for item in session.get_inputs()}
+    return lambda: session.run(None, known)
 
 
-def _summary(samples: Sequence[float], feed: Mapping[str, Any], threads: int) -> Latency:
-    low, median, high = statistics.quantiles(samples, n=4)
+def threads_here() -> int:
+    """Return on how many processors this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _batch(feed: Mapping[str, Any]) -> int:
     first = next((array for array in feed.values() if array.ndim), None)
-    return Latency(median, low, high, len(samples), threads, 1 if first is None else first.shape[0])
+    return 1 if first is None else int(first.shape[0])

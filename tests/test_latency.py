@@ -1,3 +1,4 @@
+import random
 import statistics
 import sys
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparsify import latency
-from sparsify.latency import Latency, measure
+from sparsify.latency import SESSIONS, Latency, Speed, in_turns, measure
 
 
 class FakeOptions:
@@ -63,7 +64,7 @@ def test_files_run_in_turns_after_warming_up():
     measure(["slow.onnx", "fast.onnx"], [FEED, FEED], seconds=0)
     warm, timed = FakeSession.calls[:10], FakeSession.calls[10:]
     assert warm == ["slow.onnx"] * 5 + ["fast.onnx"] * 5
-    assert timed == ["slow.onnx", "fast.onnx"] * 15
+    assert timed == [*["slow.onnx", "fast.onnx", "fast.onnx", "slow.onnx"] * 7, "slow.onnx", "fast.onnx"]
 
 
 def test_more_time_means_more_runs_but_not_without_end():
@@ -75,7 +76,45 @@ def test_more_time_means_more_runs_but_not_without_end():
 
 def test_quartiles():
     samples = [1.0, 2.0, 3.0, 4.0, 100.0]
-    found = latency._summary(samples, {"x": np.zeros(())}, 2)
+    found = Latency.of(samples, threads=2, batch=1)
     low, median, high = statistics.quantiles(samples, n=4)
     assert found == Latency(median, low, high, runs=5, threads=2, batch=1)
     assert found.as_dict() == {"median": 3.0, "low": low, "high": high, "runs": 5, "threads": 2, "batch": 1}
+
+
+def test_all_are_loaded_again_in_every_session():
+    loaded: list[str] = []
+    starts = [lambda: loaded.append("a") or (lambda: None), lambda: loaded.append("b") or (lambda: None)]
+    times = in_turns(starts, seconds=0, sessions=3)
+    assert loaded == ["a", "b"] * 3
+    assert [[len(samples) for samples in own] for own in times] == [[5] * 3] * 2
+
+
+def sessions(generator, factor, *, loading=0.005, noise=0.05, runs=50):
+    """Times of a model in sessions: each loading is a bit faster or slower, and so is each run, or far slower."""
+    return [
+        [factor * here * generator.gauss(1, noise) + (generator.random() < 0.1) * 5 for _ in range(runs)]
+        for here in (generator.gauss(1, loading) for _ in range(SESSIONS))
+    ]
+
+
+def test_speed_is_how_many_times_as_fast():
+    twice = Speed.of([[2.0, 2.0, 8.0]] * SESSIONS, [[1.0, 1.0, 1.0]] * SESSIONS)
+    assert (twice.ratio, twice.low, twice.high, twice.verdict) == (pytest.approx(2), *[pytest.approx(2)] * 2, "faster")
+    assert Speed.of([[1.0]] * SESSIONS, [[2.0]] * SESSIONS).verdict == "slower"
+    with pytest.raises(ValueError, match="8 sessions, not of 2"):
+        Speed.of([[1.0]] * 2, [[1.0]] * 2)
+
+
+def test_the_same_file_is_rarely_said_to_be_another():
+    """A 99% interval errs in one of a hundred; 3 of 300 on average, more than 9 in one of a thousand such tests."""
+    generator = random.Random(0)
+    verdicts = [Speed.of(sessions(generator, 1.0), sessions(generator, 1.0)).verdict for _ in range(300)]
+    assert sum(verdict != "within noise" for verdict in verdicts) <= 9
+
+
+def test_three_percent_are_told_from_noise():
+    generator = random.Random(0)
+    pairs = [[sessions(generator, factor, runs=200) for factor in (1.03, 1.0)] for _ in range(50)]
+    verdicts = [Speed.of(slow, fast).verdict for slow, fast in pairs]
+    assert verdicts.count("faster") >= 48

@@ -86,7 +86,7 @@ def draw(
     seeds = f"mean and deviation of {len(dense)} seeds" if len(dense) > 1 else "one seed"
     axis.set_title(f"On the digits ({seeds})")
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside lower center", ncols=min(4, len(marks) + 1))
     figure.savefig(path, dpi=130)
     print(f"wrote {path}")
 

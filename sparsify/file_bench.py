@@ -1,0 +1,95 @@
+"""Models measured side by side, at several batch sizes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sparsify.contenders import Contender
+from sparsify.latency import SESSIONS, Latency, Speed, in_turns, threads_here
+
+__all__ = ["Measured", "Table", "compare"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model at one batch size.
+
+    Attributes:
+        name: of the file.
+        runtime: what ran it.
+        bytes: its size.
+        latency: its times.
+        speed: against the first one; None for that itself.
+    """
+
+    name: str
+    runtime: str
+    bytes: int
+    latency: Latency
+    speed: Speed | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return {
+            "file": self.name,
+            "runtime": self.runtime,
+            "bytes": self.bytes,
+            "latency_ms": self.latency.as_dict(),
+            "speed": None if self.speed is None else self.speed.as_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Table:
+    """All models at one batch size."""
+
+    batch: int
+    threads: int
+    rows: Sequence[Measured]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return {"batch": self.batch, "threads": self.threads, "files": [row.as_dict() for row in self.rows]}
+
+
+def compare(
+    models: Sequence[Contender],
+    batches: Sequence[int],
+    *,
+    threads: int | None = None,
+    seconds: float = 10.0,
+    stage: Callable[[str], None] = lambda text: None,
+) -> list[Table]:
+    """Time models in turns.
+
+    Args:
+        models: the first is what the others are compared with.
+        batches: how many examples a run has.
+        threads: how many each may use; all that this process may run on if not given.
+        seconds: how long to measure for each batch size.
+        stage: told what begins.
+
+    Raises:
+        UsageError: a model has another, fixed batch size.
+    """
+    count = threads or threads_here()
+    tables = []
+    for batch in batches:
+        stage(f"measuring batch {batch}")
+        starts = [model.starting(batch, count) for model in models]
+        times = in_turns(starts, seconds=seconds, sessions=SESSIONS)
+        rows = [
+            Measured(
+                model.name,
+                model.runtime,
+                model.bytes,
+                Latency.of(list(itertools.chain.from_iterable(own)), count, batch),
+                None if place == 0 else Speed.of(times[0], own),
+            )
+            for place, (model, own) in enumerate(zip(models, times, strict=True))
+        ]
+        tables.append(Table(batch, count, rows))
+    return tables

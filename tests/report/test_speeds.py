@@ -1,0 +1,46 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from sparsify.file_bench import Measured, Table
+from sparsify.latency import Latency, Speed
+from sparsify.report.speeds import print_speeds
+
+
+def printed(*rows, batch=1, threads=2):
+    console = Console(file=io.StringIO(), width=80)
+    print_speeds(console, [Table(batch, threads, rows)])
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def row(name, median, speed=None, runtime="onnxruntime 1.0, CPU"):
+    return Measured(name, runtime, 2048, Latency(median, 0.9 * median, 1.2 * median, 96, 2, 1), speed)
+
+
+def test_a_table_says_what_was_measured_and_how_sure_it_is():
+    lines = printed(row("dense.onnx", 5.0), row("small.onnx", 2.5, Speed(2.0, 1.9, 2.1)),
+                    row("same.onnx", 5.1, Speed(0.98, 0.9, 1.07)))  # fmt: skip
+    assert lines == [
+        "batch 1, 2 threads, onnxruntime 1.0, CPU",
+        "file            size  latency  spread  speed  99% interval",
+        "dense.onnx  2.00 KiB  5.00 ms     30%",
+        "small.onnx  2.00 KiB  2.50 ms     30%  2.00x     1.90-2.10  faster",
+        "same.onnx   2.00 KiB  5.10 ms     30%  0.98x     0.90-1.07  within noise",
+        "Latency is the median of 96 runs in turns, spread the distance of its quartiles.",
+        "Speeds are those against the first file.",
+    ]
+
+
+def test_runtimes_are_named_where_they_differ():
+    lines = printed(row("a.onnx", 5.0), row("a.pt2", 5.0, Speed(1, 0.9, 1.1), "PyTorch 2.10"), threads=1)
+    assert lines[0] == "batch 1, 1 thread, onnxruntime 1.0, CPU and PyTorch 2.10"
+    text = "\n".join(lines[2:])
+    assert text.count("(onnxruntime)") == text.count("(PyTorch)") == 1
+
+
+@pytest.mark.parametrize("name", ["a" * 60, "a/" * 30 + "b.onnx"])
+def test_long_names_break_and_hide_nothing(name):
+    lines = printed(row(name, 5.0), row(name, 2.5, Speed(2.0, 1.9, 2.1)))
+    assert "2.00x     1.90-2.10  faster" in "\n".join(lines)
+    assert max(map(len, lines)) <= 80
