@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,9 +19,9 @@ from sparsify.formats.index import Index
 from sparsify.formats.nm import Nm
 from sparsify.kernels import _on_gpu
 from sparsify.kernels._timing import least
-from sparsify.lowering.sites import FORMS, operator_of
+from sparsify.lowering.sites import product_with
 
-__all__ = ["KINDS", "Row", "measure_kernels"]
+__all__ = ["KINDS", "Row", "encoded", "measure_kernels"]
 
 KINDS = ("2:4", "block64 90%", "block128 80%", "bitmask 70%", "index 90%", "index 95%")
 """Formats with the share of the weights that is zero."""
@@ -75,7 +76,7 @@ def measure_kernels(
         generator = torch.Generator(device).manual_seed(0)
         weight = torch.randn(outputs, inputs, generator=generator, device=device).to(dtype)
         for kind in KINDS:
-            found = _encoded(kind, weight, generator)
+            found = encoded(kind, weight, generator)
             dense = found.decode()
             for batch in batches:
                 stage(f"{kind}, {outputs}x{inputs}, batch {batch}")
@@ -84,13 +85,7 @@ def measure_kernels(
 
 
 def _row(kind: str, found: Format, dense: Tensor, x: Tensor) -> Row:
-    form, operator = FORMS[type(found)], operator_of(type(found))
-    tensors = [found.tensors[name] for name in ("values", *form.others)]
-    numbers = form.numbers(found)
-
-    def sparse() -> object:
-        return operator(x, *tensors, None, "none", **numbers)
-
+    sparse = partial(product_with(found), x)
     with torch.no_grad():
         with _on_gpu.tuning() as taken:
             sparse()
@@ -110,8 +105,8 @@ def _dense(weight: Tensor, x: Tensor) -> dict[str, Callable[[], object]]:
     return calls
 
 
-def _encoded(kind: str, weight: Tensor, generator: torch.Generator) -> Format:
-    """Return a weight in a format, pruned at random."""
+def encoded(kind: str, weight: Tensor, generator: torch.Generator) -> Format:
+    """Return a weight in a format, pruned at random; the kind is one of `KINDS`, or written like them."""
     name, _, share = kind.partition(" ")
     kept = 1 - float(share.rstrip("%") or 50) / 100
     outputs, inputs = weight.shape

@@ -2,7 +2,7 @@
 
 import torch
 
-from sparsify.kernel_bench import KINDS, _encoded, measure_kernels
+from sparsify.kernel_bench import KINDS, encoded, measure_kernels
 
 
 def test_every_kind_is_measured_for_every_shape_and_batch():
@@ -20,6 +20,6 @@ def test_weights_have_the_sparsity_that_the_kind_says():
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(1024, 1024, generator=generator)
     for kind, share in zip(KINDS, (0.5, 0.1, 0.2, 0.3, 0.1, 0.05), strict=True):
-        found = _encoded(kind, weight, generator).decode()
+        found = encoded(kind, weight, generator).decode()
         assert abs(float((found != 0).float().mean()) - share) < 0.08, kind
         assert torch.equal(found[found != 0], weight[found != 0])

@@ -19,7 +19,7 @@ from sparsify.layers import TURNS, Layer, layers
 from sparsify.layout import Layout
 from sparsify.program import Program
 
-__all__ = ["FORMS", "PRODUCTS", "Form", "Moves", "Site", "moves", "operator_of", "sites"]
+__all__ = ["FORMS", "PRODUCTS", "Form", "Moves", "Site", "moves", "operator_of", "product_with", "sites"]
 
 _LARGE = "it is a convolution larger than 1x1, which stays dense"
 PRODUCTS = (aten.mm.default, aten.matmul.default)
@@ -83,6 +83,13 @@ def operator_of(kind: type[Format]) -> Any:
     """Return the operator that multiplies with a format, and register it with torch."""
     name = FORMS[kind].operator
     return getattr(importlib.import_module(f"sparsify.kernels.{name}"), name)
+
+
+def product_with(found: Format) -> Callable[[Tensor], Tensor]:
+    """Return what multiplies values `[..., K]` with a weight in a format: `[..., N]`."""
+    form, operator = FORMS[type(found)], operator_of(type(found))
+    tensors = [found.tensors[name] for name in ("values", *form.others)]
+    return lambda x: operator(x, *tensors, None, "none", **form.numbers(found))  # type: ignore[no-any-return]
 
 
 def sites(program: Program, *, patches: bool = False) -> list[Site]:
