@@ -18,6 +18,7 @@ from sparsify.atomic import check_writable
 from sparsify.bench_command import bench
 from sparsify.catalogue_command import criteria, explain, passes
 from sparsify.console import err, out, print_json, progress
+from sparsify.diff_command import diff
 from sparsify.doctor_command import doctor
 from sparsify.errors import InputError, SparsifyError, UsageError
 from sparsify.options import OUTPUT, WORK, AsJson, Device, Factory, Inputs, Model, Task, Trust
@@ -236,7 +237,7 @@ def inspect(
         out.print(f"wrote {html}", highlight=False, markup=False, soft_wrap=True)
 
 
-for _command in (bench, sensitivity, plot, unpack, passes, criteria, explain, doctor):
+for _command in (bench, sensitivity, plot, unpack, passes, criteria, explain, diff, doctor):
     app.command(_command)
 
 

@@ -1,0 +1,176 @@
+"""What two models differ in: module by module, and in what they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsify.cost import Cost, cost, macs_by_node
+from sparsify.layers import layers
+from sparsify.masking import baked
+from sparsify.program import Program
+from sparsify.verify import difference, outputs, signature, tolerance
+
+__all__ = ["Difference", "Differences", "Side", "differences"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A module in one of two models.
+
+    Attributes:
+        shape: of its largest parameter.
+        parameters: how many values it has.
+        nonzero: how many of them are not zero.
+        macs: multiply-accumulates of its layers.
+    """
+
+    shape: tuple[int, ...]
+    parameters: int
+    nonzero: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A module that is not the same in two models.
+
+    Attributes:
+        module: its name.
+        before: how it is in the first; None where that has no such module.
+        after: how it is in the second.
+        moved: the largest change of a value, relative to the largest value before; None where shapes differ.
+    """
+
+    module: str
+    before: Side | None
+    after: Side | None
+    moved: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What two models differ in.
+
+    Attributes:
+        costs: of both.
+        modules: that are not the same, in the order of the models.
+        same: how many modules are the same, bit for bit.
+        gap: the largest relative difference of what they compute on the first model's example; None where inputs or
+            outputs are of other sizes.
+        equal: whether that is rounding.
+    """
+
+    costs: tuple[Cost, Cost]
+    modules: list[Difference]
+    same: int
+    gap: float | None
+    equal: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+def differences(before: Program, after: Program) -> Differences:
+    """Compare two models: parameters by the names of their modules, and outputs on the first one's example."""
+    first, second = _Modules.of(before), _Modules.of(after)
+    names = _in_order(list(first.values), list(second.values))
+    found, same = [], 0
+    for name in names:
+        one, two = first.values.get(name), second.values.get(name)
+        if one is not None and two is not None and _same(one, two):
+            same += 1
+            continue
+        found.append(Difference(name, first.side(name), second.side(name), _moved(one, two)))
+    gap, equal = _computed(before, after)
+    return Differences((cost(before), cost(after)), found, same, gap, equal)
+
+
+@dataclass(frozen=True)
+class _Modules:
+    """The parameters of a model by module, masks applied, and the multiply-accumulates of each."""
+
+    values: Mapping[str, Mapping[str, Tensor]]
+    macs: Mapping[str, int]
+
+    @classmethod
+    def of(cls, program: Program) -> _Modules:
+        values: dict[str, dict[str, Tensor]] = {}
+        for name, value in baked(program).parameters.items():
+            values.setdefault(name.rpartition(".")[0] or name, {})[name] = value.detach()
+        counted, macs = macs_by_node(program), dict[str, int]()
+        for node, module in {layer.node.name: layer.module for layer in layers(program)}.items():
+            macs[module] = macs.get(module, 0) + counted.get(node, 0)
+        return cls(values, macs)
+
+    def side(self, module: str) -> Side | None:
+        if module not in self.values:
+            return None
+        held = self.values[module].values()
+        return Side(
+            shape=tuple(max(held, key=Tensor.numel).shape),
+            parameters=sum(value.numel() for value in held),
+            nonzero=sum(int(value.count_nonzero()) for value in held),
+            macs=self.macs.get(module, 0),
+        )
+
+
+def _in_order(first: list[str], second: list[str]) -> list[str]:
+    """Merge the names of both; what only the second has stands behind what it follows there."""
+    names, place = list(first), 0
+    for name in second:
+        if name in first:
+            place = names.index(name) + 1
+        else:
+            names.insert(place, name)
+            place += 1
+    return names
+
+
+def _same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
+    return one.keys() == two.keys() and all(
+        value.shape == two[name].shape
+        and value.dtype == two[name].dtype
+        and torch.equal(_bits(value), _bits(two[name]))
+        for name, value in one.items()
+    )
+
+
+def _bits(value: Tensor) -> Tensor:
+    return value.cpu().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _moved(one: Mapping[str, Tensor] | None, two: Mapping[str, Tensor] | None) -> float | None:
+    if one is None or two is None or one.keys() != two.keys():
+        return None
+    if any(value.shape != two[name].shape for name, value in one.items()):
+        return None
+    largest = max(float(value.abs().max()) if value.numel() else 0.0 for value in one.values())
+    gaps = [(value.double() - two[name].double()).abs() for name, value in one.items() if value.numel()]
+    return max((float(gap.max()) for gap in gaps), default=0.0) / (largest or 1.0)
+
+
+def _computed(before: Program, after: Program) -> tuple[float | None, bool]:
+    """Run both on the first one's example, if that fits the second."""
+    if signature(before) != signature(after) or _inputs(before) != _inputs(after):
+        return None, False
+    leaves = before.example.leaves()
+    pairs = list(zip(outputs(before, leaves), outputs(after, leaves), strict=True))
+    gaps = [difference(one, other) for one, other in pairs]
+    equal = all(gap <= tolerance(one) for gap, (one, _) in zip(gaps, pairs, strict=True))
+    return max(gaps, default=0.0), equal
+
+
+def _inputs(program: Program) -> list[tuple[str, str]]:
+    return [
+        (node.name, program.spelled(str(getattr(node.meta.get("val"), "shape", "")))) for node in program.placeholders
+    ]

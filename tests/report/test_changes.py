@@ -1,0 +1,43 @@
+import io
+
+from rich.console import Console
+
+from sparsify.cost import Cost
+from sparsify.differences import Difference, Differences, Side
+from sparsify.report.changes import print_differences
+
+COSTS = (Cost(2000, 2000, 4000, 8000, 2000), Cost(1000, 500, 2000, 4000, 1000))
+
+
+def printed(modules, *, gap=0.5, equal=False):
+    console = Console(file=io.StringIO(), width=80)
+    print_differences(console, Differences(COSTS, modules, 1, gap, equal), ("a.pt2", "b.pt2"))
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_modules_that_differ_are_listed():
+    dense, half = Side((4, 8), 32, 32, 64), Side((4, 8), 32, 16, 64)
+    lines = printed([Difference("a", dense, half, 0.25), Difference("b", dense, Side((2, 8), 16, 16, 32), None),
+                     Difference("c", dense, None, None), Difference("d", None, Side((), 1, 1, 0), None)])  # fmt: skip
+    assert lines == [
+        "              before     after  change",
+        "parameters     2.00k     1.00k  -50.0%",
+        "non-zeros      2.00k       500  -75.0%",
+        "MACs           4.00k     2.00k  -50.0%",
+        "in memory   7.81 KiB  3.91 KiB  -50.0%",
+        "",
+        "module      shape       zeros     MACs  moved",
+        "a             4x8  0% → 50.0%       64   0.25",
+        "b       4x8 → 2x8          0%  64 → 32",
+        "c             4x8          0%       64   gone",
+        "d          scalar          0%        0    new",
+        "",
+        "1 module the same, bit for bit",
+        "On the example of a.pt2 outputs are up to 0.5 apart (relative).",
+    ]
+
+
+def test_what_is_computed():
+    assert "both compute the same (1e-07 apart, which is rounding)" in printed([], gap=1e-7, equal=True)[-1]
+    assert "bit for bit" in printed([], gap=0.0, equal=True)[-1]
+    assert "cannot be compared" in " ".join(printed([], gap=None)[-2:])
