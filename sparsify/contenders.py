@@ -74,7 +74,9 @@ def provider_called(name: str) -> str:
     """
     import onnxruntime
 
-    known = {full.removesuffix("ExecutionProvider").lower(): full for full in onnxruntime.get_available_providers()}
+    known: dict[str, str] = {
+        full.removesuffix("ExecutionProvider").lower(): full for full in onnxruntime.get_available_providers()
+    }
     found = known.get(name.lower().removesuffix("executionprovider"))
     if found is None:
         raise UsageError(f"--provider {name}: this onnxruntime has {', '.join(sorted(known))}.")

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +150,7 @@ def measure(
         threads: how many onnxruntime uses; all that this process may run on if not given.
     """
     count = threads or threads_here()
-    starts = [
-        lambda file=file, feed=feed: onnx_run(file, feed, count)  # type: ignore[misc]
-        for file, feed in zip(files, inputs, strict=True)
-    ]
+    starts = [partial(onnx_run, file, feed, count) for file, feed in zip(files, inputs, strict=True)]
     found = in_turns(starts, seconds=seconds)
     return [Latency.of(samples[0], count, _batch(feed)) for samples, feed in zip(found, inputs, strict=True)]
 

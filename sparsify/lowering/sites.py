@@ -89,7 +89,7 @@ def product_with(found: Format) -> Callable[[Tensor], Tensor]:
     """Return what multiplies values `[..., K]` with a weight in a format: `[..., N]`."""
     form, operator = FORMS[type(found)], operator_of(type(found))
     tensors = [found.tensors[name] for name in ("values", *form.others)]
-    return lambda x: operator(x, *tensors, None, "none", **form.numbers(found))  # type: ignore[no-any-return]
+    return lambda x: operator(x, *tensors, None, "none", **form.numbers(found))
 
 
 def sites(program: Program, *, patches: bool = False) -> list[Site]:
