@@ -82,7 +82,8 @@ def main() -> None:
         "`sparsify bench` tells a difference of 3% from noise on a model of 5 ms, and rarely takes noise for one",
         alarms <= ALARMS and found >= FOUND,
         f"{latency:.1f} ms: {alarms:.0%} of {len(same)} comparisons of a file with itself are false alarms, "
-        f"{found:.0%} of {len(other)} with 3% more layers are found (speed {ratio:.3f}); half intervals are {width:.1%} wide.",
+        f"{found:.0%} of {len(other)} with 3% more layers are found (speed {ratio:.3f}); half intervals are "
+        f"{width:.1%} wide.",
         {"latency_ms": latency, "false_alarms": alarms, "found": found, "speed_of_longer": ratio, "half_width": width,
          "same": [speed.as_dict() for speed in same], "longer": [speed.as_dict() for speed in other]},
     )  # fmt: skip

@@ -14,6 +14,7 @@ from sparsify.criteria import Criterion
 from sparsify.errors import PassError, UsageError
 from sparsify.masking import masked
 from sparsify.naming import first_names, plural
+from sparsify.norms import with_batch_statistics
 from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.patterns import NofM, parse_pattern
@@ -58,6 +59,9 @@ class WeightPrune(Pass):
         include: likewise, of norms, biases or embeddings that are pruned too.
         allow_collapse: whether a layer may lose all its weights.
         batches: how many training batches a criterion that needs data looks at.
+        norms: what batch norms divide by while weights are scored: running statistics, as in evaluation, or those of
+            the batch. Of an untrained network running ones are 0 and 1, so that norms do nothing; code of papers on
+            pruning at initialization (SNIP, GraSP, FORCE) scores with batch statistics.
 
     Reference: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015; Mishra et al.,
     "Accelerating Sparse Deep Neural Networks", 2021 (2:4).
@@ -82,6 +86,7 @@ class WeightPrune(Pass):
     include: tuple[str, ...] = ()
     allow_collapse: bool = False
     batches: int = 8
+    norms: Literal["running", "batch"] = "running"
 
     def __post_init__(self) -> None:
         pattern = parse_pattern(self.pattern)
@@ -145,12 +150,13 @@ class WeightPrune(Pass):
                            first=self.first, last=self.last)  # fmt: skip
         shaper, skipped = self._shaper(program, found)
         calibration = Calibration(context.task, self.batches, context.seed)
-        criterion = chosen(self.criterion, "weights", program, calibration)
-        amounts = Amounts(program, shaper, found, calibration, self.allocation or "uniform", self.last == "half",
+        scored = with_batch_statistics(program) if self.norms == "batch" else program
+        criterion = chosen(self.criterion, "weights", scored, calibration)
+        amounts = Amounts(scored, shaper, found, calibration, self.allocation or "uniform", self.last == "half",
                           self.table, self.ratios)  # fmt: skip
         before = {name: mask for name, mask in program.masks.items() if name in shaper.layouts}
         shares = self._shares(criterion)
-        masks = in_rounds(program, list(shaper.layouts), criterion, calibration, shares=shares,
+        masks = in_rounds(scored, list(shaper.layouts), criterion, calibration, shares=shares,
                           choose=partial(self._masks, amounts))  # fmt: skip
         after = masked(program, masks)
         masks = {name: mask for name, mask in after.masks.items() if name in shaper.layouts}

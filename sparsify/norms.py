@@ -8,7 +8,7 @@ from sparsify.axes.op import key_of
 from sparsify.graph import is_mask
 from sparsify.program import Program
 
-__all__ = ["batch_norms", "norm_parameters", "norm_scales"]
+__all__ = ["batch_norms", "norm_parameters", "norm_scales", "with_batch_statistics"]
 
 _SCALE = {  # where each operator has its scale
     "aten::batch_norm": 1,
@@ -60,6 +60,16 @@ def batch_norms(program: Program) -> list[fx.Node]:
     """Return the batch norms with running statistics that are buffers of the program."""
     nodes = [node for node in program.graph.nodes if node.op == "call_function" and key_of(node) == "aten::batch_norm"]
     return [node for node in nodes if all(_is_buffer(node.args[place], program) for place in (3, 4))]
+
+
+def with_batch_statistics(program: Program) -> Program:
+    """Return the program with batch norms that normalise by the batch they see, in evaluation mode, too."""
+    graph = program.copy_graph()
+    names = {node.name for node in batch_norms(program)}
+    for node in graph.nodes:
+        if node.name in names:
+            node.args = (*node.args[:3], None, None, *node.args[5:])
+    return program.with_graph(graph)
 
 
 def _is_buffer(value: object, program: Program) -> bool:

@@ -6,7 +6,7 @@ from torch import nn
 
 import sparsify as sp
 from sparsify.masking import masked
-from sparsify.norms import norm_parameters, norm_scales
+from sparsify.norms import norm_parameters, norm_scales, with_batch_statistics
 
 
 def scales(norm, x=(2, 4, 5, 5)):
@@ -76,3 +76,13 @@ def test_scales_and_shifts():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.InstanceNorm2d(4))
     program = sp.capture(model, (torch.randn(2, 3, 5, 5),))
     assert norm_parameters(program) == {"1.weight", "1.bias", "2.weight", "2.bias"}
+
+
+def test_batch_statistics_are_those_of_training_in_both_modes():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Dropout(0.5))
+    x = torch.randn(4, 2, 6, 6) + 1
+    program = with_batch_statistics(sp.capture(model, (x,)))
+    assert not program.buffers.keys() & {"1.running_mean", "1.running_var"}
+    expected = model[2](nn.BatchNorm2d(3).train()(model[0](x)))
+    torch.testing.assert_close(program.module()(x), expected)

@@ -32,7 +32,7 @@ Share: TypeAlias = Literal["uniform", "global", "lamp", "snip-ratios", "er", "er
 
 _PASSES: Mapping[Unit, str] = {"weights": "weight-prune", "channels": "channel-prune", "layers": "layer-prune"}
 _TAKEN: Mapping[Unit, tuple[str, ...]] = {  # by the passes, in their own words
-    "weights": ("sparsity", "pattern", "scope", "allocation", "ratios", "rounds", "first", "last", "only"),
+    "weights": ("sparsity", "pattern", "scope", "allocation", "ratios", "rounds", "first", "last", "only", "norms"),
     "channels": ("sparsity", "scope", "rounds"),
     "layers": ("sparsity", "count"),
 }
@@ -68,6 +68,8 @@ class Pai(TrainOptions):
             weights), dense.
         margin: how much worse than another network one may score that is said to be as good.
         batches: how many training batches a criterion that needs data looks at.
+        norms: what batch norms divide by while weights are scored: running statistics (0 and 1 in an untrained network,
+            so that norms do nothing), or those of the batch, as the code of SNIP, GraSP and FORCE has it.
 
     Reference: Lee et al., "SNIP: Single-shot Network Pruning based on Connection Sensitivity", 2019; Frankle et al.,
     "Pruning Neural Networks at Initialization: Why Are We Missing the Mark?", 2021 (controls); Su et al.,
@@ -98,6 +100,7 @@ class Pai(TrainOptions):
     controls: tuple[Control, ...] = ()
     margin: float = 0.01
     batches: int = 8
+    norms: Literal["running", "batch"] = "running"
 
     def __post_init__(self) -> None:
         super().__post_init__()
