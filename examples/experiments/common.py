@@ -69,24 +69,29 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def draw(
-    path: Path, marks: Mapping[str, Sequence[Sequence[float]]], dense: Sequence[float], ticks: Sequence[str]
+    path: Path,
+    marks: Mapping[str, Sequence[Sequence[float]]],
+    dense: Sequence[float] | Mapping[str, Sequence[float]],
+    ticks: Sequence[str],
 ) -> None:
-    """Draw the scores of all seeds, marks of one colour for each name, with their deviation; dense ones are a line."""
+    """Draw the scores of all seeds, marks of one colour for each name, with their deviation; dense ones are lines."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axis = figure.subplots()
+    lines = dense if isinstance(dense, Mapping) else {"dense": dense}
+    seeds = len(next(iter(lines.values())))
     for index, (name, values) in enumerate(marks.items()):
         places = [place + 0.12 * (index - (len(marks) - 1) / 2) for place in range(len(ticks))]
-        bars = [spread(scores) for scores in values] if len(dense) > 1 else None
+        bars = [spread(scores) for scores in values] if seeds > 1 else None
         axis.errorbar(places, [mean(v) for v in values], yerr=bars, label=name, fmt="o", markersize=5, capsize=3)
-    axis.axhline(mean(dense), color="#24292f", linestyle=":", label="dense")
+    for (name, scores), style in zip(lines.items(), (":", "--", "-."), strict=False):
+        axis.axhline(mean(scores), color="#24292f", linestyle=style, label=name)
     axis.set_xticks(range(len(ticks)), ticks)
     axis.set_ylabel("accuracy")
-    seeds = f"mean and deviation of {len(dense)} seeds" if len(dense) > 1 else "one seed"
-    axis.set_title(f"On the digits ({seeds})")
+    axis.set_title(f"On the digits ({f'mean and deviation of {seeds} seeds' if seeds > 1 else 'one seed'})")
     axis.grid(alpha=0.3)
-    figure.legend(frameon=False, loc="outside lower center", ncols=min(4, len(marks) + 1))
+    figure.legend(frameon=False, loc="outside lower center", ncols=min(4, len(marks) + len(lines)))
     figure.savefig(path, dpi=130)
     print(f"wrote {path}")
 

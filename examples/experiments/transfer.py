@@ -87,7 +87,8 @@ def main() -> None:
         for name in names
     }
     ticks = [f"{text} of the weights" for text in ROUNDS.values()]
-    draw(given.out / "transfer.png", marks, scores["dense", "Adam", 0], ticks)
+    dense = {f"dense, {optimizer}": scores["dense", optimizer, 0] for optimizer in OPTIMIZERS}
+    draw(given.out / "transfer.png", marks, dense, ticks)
     judge(scores)
 
 

@@ -15,12 +15,15 @@ from torch.utils import _pytree as pytree
 from sparsify.axes import rules
 from sparsify.axes.axis import Axis, freeze_all, leaves
 from sparsify.axes.op import RULES, Facts, Op, fresh, key_of
+from sparsify.embedding import making
 from sparsify.errors import PassError, first_line
 from sparsify.graph_text import where_from
 from sparsify.program import Program
 from sparsify.shapes import fake_mode, without_guards
 
 __all__ = ["Axes", "axes", "leaves_of", "without_collector"]
+
+_COMPUTED = "the graph computes the weight, which is frozen or embedded; `--pass fold` writes it out"
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,9 @@ def axes(program: Program) -> Axes:
     """Infer the axes of every value of a program.
 
     Every dimension of a parameter or buffer starts as an axis of its own; the operators' rules say which are the same
-    and which are made of which. An operator without a rule freezes what it touches. Takes time linear in the number
-    of nodes.
+    and which are made of which. An operator without a rule freezes what it touches. What weights are made of
+    (`sparsify.embedding`) is frozen, too: values of a seed or a basis that layers share belong to the sizes that there
+    are. Takes time linear in the number of nodes.
 
     Raises:
         PassError: a rule fails, or returns no axis for each dimension; the message names operator and node.
@@ -55,10 +59,14 @@ def axes(program: Program) -> Axes:
     rules.load()
     found = _Inference()
     state = {**program.parameters, **program.buffers}
+    made = making(program.graph)
     with without_guards(fake_mode(program)), without_collector():
         for node in program.graph.nodes:
             if node.op == "get_attr":
-                found.dims[node] = [fresh(size) for size in state[str(node.target)].shape]
+                kept = _COMPUTED if node in made else ""
+                found.dims[node] = [fresh(size, kept) for size in state[str(node.target)].shape]
+            elif node in made:
+                found.dims[node], found.facts[node] = _fixed(node.meta.get("val"), _COMPUTED), Facts()
             elif node.op == "placeholder":
                 found.dims[node] = _fixed(node.meta.get("val"), "an input has it")
             elif node.op == "output":

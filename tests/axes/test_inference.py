@@ -9,6 +9,8 @@ import sparsify as sp
 from sparsify.axes import axes
 from sparsify.axes.axis import find, leaves
 from sparsify.axes.inference import RULES
+from sparsify.freezing import frozen as frozen_in_part
+from sparsify.freezing import redrawn
 from sparsify.groups import groups_of
 from sparsify.shapes import kind, propagate_shapes
 
@@ -130,3 +132,39 @@ def test_two_users_share_a_refinement():
     found = inferred(Heads(), torch.randn(2, 3))
     node = next(node for node in found.dims if node.target == "b.weight")
     assert [leaf.size for leaf in leaves(found.dims[node][1])] == [3, 4]
+
+
+def perceptron():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 10), nn.ReLU(), nn.Linear(10, 3))
+    return sp.capture(net, (torch.randn(4, 6),))
+
+
+@pytest.mark.parametrize("seed", [None, 7], ids=["stored", "from a seed"])
+def test_channels_of_a_frozen_weight_stay_and_others_go(seed):
+    program = redrawn(perceptron(), 7)
+    half = torch.arange(48).view(8, 6) % 2 == 0
+    program = frozen_in_part(program, {"0.weight": half}, seed)
+    reasons = [group.reason for group in sp.groups(program) if group.frozen]
+    assert any("`--pass fold` writes it out" in reason for reason in reasons)
+    assert [group.size for group in sp.groups(program) if not group.frozen] == [10]
+    pruned = sp.run(program, ["channel-prune:sparsity=0.5", "shrink"]).program
+    assert pruned.parameters["2.weight"].shape == (5, 8)
+    assert pruned.parameters["0.weight"].shape == (8, 6)
+    assert pruned.frozen.keys() == {"0.weight"}
+
+
+@pytest.mark.parametrize("spec", ["embed:kind=dct,sparsity=0.5", "embed:kind=projection,dimension=20"])
+def test_what_makes_embedded_weights_has_no_unknown_operators(spec):
+    program = sp.run(perceptron(), [spec]).program
+    assert not axes(program).unknown
+    assert all(group.frozen for group in sp.groups(program))
+
+
+def test_a_basis_that_filters_share_has_no_channels():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.Flatten(), nn.Linear(6 * 16, 3))
+    program = sp.run(
+        sp.capture(net, (torch.randn(2, 1, 8, 8),)), ["embed:kind=interspace", "weight-prune:sparsity=0.5"]
+    )
+    assert all(group.frozen for group in sp.groups(program.program))
