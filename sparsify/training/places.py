@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ Base: TypeAlias = Callable[[], Tensor]
 """Computes the values of all places that are not kept; the kept ones are not looked at."""
 
 _PIECE = 1 << 16  # values whose places 16 bits can say; 256 KiB, so that a core works in its cache
-_VECTOR = {"AVX512": 64, "AVX2": 32, "SVE256": 32}  # bytes that torch's loops take at a time; else 16
+_LANES = (1, 2, 4, 8, 16, 32, 64)  # how many values a register may hold
 
 
 class _Piece(NamedTuple):
@@ -35,7 +36,7 @@ class Places:
     The vector has as many dimensions as the tensor, `[n, 1, ...]`, so that what goes by dimensions, as weight decay
     does, treats both alike. Torch's optimizers compute the last values of a tensor, which do not fill a
     register of the processor, with other roundings than the rest. So that every value is computed alike in the vector,
-    those are last there, too, behind zeros that fill up the register before them, less than 64 bytes.
+    those are last there, too, behind zeros that fill up the register before them.
 
     Attributes:
         shape: of the tensor.
@@ -152,9 +153,41 @@ def _flat(value: Tensor) -> Tensor:
 
 
 def _lanes(value: Tensor) -> int:
-    """Return how many values torch's loops on this processor take at a time."""
-    width = _VECTOR.get(torch.backends.cpu.get_cpu_capability(), 16)
-    return max(1, width // value.element_size())
+    """Return how many values torch's optimizers take at a time on this processor; on others the order has no effect."""
+    return _measured_lanes(value.dtype) if value.is_cpu and value.is_floating_point() else 1
+
+
+@functools.cache
+def _measured_lanes(dtype: torch.dtype) -> int:
+    """Return the smallest number of values that are rounded alike alone and among others.
+
+    It is not that of the processor's widest registers: torch has its loops for some of them only.
+    """
+    values = torch.randn(3, 8 * _LANES[-1], generator=torch.Generator().manual_seed(0)).to(dtype)
+    whole = _stepped(values, values.shape[1])
+    return next((lanes for lanes in _LANES[:-1] if torch.equal(_stepped(values, lanes), whole)), _LANES[-1])
+
+
+def _stepped(values: Tensor, size: int) -> Tensor:
+    """Return parameters of some size after steps of the optimizers that there are, one behind the other.
+
+    Args:
+        values: at first, and gradients, `[3, N]`.
+        size: how many values each parameter has.
+    """
+    found = []
+    makers: tuple[Callable[..., torch.optim.Optimizer], ...] = (
+        torch.optim.AdamW, functools.partial(torch.optim.SGD, momentum=0.9),
+    )  # fmt: skip
+    for make in makers:
+        parameters = [torch.nn.Parameter(part.clone()) for part in values[0].split(size)]
+        optimizer = make(parameters, lr=0.05, weight_decay=0.05, fused=True)
+        for gradient in (*values[1:], *values[1:]):
+            for parameter, part in zip(parameters, gradient.split(size), strict=True):
+                parameter.grad = part.clone()
+            optimizer.step()
+        found += [parameter.detach() for parameter in parameters]
+    return torch.cat(found)
 
 
 def _filled_up(found: list[Tensor], at: int, lanes: int) -> tuple[list[Tensor], int]:
