@@ -180,7 +180,7 @@ def _stepped(values: Tensor, size: int) -> Tensor:
         torch.optim.AdamW, functools.partial(torch.optim.SGD, momentum=0.9),
     )  # fmt: skip
     for make in makers:
-        parameters = [torch.nn.Parameter(part.clone()) for part in values[0].split(size)]
+        parameters = [torch.nn.Parameter(part.clone()) for part in values[0].split(size)]  # type: ignore[no-untyped-call]
         optimizer = make(parameters, lr=0.05, weight_decay=0.05, fused=True)
         for gradient in (*values[1:], *values[1:]):
             for parameter, part in zip(parameters, gradient.split(size), strict=True):
