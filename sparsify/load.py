@@ -40,7 +40,9 @@ _OTHERS = {
     b"PK": "an empty or broken zip archive",
     b"\x80": "a plain pickle that torch.save did not write",
 }
-_WANTED = "sparsify reads .pt2 archives (torch.export.save), modules and state dicts (torch.save), and .safetensors."
+_WANTED = (
+    "sparsify reads .pt2 archives (torch.export.save), .onnx, modules and state dicts (torch.save), and .safetensors."
+)
 
 
 def load(
@@ -76,6 +78,8 @@ def load(
     from sparsify.capture import capture, from_exported
     from sparsify.inputs import parse
     from sparsify.loading.placement import find_device, move_inputs, move_model, with_inputs
+    from sparsify.onnx_in.importing import example_of, to_program
+    from sparsify.onnx_in.network import OnnxNetwork
 
     place = find_device(device)
     synthetic = inputs is not None and Path(inputs).suffix not in (".npz", ".safetensors")
@@ -84,6 +88,11 @@ def load(
     source = move_model(found, place)
     own = None if isinstance(source, nn.Module) else source.example_inputs
     chosen = given or own or move_inputs(example, place)
+    if isinstance(source, OnnxNetwork):
+        if chosen is None:
+            chosen, synthetic = move_inputs(example_of(source), place), True
+        if chosen is not None:
+            return to_program(source, chosen, Path(path), synthetic=synthetic)
     if chosen is None:
         raise InputError(
             f"{path} has no example inputs, and a graph cannot be captured without them. "
@@ -156,7 +165,7 @@ def _reader(file: IO[bytes], path: Path) -> Callable[[IO[bytes], Path, bool], So
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LARGEST_HEADER:
         return _read_safetensors
     if _ONNX.match(head):
-        raise InputError(f"{path} is an ONNX file, which sparsify writes but does not read. {_WANTED}")
+        return _read_onnx
     if head[257:262] == b"ustar":
         raise InputError(f"{path} is a tar archive. {_WANTED}")
     other = next((name for start, name in _OTHERS.items() if head.startswith(start)), "no model of a known kind")
@@ -200,6 +209,12 @@ def _read_saved(file: IO[bytes], path: Path, trust: bool) -> Source:
     pickled = open_archive(file, path).read("data.pkl") if zipped else None
     tree = safe_pickle.load_trusted(file, path) if trust else safe_pickle.load(file, path, pickled)
     return unwrap(tree, path)
+
+
+def _read_onnx(_file: IO[bytes], path: Path, _trust: bool) -> Source:
+    from sparsify.onnx_in.importing import read_onnx
+
+    return read_onnx(path)
 
 
 def _read_safetensors(_file: IO[bytes], path: Path, _trust: bool) -> Source:

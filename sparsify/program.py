@@ -22,7 +22,7 @@ from sparsify.graph import copied_graph, mask_nodes
 from sparsify.graph_text import text
 from sparsify.modes import ProgramModule
 
-__all__ = ["PROVENANCE", "Example", "Program", "dynamic_sizes"]
+__all__ = ["PROVENANCE", "Example", "Names", "Program", "dynamic_sizes"]
 
 
 PROVENANCE = "sparsify"  # where the meta of an exported graph module holds what a `.pt2` file says of its program
@@ -48,6 +48,19 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Names:
+    """What the file that a program was read from calls its inputs and outputs; a file that is written says the same.
+
+    Attributes:
+        inputs: the name in the file for each argument of the program.
+        outputs: the names of the tensors that are returned, in their order.
+    """
+
+    inputs: Mapping[str, str]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Program:
     """A model as a graph, with everything that is needed to run, train, transform and save it.
 
@@ -63,6 +76,7 @@ class Program:
         transient: names of buffers that the model's state dict does not hold.
         history: the canonical specs of the passes that made this program, first to last.
         notes: what a user should know, such as a batch size that the model froze.
+        names: of inputs and outputs in the ONNX file that it was read from, if it was.
     """
 
     graph: fx.Graph
@@ -73,6 +87,7 @@ class Program:
     transient: frozenset[str] = frozenset()
     history: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    names: Names | None = None
 
     def __post_init__(self) -> None:
         parameters = {name: _as_parameter(value) for name, value in self.parameters.items()}
@@ -145,22 +160,31 @@ class Program:
         """Return this program with one more note."""
         return replace(self, notes=(*self.notes, note))
 
+    def named(self, names: Names | None) -> Program:
+        """Return this program with names for its inputs and outputs in files."""
+        return replace(self, names=names)
+
     def applied(self, spec: str) -> Program:
         """Return this program with one more pass in its history."""
         return replace(self, history=(*self.history, spec))
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a file should keep of a program besides graph, state and example: `passes`, `notes`, `synthetic`."""
-        return {"passes": list(self.history), "notes": list(self.notes), "synthetic": self.example.synthetic}
+        """What a file should keep besides graph, state and example: `passes`, `notes`, `synthetic`, `names`."""
+        kept = {"passes": list(self.history), "notes": list(self.notes), "synthetic": self.example.synthetic}
+        if self.names is not None:
+            kept["names"] = {"inputs": dict(self.names.inputs), "outputs": list(self.names.outputs)}
+        return kept
 
     def with_provenance(self, provenance: Mapping[str, Any]) -> Program:
         """Return this program with what a file kept of it; the opposite of `provenance`."""
+        names = provenance.get("names")
         return replace(
             self,
             history=tuple(provenance.get("passes", ())),
             notes=tuple(provenance.get("notes", ())),
             example=replace(self.example, synthetic=bool(provenance.get("synthetic", False))),
+            names=None if names is None else Names(dict(names["inputs"]), tuple(names["outputs"])),
         )
 
     def copy_graph(self) -> fx.Graph:

@@ -94,8 +94,9 @@ def feed(program: Program, leaves: list[Any]) -> dict[str, Any]:
 
 
 def _tensor_inputs(program: Program, leaves: list[Any]) -> dict[str, Tensor]:
+    names = program.names.inputs if program.names is not None else {}
     return {
-        str(node.target): leaf
+        names.get(str(node.target), str(node.target)): leaf
         for node, leaf in zip(program.placeholders, leaves, strict=True)
         if isinstance(leaf, Tensor)
     }

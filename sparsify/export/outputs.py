@@ -17,7 +17,12 @@ __all__ = ["distinct", "is_tensor", "output_leaves", "output_names", "plain_spec
 
 
 def output_names(program: Program) -> list[str]:
-    """Name every tensor among the outputs by its place: `logits`, `boxes_0`, `output_1`; a lone one is `output`."""
+    """Name every tensor among the outputs by its place: `logits`, `boxes_0`, `output_1`; a lone one is `output`.
+
+    A program that was read from an ONNX file has the names of that file.
+    """
+    if program.names is not None:
+        return list(program.names.outputs)
     spec = _out_spec(program)
     tree = pytree.tree_unflatten([object() for _ in range(spec.num_leaves)], plain_spec(program))
     paths = [pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(tree)[0]]

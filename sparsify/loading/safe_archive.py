@@ -90,9 +90,22 @@ def _provenance(archive: Archive) -> dict[str, Any]:
     if isinstance(document, dict):
         passes, notes, synthetic = (document.get(key, ()) for key in ("passes", "notes", "synthetic"))
         texts = [*passes, *notes] if isinstance(passes, list) and isinstance(notes, list) else [None]
-        if all(isinstance(item, str) for item in texts) and isinstance(synthetic, bool):
-            return {"passes": passes, "notes": notes, "synthetic": synthetic}
+        names = document.get("names")
+        if all(isinstance(item, str) for item in texts) and isinstance(synthetic, bool) and _are_names(names):
+            return {"passes": passes, "notes": notes, "synthetic": synthetic, "names": names}
     raise InputError(f"{archive.path} is damaged: its entry {_OURS} does not say what became of the program.")
+
+
+def _are_names(names: Any) -> bool:
+    """Whether this is what sparsify writes of the names in an ONNX file, or nothing."""
+    if names is None:
+        return True
+    inputs, outputs = (names.get("inputs"), names.get("outputs")) if isinstance(names, dict) else (None, None)
+    return (
+        isinstance(inputs, dict)
+        and isinstance(outputs, list)
+        and all(isinstance(text, str) for text in [*inputs.values(), *outputs])
+    )
 
 
 def _refusal(path: Path, problem: str) -> str:
