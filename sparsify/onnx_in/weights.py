@@ -43,22 +43,27 @@ _TAKEN = frozenset(("training", "forward", "graph", "meta"))
 def weights_of(graph: OnnxGraph) -> set[str]:
     """Return the names of the constants that are trained.
 
-    That is every array of floats that is finite and more than a number, unless all that read it take it for a bound, a
-    statistic or a size. A single number is a weight only where a layer has it as its own. Where sparsify wrote the
+    That is every array of floats that is finite and more than a number, unless it reaches the outputs only as a bound,
+    a statistic or a size. A single number is a weight only where a layer has it as its own. Where sparsify wrote the
     file, it says what is none.
     """
     try:
         none = set(json.loads(graph.metadata.get(BUFFERS, "[]")))
     except (ValueError, TypeError):
         none = set()
-    found = set()
-    for step in graph.steps:
+    found: set[str] = set()
+    wanted = set(graph.outputs)
+    for step in reversed(graph.steps):
+        if wanted.isdisjoint(step.outputs):
+            continue
         for index, name in enumerate(step.inputs):
-            if name in none or name in found or name not in graph.constants or index in _FIXED.get(step.type, ()):
+            if name is None or index in _FIXED.get(step.type, ()):
                 continue
-            array = graph.constants[name]
-            own = array.size > 1 or index in _ROLES.get(step.type, ())
-            if array.dtype.kind == "f" and array.ndim and own and _is_finite(array):
+            wanted.add(name)
+            array = graph.constants.get(name)
+            if array is None or name in none or name in found or array.dtype.kind != "f" or not array.ndim:
+                continue
+            if (array.size > 1 or index in _ROLES.get(step.type, ())) and _is_finite(array):
                 found.add(name)
     return found
 

@@ -82,7 +82,8 @@ def conv_transpose(op: Op) -> Tensor:
     if wanted is not None:
         whole = [(int(x.shape[2 + i]) - 1) * strides[i] + extra[i] + (kernel[i] - 1) * dilations[i] + 1
                  for i in range(count)]  # fmt: skip
-        pads = split_padding([size - last for size, last in zip(whole, wanted[-count:], strict=True)], mode)
+        pads = split_padding([size - last for size, last in zip(whole, wanted[-count:], strict=True)],
+                             "SAME_UPPER" if mode == "SAME_UPPER" else "SAME_LOWER")  # fmt: skip
     if mode == "VALID":
         pads = [0] * 2 * count
     begin, end = pads[:count], pads[count:]

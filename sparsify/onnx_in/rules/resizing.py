@@ -59,17 +59,21 @@ def _same(before: Any, after: Any) -> bool:
 
 
 def _place(i: int, before: int, after: int, scale: float, coordinates: str) -> float:
-    """Return which place of the input a place of the result is, by the formulas of the standard."""
+    """Return which place of the input a place of the result is, by the formulas of the standard.
+
+    Runtimes compute this in 32 bits, and where it falls between two pixels, rounding decides.
+    """
+    place, factor, half = np.float32(i), np.float32(scale), np.float32(0.5)
     if coordinates == "asymmetric":
-        return i / scale
+        return float(place / factor)
     if coordinates == "align_corners":
-        return i * (before - 1) / (after - 1) if after > 1 else 0.0
+        return float(place * np.float32(before - 1) / np.float32(after - 1)) if after > 1 else 0.0
     if coordinates == "pytorch_half_pixel" and after <= 1:
         return 0.0
     if coordinates == "half_pixel_symmetric":
         adjusted = after / (scale * before)
         return before / 2 * (1 - adjusted) + (i + 0.5) / scale - 0.5
-    return (i + 0.5) / scale - 0.5
+    return float((place + half) / factor - half)
 
 
 def _interpolated(op: Op, x: Tensor, changes: Any, mode: str, coordinates: str) -> Tensor | None:
