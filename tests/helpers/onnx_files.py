@@ -5,9 +5,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from sparsify import verify
 from sparsify.load import load
+from sparsify.onnx_in.graph import Input
+from sparsify.onnx_in.importing import read_onnx
+from sparsify.onnx_in.network import OnnxNetwork
 from sparsify.program import Program
 
 KINDS = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int64): TensorProto.INT64,
@@ -50,22 +56,50 @@ def imported(model: onnx.ModelProto, path: Path, inputs: str | None = None) -> P
     return load(save(model, path), inputs)
 
 
-def one(
+def run(operator: str, given: list[Any], path: Path, **more: Any) -> OnnxNetwork:
+    """Read a file with one operator, as `one` writes it, and compare it with onnxruntime at two batch sizes."""
+    network = read_onnx(save(_one(operator, given, **more), path))
+    session = None
+    for batch in (2, 3):
+        arrays = {item.name: _values(item, batch) for item in network.onnx.inputs}
+        with torch.no_grad():
+            found = network(*map(torch.from_numpy, arrays.values()))
+        session = session or onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        tensors = list(found.values()) if isinstance(found, dict) else [found]
+        for wanted, tensor in zip(session.run(None, arrays), tensors, strict=True):
+            expected = torch.from_numpy(wanted)
+            assert (tensor.shape, tensor.dtype) == (expected.shape, expected.dtype)
+            # as at export: rounding, of sums in another order
+            assert verify.difference(expected, tensor) <= 10 * verify.tolerance(expected)
+    return network
+
+
+def _values(item: Input, batch: int) -> np.ndarray:
+    shape = [size if isinstance(size, int) else batch for size in item.shape]
+    if item.dtype.is_floating_point:
+        return rand(*shape, seed=batch).astype(str(item.dtype).removeprefix("torch."))
+    return np.random.default_rng(batch).integers(0, 2, shape).astype(str(item.dtype).removeprefix("torch."))
+
+
+def one(operator: str, given: list[Any], path: Path, **more: Any) -> Program:
+    """Write a file with one operator and load it as a program; arguments are those of `_one`."""
+    return imported(_one(operator, given, **more), path)
+
+
+def _one(
     operator: str,
     given: list[Any],
-    path: Path,
     *,
     opset: int = 17,
     outputs: int = 1,
     **attributes: Any,
-) -> Program:
-    """Load a file with one operator.
+) -> onnx.ModelProto:
+    """Return a model with one operator.
 
     Args:
         operator: of ONNX.
         given: for each input an array, which becomes a constant, a shape with `"batch"` first or a `(dtype, shape)` for
             an input of the file, or None.
-        path: of the file.
         opset: of the operator.
         outputs: how many it has.
         attributes: of the operator.
@@ -82,4 +116,4 @@ def one(
             inputs[name] = (TensorProto.FLOAT, value)
     found = [f"out{number}" for number in range(outputs)]
     node = helper.make_node(operator, names, found, name=f"the_{operator}", **attributes)
-    return imported(model_of([node], inputs, found, constants, opset), path)
+    return model_of([node], inputs, found, constants, opset)

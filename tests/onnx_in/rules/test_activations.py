@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers.onnx_files import one, rand
+from helpers.onnx_files import one, rand, run
 
 from sparsify.errors import InputError
 
@@ -23,16 +23,16 @@ def path(tmp_path):
     ],
 )  # fmt: skip
 def test_activations(operator, attributes, path):
-    one(operator, [X], path, **attributes)
+    run(operator, [X], path, **attributes)
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_gelu(approximate, path):
-    one("Gelu", [X], path, opset=20, approximate=approximate)
+    run("Gelu", [X], path, opset=20, approximate=approximate)
 
 
 def test_mish(path):
-    one("Mish", [X], path, opset=18)
+    run("Mish", [X], path, opset=18)
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 1), (1,), (1, 1, 1), (4, 5), (3, 4, 5)])
@@ -54,7 +54,7 @@ def test_softmax_is_over_all_dimensions_behind_before_version_13(operator, axis,
 
 
 def test_hardmax(path):
-    one("Hardmax", [X], path, axis=1)
+    run("Hardmax", [X], path, axis=1)
 
 
 @pytest.mark.parametrize("opset", [11, 13])
@@ -68,4 +68,4 @@ def test_dropout_drops_only_in_training(opset, path):
 
 def test_the_mask_of_a_dropout_is_refused(path):
     with pytest.raises(InputError, match="output 'out1' is read"):
-        one("Dropout", [X], path, outputs=2)
+        run("Dropout", [X], path, outputs=2)

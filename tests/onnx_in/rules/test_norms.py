@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers.onnx_files import one, rand
+from helpers.onnx_files import one, rand, run
 
 from sparsify.errors import InputError
 
@@ -32,7 +32,7 @@ def test_batch_norm_is_trained_and_renews_its_statistics(opset, space, path):
 
 def test_a_batch_norm_in_training_mode_is_refused(path):
     with pytest.raises(InputError, match="training mode"):
-        one("BatchNormalization", [["batch", 3, 5], *stats(3)], path, opset=15, training_mode=1)
+        run("BatchNormalization", [["batch", 3, 5], *stats(3)], path, opset=15, training_mode=1)
 
 
 @pytest.mark.parametrize("axis", [-1, 1, 2])
@@ -44,30 +44,30 @@ def test_layer_norm(axis, shifted, path):
 
 
 def test_layer_norm_with_a_scale_that_is_stretched(path):
-    one("LayerNormalization", [["batch", 3, 4], rand(1, 4), rand(3, 1)], path, axis=1)
+    run("LayerNormalization", [["batch", 3, 4], rand(1, 4), rand(3, 1)], path, axis=1)
 
 
 def test_rms_norm(path):
-    one("RMSNormalization", [["batch", 3, 4], rand(4)], path, opset=23)
+    run("RMSNormalization", [["batch", 3, 4], rand(4)], path, opset=23)
 
 
 def test_instance_norm(path):
-    one("InstanceNormalization", [["batch", 3, 4, 5], rand(3), rand(3)], path)
+    run("InstanceNormalization", [["batch", 3, 4, 5], rand(3), rand(3)], path)
 
 
 @pytest.mark.parametrize(("opset", "values"), [(18, 2), (21, 6)])
 def test_group_norm_has_values_for_groups_or_channels(opset, values, path):
-    one("GroupNormalization", [["batch", 6, 4, 5], rand(values), rand(values)], path, opset=opset, num_groups=2)
+    run("GroupNormalization", [["batch", 6, 4, 5], rand(values), rand(values)], path, opset=opset, num_groups=2)
 
 
 @pytest.mark.parametrize("p", [1, 2])
 def test_lp_normalization(p, path):
-    one("LpNormalization", [["batch", 3, 4]], path, p=p, axis=1)
+    run("LpNormalization", [["batch", 3, 4]], path, p=p, axis=1)
 
 
 def test_mean_variance_normalization(path):
-    one("MeanVarianceNormalization", [["batch", 3, 4, 5]], path)
+    run("MeanVarianceNormalization", [["batch", 3, 4, 5]], path)
 
 
 def test_local_response_norm(path):
-    one("LRN", [["batch", 7, 4, 5]], path, size=3, alpha=0.1, beta=0.6, bias=1.5)
+    run("LRN", [["batch", 7, 4, 5]], path, size=3, alpha=0.1, beta=0.6, bias=1.5)

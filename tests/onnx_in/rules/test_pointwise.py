@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers.onnx_files import one, rand
+from helpers.onnx_files import one, rand, run
 from onnx import TensorProto
 
 from sparsify.errors import InputError
@@ -25,36 +25,36 @@ def test_one_operand(operator, path):
 
 @pytest.mark.parametrize("operator", ["Acos", "Acosh", "Asin", "Log", "Sqrt", "Asinh", "Atanh", "Cosh"])
 def test_not_a_number_is_the_same_where_a_function_is_not_defined(operator, path):
-    one(operator, [X], path)
+    run(operator, [X], path)
 
 
 @pytest.mark.parametrize("operator", ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean"])
 @pytest.mark.parametrize("other", [X, rand(4), np.float32(2.0), np.array([3.0], np.float32)])
 def test_two_operands(operator, other, path):
-    one(operator, [X, np.asarray(other) if not isinstance(other, list) else other], path)
+    run(operator, [X, np.asarray(other) if not isinstance(other, list) else other], path)
 
 
 @pytest.mark.parametrize("operator", ["Sub", "Div", "Pow", "Add", "Mul"])
 @pytest.mark.parametrize("first", [np.array(1.0, np.float32), np.array(2.5, np.float32), np.abs(rand(3, 1))])
 def test_a_constant_may_come_first(operator, first, path):
-    one(operator, [first, X], path)
+    run(operator, [first, X], path)
 
 
 @pytest.mark.parametrize("operator", ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
 def test_comparisons(operator, path):
-    one(operator, [X, rand(3, 4)], path)
-    one(operator, [np.array(0.1, np.float32), X], path)
-    one(operator, [(np.int64, X), (np.int64, X)], path)
+    run(operator, [X, rand(3, 4)], path)
+    run(operator, [np.array(0.1, np.float32), X], path)
+    run(operator, [(np.int64, X), (np.int64, X)], path)
 
 
 @pytest.mark.parametrize("operator", ["And", "Or", "Xor"])
 def test_logic(operator, path):
-    one(operator, [(np.bool_, X), np.array([True, False, True, False])], path)
-    one(operator, [(np.bool_, X), np.array(True)], path)
+    run(operator, [(np.bool_, X), np.array([True, False, True, False])], path)
+    run(operator, [(np.bool_, X), np.array(True)], path)
 
 
 def test_not(path):
-    one("Not", [(np.bool_, X)], path)
+    run("Not", [(np.bool_, X)], path)
 
 
 @pytest.mark.parametrize("other", [np.array(-2), np.array([3, -3, 2, -2])])
@@ -75,26 +75,26 @@ def test_mod(fmod, expected, path):
 @pytest.mark.parametrize("bounds", [[-0.5, 0.5], [0.0], [None, 6.0], []])
 def test_clip(bounds, opset, path):
     given = [None if bound is None else np.array(bound, np.float32) for bound in bounds]
-    one("Clip", [X, *given], path, opset=opset)
+    run("Clip", [X, *given], path, opset=opset)
 
 
 @pytest.mark.parametrize("choices", [(X, X), (np.float32(1), X), (X, np.float32(-np.inf)), (np.float32(0), np.float32(1))])
 def test_where(choices, path):
-    one("Where", [(np.bool_, X), *(np.asarray(c) if not isinstance(c, list) else c for c in choices)], path)
+    run("Where", [(np.bool_, X), *(np.asarray(c) if not isinstance(c, list) else c for c in choices)], path)
 
 
 @pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.BOOL, TensorProto.DOUBLE, TensorProto.FLOAT16])
 def test_cast(kind, path):
-    one("Cast", [X], path, to=kind)
+    run("Cast", [X], path, to=kind)
 
 
 def test_cast_like(path):
-    one("CastLike", [X, np.array([1], np.int64)], path, opset=19)
+    run("CastLike", [X, np.array([1], np.int64)], path, opset=19)
 
 
 def test_a_type_that_torch_does_not_have_is_refused(path):
     with pytest.raises(InputError, match="type 8"):
-        one("Cast", [X], path, to=TensorProto.STRING)
+        run("Cast", [X], path, to=TensorProto.STRING)
 
 
 @pytest.mark.parametrize("signs", [(1, 1), (1, 0), (0, 1)])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers.onnx_files import one, rand
+from helpers.onnx_files import one, rand, run
 
 from sparsify.errors import InputError
 
@@ -52,12 +52,12 @@ def test_conv_transpose(dims, attributes, path):
             given[name] = [given[name]] * count
     if uneven:
         given["pads"] = [0, 1, 2, 1, 0, 2][: 2 * dims]
-    one("ConvTranspose", [["batch", 4, *[6] * dims], rand(4, 3, *[3] * dims), *[rand(3 * given.get("group", 1))]], path, **given)
+    run("ConvTranspose", [["batch", 4, *[6] * dims], rand(4, 3, *[3] * dims), *[rand(3 * given.get("group", 1))]], path, **given)
 
 
 def test_four_spatial_dimensions_are_refused(path):
     with pytest.raises(InputError, match="4 spatial dimensions"):
-        one("Conv", [["batch", 2, 3, 3, 3, 3], rand(2, 2, 2, 2, 2, 2)], path)
+        run("Conv", [["batch", 2, 3, 3, 3, 3], rand(2, 2, 2, 2, 2, 2)], path)
 
 
 @pytest.mark.parametrize("turned", [0, 1])
@@ -77,7 +77,7 @@ def test_gemm_with_a_weight_is_linear(turned, bias, path):
 )  # fmt: skip
 def test_any_other_gemm(attributes, shapes, path):
     a, b, c = shapes
-    one("Gemm", [list(a), rand(*b), np.asarray(rand(*c))], path, **attributes)
+    run("Gemm", [list(a), rand(*b), np.asarray(rand(*c))], path, **attributes)
 
 
 @pytest.mark.parametrize("shapes", [([3, 4], (4, 5)), (["batch", 2, 4], (4, 5)), (["batch", 2, 4], (2, 4, 5)), ([4], (4, 5))])
@@ -87,7 +87,7 @@ def test_matmul(shapes, path):
 
 
 def test_two_computed_operands(path):
-    one("MatMul", [["batch", 2, 3, 4], ["batch", 2, 4, 5]], path)
+    run("MatMul", [["batch", 2, 3, 4], ["batch", 2, 4, 5]], path)
 
 
 @pytest.mark.parametrize("equation", ["bij,jk->bik", "bij, jk -> ikb", "bij,jk"])

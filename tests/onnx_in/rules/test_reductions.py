@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers.onnx_files import one, rand
+from helpers.onnx_files import one, rand, run
 
 X = ["batch", 3, 4]
 
@@ -21,22 +21,22 @@ def test_axes_are_an_attribute_or_an_input(operator, opset, keep, path):
     as_input = opset >= 18 or (opset == 13 and operator == "ReduceSum")
     axes = [1, -1]
     if as_input:
-        one(operator, [X, np.array(axes)], path, opset=opset, keepdims=keep)
+        run(operator, [X, np.array(axes)], path, opset=opset, keepdims=keep)
     else:
-        one(operator, [X], path, opset=opset, keepdims=keep, axes=axes)
+        run(operator, [X], path, opset=opset, keepdims=keep, axes=axes)
 
 
 def test_without_axes_all_are_reduced_or_none(path):
     assert one("ReduceSum", [[2, 3]], path, keepdims=0).example.args[0].shape == (2, 3)
-    one("ReduceSum", [X], path, noop_with_empty_axes=1)
-    one("ReduceLogSum", [[2, 3], np.array([0])], path, opset=18)
+    run("ReduceSum", [X], path, noop_with_empty_axes=1)
+    run("ReduceLogSum", [[2, 3], np.array([0])], path, opset=18)
 
 
 @pytest.mark.parametrize("operator", ["ArgMax", "ArgMin"])
 @pytest.mark.parametrize("last", [0, 1])
 @pytest.mark.parametrize("keep", [0, 1])
 def test_the_place_of_the_largest(operator, last, keep, path):
-    one(operator, [(np.int64, X)], path, axis=1, select_last_index=last, keepdims=keep)
+    run(operator, [(np.int64, X)], path, axis=1, select_last_index=last, keepdims=keep)
 
 
 @pytest.mark.parametrize("largest", [0, 1])
@@ -47,7 +47,7 @@ def test_top_k(largest, path):
 @pytest.mark.parametrize("reverse", [0, 1])
 @pytest.mark.parametrize("exclusive", [0, 1])
 def test_cumsum(reverse, exclusive, path):
-    one("CumSum", [X, np.array(1)], path, reverse=reverse, exclusive=exclusive)
+    run("CumSum", [X, np.array(1)], path, reverse=reverse, exclusive=exclusive)
 
 
 def test_weights_that_are_reduced_are_trained(path):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers.onnx_files import one
+from helpers.onnx_files import one, run
 
 from sparsify.errors import InputError
 
@@ -18,20 +18,20 @@ def path(tmp_path):
 @pytest.mark.parametrize("scales", [(1, 1, 2, 2), (1, 1, 1.5, 0.7), (1, 1, 1, 3)])
 @pytest.mark.parametrize("opset", [11, 19])
 def test_by_scales(mode, coordinates, scales, opset, path):
-    one("Resize", [X, EMPTY if opset == 11 else None, np.array(scales, np.float32)], path, opset=opset, mode=mode,
+    run("Resize", [X, EMPTY if opset == 11 else None, np.array(scales, np.float32)], path, opset=opset, mode=mode,
         coordinate_transformation_mode=coordinates)  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("sizes", [(2, 2, 10, 12), (2, 2, 7, 3), (2, 2, 1, 1)])
 def test_by_sizes(mode, sizes, path):
-    one("Resize", [[2, 2, 5, 6], None, None, np.array(sizes)], path, opset=13, mode=mode)
+    run("Resize", [[2, 2, 5, 6], None, None, np.array(sizes)], path, opset=13, mode=mode)
 
 
 @pytest.mark.parametrize("rounding", ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
 @pytest.mark.parametrize("coordinates", ["asymmetric", "half_pixel"])
 def test_nearest_rounds_as_it_is_told(rounding, coordinates, path):
-    one("Resize", [X, None, np.array([1, 1, 2, 2.5], np.float32)], path, mode="nearest", nearest_mode=rounding,
+    run("Resize", [X, None, np.array([1, 1, 2, 2.5], np.float32)], path, mode="nearest", nearest_mode=rounding,
         coordinate_transformation_mode=coordinates)  # fmt: skip
 
 
@@ -43,14 +43,14 @@ def test_common_forms_are_torchs_own(path):
 
 
 def test_some_axes(path):
-    one("Resize", [X, None, np.array([2.0], np.float32)], path, opset=18, axes=[3], mode="linear")
+    run("Resize", [X, None, np.array([2.0], np.float32)], path, opset=18, axes=[3], mode="linear")
 
 
 @pytest.mark.parametrize("outside", [0, 1])
 def test_cubic_weights_outside_count_or_not(outside, path):
-    one("Resize", [X, None, np.array([1, 1, 2, 2], np.float32)], path, mode="cubic", cubic_coeff_a=-0.5, exclude_outside=outside)
+    run("Resize", [X, None, np.array([1, 1, 2, 2], np.float32)], path, mode="cubic", cubic_coeff_a=-0.5, exclude_outside=outside)
 
 
 def test_what_smooths_is_refused(path):
     with pytest.raises(InputError, match="smooths"):
-        one("Resize", [X, None, np.array([1, 1, 0.5, 0.5], np.float32)], path, opset=18, mode="linear", antialias=1)
+        run("Resize", [X, None, np.array([1, 1, 0.5, 0.5], np.float32)], path, opset=18, mode="linear", antialias=1)
