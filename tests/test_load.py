@@ -10,6 +10,8 @@ import torch
 from helpers.hostile import Payload, save_exported
 from torch import nn
 
+import sparsify as sp
+from sparsify import verify
 from sparsify.errors import InputError, UntrustedError, UsageError
 from sparsify.load import load, read
 
@@ -116,7 +118,7 @@ OTHERS = {
     "gguf": (lambda path: path.write_bytes(b"GGUF" + bytes(100)), "GGUF"),
     "gzip": (lambda path: path.write_bytes(b"\x1f\x8b" + bytes(100)), "gzip"),
     "hdf5": (lambda path: path.write_bytes(b"\x89HDF\r\n" + bytes(100)), "HDF5"),
-    "onnx": (lambda path: path.write_bytes(b"\x08\x0a\x12\x07pytorch:\x00"), "ONNX file, which sparsify writes"),
+    "onnx": (lambda path: path.write_bytes(b"\x08\x0a\x12\x07pytorch:\x00"), "damaged or incomplete ONNX file"),
     "pickle": (lambda path: path.write_bytes(pickle.dumps([1])), r"a plain pickle that torch\.save did not write"),
     "tar": (tar, "tar archive"),
     "npz": (npz, "NumPy archive"),
@@ -138,13 +140,23 @@ def test_other_files_are_refused(tmp_path, what, trust):
         read(tmp_path / "a.pt", trust=trust)
 
 
-def test_a_real_onnx_file_is_recognised(tmp_path):
-    import onnx
+def test_an_onnx_file_is_a_module_and_a_program(tmp_path):
+    expected = sp.capture(network(), (X,))
+    sp.export_onnx(expected, tmp_path / "a.onnx")
+    assert isinstance(read(tmp_path / "a.onnx"), nn.Module)
+    program = load(tmp_path / "a.onnx")
+    assert program.example.synthetic
+    (found,), (wanted,) = verify.outputs(program, [X]), verify.outputs(expected)
+    assert verify.difference(wanted, found) <= 10 * verify.tolerance(wanted)  # as at export
+    given = load(tmp_path / "a.onnx", example=((X,), {}))
+    assert torch.equal(given.example.args[0], X)
+    assert not given.example.synthetic
 
-    graph = onnx.helper.make_graph([], "g", [], [])
-    onnx.save(onnx.helper.make_model(graph), tmp_path / "a.onnx")
-    with pytest.raises(InputError, match="ONNX"):
-        read(tmp_path / "a.onnx")
+
+def test_an_onnx_file_needs_no_factory(tmp_path):
+    sp.export_onnx(sp.capture(network(), (X,)), tmp_path / "a.onnx")
+    with pytest.raises(UsageError, match="not needed"):
+        read(tmp_path / "a.onnx", factory="a:b")
 
 
 def test_a_pipe_is_refused(tmp_path):

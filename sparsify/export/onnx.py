@@ -16,6 +16,7 @@ from sparsify import verify
 from sparsify.embedding import folded
 from sparsify.errors import ExportError
 from sparsify.export.grouped import without_grouped_products
+from sparsify.export.origins import name_constants
 from sparsify.export.outputs import distinct, is_tensor, output_leaves, output_names
 from sparsify.export.storage import parse_storage, save_model, size, stored, writing_model
 from sparsify.export.tags import tag
@@ -121,6 +122,7 @@ def _written(program: Program, path: Path, metadata: Mapping[str, str]) -> Any:
             _rename(model.graph, list(_tensor_inputs(program, program.example.leaves())), output_names(program))
             _name_batch(model)
             _strip(model)
+            name_constants(model, deployed.parameters)
             model.metadata_props.update(metadata)
             tag(model)
             model.producer_name, model.producer_version = "sparsify", __version__

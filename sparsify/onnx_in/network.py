@@ -46,7 +46,7 @@ class OnnxNetwork(nn.Module):
         self.returned = identifiers(graph.outputs)
         read = [name for step in graph.steps for name in step.inputs if name in graph.constants]
         read += [name for name in graph.outputs if name in graph.constants]
-        self._paths = state_names(graph, dict.fromkeys(str(name) for name in read))
+        self._paths = state_names(graph, dict.fromkeys(str(name) for name in read), dir(self))
         self._hosts: dict[str, Host] = {}
         for name, path in self._paths.items():
             array = graph.constants[name]

@@ -179,6 +179,13 @@ def reshape(op: Op) -> Host | None:
     return Host.of(_objects(op).reshape(wanted), _type(op))
 
 
+@size_rule("Transpose")
+def transpose(op: Op) -> Host:
+    """Dimensions in another order."""
+    found = _objects(op)
+    return Host.of(found.transpose(op.attribute("perm", range(found.ndim - 1, -1, -1))), _type(op))
+
+
 @size_rule("Slice")
 def slice_(op: Op) -> Host | None:
     """Some of the numbers."""

@@ -10,10 +10,11 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+from torch import fx
 
 from sparsify.onnx_in.graph import OnnxGraph, Step
 
-__all__ = ["BUFFERS", "identifiers", "state_names", "weights_of"]
+__all__ = ["BUFFERS", "identifiers", "is_role", "state_names", "weights_of"]
 
 BUFFERS = "sparsify.buffers"
 """The entry of the metadata that names constants which are not trained, in files that sparsify wrote."""
@@ -37,7 +38,12 @@ _ROLES = {
 }
 _HUGE = 1e30  # a number beyond this stands for minus infinity, in masks
 _NAMELESS = re.compile(r"onnx::\w+|val_\d+|.*[Cc]onstant.*")  # names that exporters make up
-_TAKEN = frozenset(("training", "forward", "graph", "meta"))
+_TAKEN = frozenset((*dir(fx.GraphModule), "training", "meta"))  # what a module has already
+
+
+def is_role(operator: str, index: int) -> bool:
+    """Whether an input of an operator is the weight or bias of a layer."""
+    return operator in ("LSTM", "GRU", "RNN") or index in _ROLES.get(operator, ())
 
 
 def weights_of(graph: OnnxGraph) -> set[str]:
@@ -63,7 +69,7 @@ def weights_of(graph: OnnxGraph) -> set[str]:
             array = graph.constants.get(name)
             if array is None or name in none or name in found or array.dtype.kind != "f" or not array.ndim:
                 continue
-            if (array.size > 1 or index in _ROLES.get(step.type, ())) and _is_finite(array):
+            if (array.size > 1 or is_role(step.type, index)) and _is_finite(array):
                 found.add(name)
     return found
 
@@ -82,22 +88,24 @@ def identifiers(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def state_names(graph: OnnxGraph, constants: Iterable[str]) -> dict[str, str]:
+def state_names(graph: OnnxGraph, constants: Iterable[str], reserved: Iterable[str] = ()) -> dict[str, str]:
     """Return the path in the module for each constant: its own name where that is one, or that of its layer.
 
     Dots stay dots, other characters become underscores. A name that an exporter made up is replaced by the scope of the
-    node that reads it (`/layer1/conv/Conv` makes `layer1.conv.weight`), where it has one.
+    node that reads it (`/layer1/conv/Conv` makes `layer1.conv.weight`), where it has one. Names that a module needs for
+    itself, and `reserved` ones, get an underscore.
     """
-    readers = _readers(graph)
+    readers, never = _readers(graph), _TAKEN | set(reserved)
     found: dict[str, str] = {}
     taken: set[str] = set()
     for name in constants:
         path = name
         if _NAMELESS.fullmatch(name) and name in readers:
             path = _of_layer(*readers[name]) or name
+        path = re.sub(r"^val_(?=\d+$)", "constant_", path)  # torch's exporter takes the names val_0, val_1... for itself
         parts = [re.sub(r"\W+", "_", part, flags=re.ASCII) for part in path.split(".")]
-        path = ".".join(part for part in parts if part.strip("_")) or "constant"
-        path = f"{path}_" if path.split(".")[0] in _TAKEN else path
+        parts = [f"{part}_" if part in never else part for part in parts if part.strip("_")]
+        path = ".".join(parts) or "constant"
         path = _free(path, taken)
         if any(other.startswith(f"{path}.") or path.startswith(f"{other}.") for other in _near(path, taken)):
             path = _free(path.replace(".", "_") + "_", taken)

@@ -13,10 +13,14 @@ from sparsify.onnx_in.op import Host, Op, onnx_rule
 _SCATTER = {"mul": "prod", "max": "amax", "min": "amin", "add": "sum"}
 
 
+def _long(index: Tensor) -> Tensor:
+    return index if index.dtype == torch.int64 else index.to(torch.int64)
+
+
 def _places(op: Op, index: int, size: Any) -> Tensor:
     """Return indices as int64, counted from the front."""
     value = op.value(index)
-    found = op.tensor(index).to(torch.int64)
+    found = _long(op.tensor(index))
     if isinstance(value, Host) and not value.symbolic and (value.array >= 0).all():
         return found
     return torch.where(found < 0, found + size, found)
@@ -30,7 +34,7 @@ def gather(op: Op) -> Tensor:
     if isinstance(index, Host) and index.array.ndim == 0:
         return x.select(axis, index.array.item())
     if axis == 0 and x.ndim == 2 and x.is_floating_point() and isinstance(op.value(0), torch.nn.Parameter):
-        return F.embedding(op.tensor(1).to(torch.int64), x)
+        return F.embedding(_long(op.tensor(1)), x)
     places = _places(op, 1, x.shape[axis])
     if places.ndim == 1:
         return x.index_select(axis, places)
@@ -48,7 +52,7 @@ def gather_elements(op: Op) -> Tensor:
 @onnx_rule("GatherND")
 def gather_nd(op: Op) -> Tensor:
     """Take slices at places that are given by several indices."""
-    x, index, shared = op.tensor(0), op.tensor(1).to(torch.int64), op.attribute("batch_dims", 0)
+    x, index, shared = op.tensor(0), _long(op.tensor(1)), op.attribute("batch_dims", 0)
     parts: list[Tensor] = []
     for dim in range(shared):
         sizes = [1] * (index.ndim - 1)
@@ -63,7 +67,7 @@ def scatter_nd(op: Op) -> Tensor:
     reduction = op.attribute("reduction", "none")
     if reduction not in ("none", "add"):
         raise op.refused(f"it combines values by {reduction!r}; sparsify reads none and add")
-    places = op.tensor(1).to(torch.int64).unbind(-1)
+    places = _long(op.tensor(1)).unbind(-1)
     return op.tensor(0).index_put(places, op.tensor(2), accumulate=reduction == "add")
 
 
@@ -83,7 +87,7 @@ def scatter_elements(op: Op) -> Tensor:
 def one_hot(op: Op) -> Tensor:
     """One value at an index along a new axis, another elsewhere."""
     depth, values = int(op.number(1)), op.tensor(2)
-    places, axis = op.tensor(0).to(torch.int64), op.attribute("axis", -1)
+    places, axis = _long(op.tensor(0)), op.attribute("axis", -1)
     places = torch.where(places < 0, places + depth, places).unsqueeze(axis)
     sizes = [1] * places.ndim
     sizes[axis] = depth
