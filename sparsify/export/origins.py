@@ -1,7 +1,7 @@
 """Origins: constants of an exported model get the names of the parameters that they are.
 
-The exporter turns matrices round and reshapes scales when it folds constants, and gives what comes out a number. Here it
-gets its name back, and the file says which of the others nobody trains, for whoever reads the file again.
+The exporter turns matrices round and reshapes scales when it folds constants, and gives what comes out a number. Here
+it gets its name back, and the file says which of the others nobody trains.
 """
 
 from __future__ import annotations

@@ -85,9 +85,12 @@ def graph_of(model: ir.Model) -> OnnxGraph:
     """
     graph = model.graph
     constants = {name: _array(value.const_value, name) for name, value in graph.initializers.items()}
-    steps, renamed = [], {}
+    steps: list[Step] = []
+    renamed: dict[str, str] = {}
     for node in graph:
-        inputs = tuple(None if value is None else renamed.get(str(value.name), str(value.name)) for value in node.inputs)
+        inputs = tuple(
+            None if value is None else renamed.get(str(value.name), str(value.name)) for value in node.inputs
+        )
         outputs = [str(value.name) for value in node.outputs]
         if node.op_type == "Constant":
             constants[outputs[0]] = _constant(node)
@@ -97,10 +100,9 @@ def graph_of(model: ir.Model) -> OnnxGraph:
             named = tuple(name or None for name in outputs)
             name = node.name or next(iter(outputs), "")
             steps.append(Step(node.op_type, name, inputs, named, _attributes(node)))
-    inputs = tuple(_input(value) for value in graph.inputs if value.name not in graph.initializers)
     return OnnxGraph(
         opset=int(model.opset_imports.get("", model.opset_imports.get("ai.onnx", 0))),
-        inputs=inputs,
+        inputs=tuple(_input(value) for value in graph.inputs if value.name not in graph.initializers),
         outputs=tuple(str(value.name) for value in graph.outputs),
         steps=tuple(steps),
         constants=constants,

@@ -122,8 +122,8 @@ def _bound(network: OnnxNetwork, args: tuple[Any, ...], kwargs: Mapping[str, Any
             found = "x".join(map(str, value.shape)) if isinstance(value, Tensor) else repr(value)
             kind = f"{str(value.dtype).removeprefix('torch.')} " if isinstance(value, Tensor) else ""
             raise InputError(
-                f"{path}: the input {name} is {_spec(item)} in the file, and {kind}{found:.100} was given. Give another "
-                "example, or export the model with open sizes (dynamic_shapes, dynamic_axes) to have any."
+                f"{path}: the input {name} is {_spec(item)} in the file, and {kind}{found:.100} was given. Give "
+                "another example, or export the model with open sizes (dynamic_shapes, dynamic_axes) to have any."
             )
     return given
 

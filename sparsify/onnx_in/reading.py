@@ -66,9 +66,11 @@ def read_model(path: Path) -> ir.Model:
 
 def _parsed(path: Path) -> onnx.ModelProto:
     if path.stat().st_size > _LARGEST:
-        raise InputError(f"{path} is larger than 2 GiB, which an ONNX file cannot be; large weights lie in a file beside.")
+        raise InputError(
+            f"{path} is larger than 2 GiB, which an ONNX file cannot be; large weights lie in a file beside."
+        )
     try:
-        proto = onnx.ModelProto.FromString(path.read_bytes())
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
     except DecodeError as error:
         raise InputError(f"{path} is a damaged or incomplete ONNX file: {first_line(error)}. Copy it again.") from error
     if not proto.HasField("graph") or not proto.graph.output:
@@ -86,7 +88,9 @@ def _check_opset(proto: onnx.ModelProto, path: Path) -> None:
             f"{path} uses opset {version}; sparsify reads {OPSETS[0]} to {OPSETS[-1]}. Export the model again with "
             "one of these, or convert it with onnx.version_converter."
         )
-    if other := next((f for f in proto.functions for i in f.opset_import if i.domain in _OURS and i.version != version), 0):
+    if other := next(
+        (f for f in proto.functions for i in f.opset_import if i.domain in _OURS and i.version != version), None
+    ):
         raise InputError(f"{path}: its function {other.name!r:.100} uses another opset than its graph.")
 
 

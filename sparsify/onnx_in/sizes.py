@@ -5,6 +5,7 @@ The batch may be a symbol among them, so that NumPy arrays of objects do the wor
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from sparsify.onnx_in.op import SIZE_RULES, Host, Op, size_rule
 
 __all__ = ["known"]
 
+_SYM: Any = torch  # its functions for symbols have no types
 _MOST = 1024  # numbers that a shape, or what is computed from it, may have
 
 
@@ -50,11 +52,19 @@ def _divided(one: Any, other: Any) -> Any:
 
 
 def _larger(one: Any, other: Any) -> Any:
-    return max(one, other) if isinstance(one, (int, float)) and isinstance(other, (int, float)) else torch.sym_max(one, other)
+    return (
+        max(one, other)
+        if isinstance(one, (int, float)) and isinstance(other, (int, float))
+        else _SYM.sym_max(one, other)
+    )
 
 
 def _smaller(one: Any, other: Any) -> Any:
-    return min(one, other) if isinstance(one, (int, float)) and isinstance(other, (int, float)) else torch.sym_min(one, other)
+    return (
+        min(one, other)
+        if isinstance(one, (int, float)) and isinstance(other, (int, float))
+        else _SYM.sym_min(one, other)
+    )
 
 
 _PAIRS: dict[str, Callable[[Any, Any], Any]] = {
@@ -78,7 +88,7 @@ _TESTS: dict[str, Callable[[Any, Any], Any]] = {
 def _register() -> None:
     for table, dtype in ((_PAIRS, None), (_TESTS, torch.bool)):
         for name, function in table.items():
-            SIZE_RULES[name] = lambda op, function=function, dtype=dtype: _pair(op, function, dtype)
+            SIZE_RULES[name] = functools.partial(_pair, function=function, dtype=dtype)
 
 
 def _pair(op: Op, function: Callable[[Any, Any], Any], dtype: torch.dtype | None) -> Host:
@@ -101,7 +111,7 @@ def cast(op: Op) -> Host:
     def convert(value: Any) -> Any:
         if isinstance(value, (int, float)):
             return bool(value) if dtype is torch.bool else float(value) if dtype.is_floating_point else int(value)
-        return torch.sym_float(value) if dtype.is_floating_point else torch.sym_int(value)
+        return _SYM.sym_float(value) if dtype.is_floating_point else _SYM.sym_int(value)
 
     return Host.of(np.frompyfunc(convert, 1, 1)(_objects(op)), dtype)
 
@@ -109,8 +119,8 @@ def cast(op: Op) -> Host:
 @size_rule("Floor", "Ceil")
 def rounded(op: Op) -> Host:
     """Rounded down or up."""
-    function = math.floor if op.step.type == "Floor" else math.ceil
-    found = np.frompyfunc(lambda value: function(value), 1, 1)(_objects(op))
+    function: Any = math.floor if op.step.type == "Floor" else math.ceil
+    found = np.frompyfunc(function, 1, 1)(_objects(op))
     return Host.of(np.frompyfunc(lambda value: value * 1.0, 1, 1)(found), _type(op))
 
 

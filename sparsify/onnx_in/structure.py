@@ -34,9 +34,7 @@ def check_structure(graph: onnx.GraphProto, path: Path) -> None:
     readers += [("The output", value.name) for value in graph.output]
     if lost := next(((who, name) for who, name in readers if name not in known), None):
         raise InputError(f"{path} is damaged: {lost[0]:.80} reads {lost[1]!r:.100}, which nothing makes.")
-    before = {
-        number: {maker[name] for name in node.input if name in maker} for number, node in enumerate(graph.node)
-    }
+    before = {number: {maker[name] for name in node.input if name in maker} for number, node in enumerate(graph.node)}
     try:
         TopologicalSorter(before).prepare()
     except CycleError as error:

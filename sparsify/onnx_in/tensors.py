@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -13,7 +14,7 @@ from sparsify.errors import InputError
 __all__ = ["check_tensors"]
 
 _Tensor = onnx.TensorProto
-_BYTES = {
+_BYTES: dict[int, int] = {
     _Tensor.FLOAT: 4,
     _Tensor.DOUBLE: 8,
     _Tensor.FLOAT16: 2,
@@ -69,7 +70,11 @@ def _own_bytes(tensor: onnx.TensorProto) -> int:
     """Return how many bytes the values take that lie in the file itself."""
     if tensor.HasField("raw_data"):
         return len(tensor.raw_data)
-    lists = {_Tensor.FLOAT: tensor.float_data, _Tensor.DOUBLE: tensor.double_data, _Tensor.INT64: tensor.int64_data}
+    lists: dict[int, Any] = {
+        _Tensor.FLOAT: tensor.float_data,
+        _Tensor.DOUBLE: tensor.double_data,
+        _Tensor.INT64: tensor.int64_data,
+    }
     return len(lists.get(tensor.data_type, tensor.int32_data)) * _BYTES[tensor.data_type]
 
 

@@ -28,9 +28,10 @@ _FIXED = {
     "Resize": (1, 2, 3),
     **dict.fromkeys(_COMPARISONS, tuple(range(8))),
 }
+_LAYER = {1: "weight", 2: "bias"}
 _ROLES = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul", "sparsify.Linear"), {1: "weight", 2: "bias"}),
-    **dict.fromkeys(("LayerNormalization", "InstanceNormalization", "GroupNormalization"), {1: "weight", 2: "bias"}),
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul", "sparsify.Linear"), _LAYER),
+    **dict.fromkeys(("LayerNormalization", "InstanceNormalization", "GroupNormalization"), _LAYER),
     "BatchNormalization": {1: "weight", 2: "bias", 3: "running_mean", 4: "running_var"},
     "Gather": {0: "weight"},
     "PRelu": {1: "weight"},
@@ -102,7 +103,9 @@ def state_names(graph: OnnxGraph, constants: Iterable[str], reserved: Iterable[s
         path = name
         if _NAMELESS.fullmatch(name) and name in readers:
             path = _of_layer(*readers[name]) or name
-        path = re.sub(r"^val_(?=\d+$)", "constant_", path)  # torch's exporter takes the names val_0, val_1... for itself
+        path = re.sub(
+            r"^val_(?=\d+$)", "constant_", path
+        )  # torch's exporter takes the names val_0, val_1... for itself
         parts = [re.sub(r"\W+", "_", part, flags=re.ASCII) for part in path.split(".")]
         parts = [f"{part}_" if part in never else part for part in parts if part.strip("_")]
         path = ".".join(parts) or "constant"

@@ -15,7 +15,9 @@ NO_ONNX = ("mystery", "channel-order")
 ENTRIES = {**FAMILIES, **NETWORKS}
 PASSES = ["channel-prune:sparsity=0.3", "shrink", "weight-prune:sparsity=0.5"]
 
-NAMES = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in ENTRIES if name not in NO_ONNX]
+NAMES = [
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in ENTRIES if name not in NO_ONNX
+]
 
 
 def outputs(program, feeds):
@@ -58,4 +60,3 @@ def test_blocks_are_found_and_removed(name, tmp_path):
     program = load(tmp_path / "first.onnx")
     result = sp.run(program, ["layer-prune:count=1"]).program
     assert sp.cost(result).parameters < sp.cost(program).parameters
-

@@ -56,6 +56,8 @@ def test_a_file_that_onnxruntime_cannot_load_or_run_is_refused(path):
 def test_other_batches_are_compared_as_well(path):
     nodes = [helper.make_node("Add", ["in:0", "c"], ["double"]), helper.make_node("Identity", ["in:0"], ["same"])]
     x = rand(2, 4)
-    save(model_of(nodes, {"in:0": (1, ["batch", 4])}, ["double", "same"], {"c": x}), path)  # right for this example alone
+    save(
+        model_of(nodes, {"in:0": (1, ["batch", 4])}, ["double", "same"], {"c": x}), path
+    )  # right for this example alone
     with pytest.raises(InputError, match="cannot be run in onnxruntime"):
         compared(path, Net())

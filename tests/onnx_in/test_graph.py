@@ -55,7 +55,10 @@ def test_types():
         torch_type(999, "it")
 
 
-@pytest.mark.parametrize(("name", "value", "expected"), [("value_float", 2.5, 2.5), ("value_int", 3, 3), ("value_floats", [1.0, 2.0], [1.0, 2.0])])
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [("value_float", 2.5, 2.5), ("value_int", 3, 3), ("value_floats", [1.0, 2.0], [1.0, 2.0])],
+)
 def test_constants_of_every_form(name, value, expected, tmp_path):
     nodes = [helper.make_node("Constant", [], ["c"], **{name: value}), helper.make_node("Identity", ["c"], ["y"])]
     assert graph(model_of(nodes, {"x": (1, [1])}, ["y"]), tmp_path).constants["c"].tolist() == expected

@@ -80,11 +80,17 @@ def test_inputs_of_a_file_may_have_the_names_of_the_model(path, tmp_path):
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ("ids:int64[2,5],scale_0:float32[2,5,1]", r"does not have the input 'ids'. Its inputs are ids_0:int64\[batch,length\]"),
+        (
+            "ids:int64[2,5],scale_0:float32[2,5,1]",
+            r"does not have the input 'ids'. Its inputs are ids_0:int64\[batch,length\]",
+        ),
         ("ids_0:int64[2,5]", "needs scale_0, too"),
         ("int64[2,5],float32[2,5,1],2x2", "gets 3 inputs"),
         ("int64[2,5],2x5x1,ids_0:int64[2,5]", "gets ids_0 twice"),
-        ("ids_0:int64[2,5],scale_0:float32[2,5,3]", r"scale_0 is float32\[batch,length,1\] in the file, and float32 2x5x3"),
+        (
+            "ids_0:int64[2,5],scale_0:float32[2,5,3]",
+            r"scale_0 is float32\[batch,length,1\] in the file, and float32 2x5x3",
+        ),
         ("ids_0:int32[2,5],scale_0:float32[2,5,1]", "and int32 2x5 was given"),
         ("ids_0:int64[2,5,1],scale_0:float32[2,5,1]", "and int64 2x5x1 was given"),
         ("ids_0:int64[2,5],scale_0:float32[3,4,1]", "Gather|Mul 'h' cannot be read"),
@@ -97,7 +103,9 @@ def test_wrong_inputs_are_refused(spec, reason, path):
 
 
 def test_a_fixed_batch_is_noted_by_the_program(path):
-    program = imported(model_of([node("MatMul", ["x", "w"], ["y"])], {"x": (1, [1, 4])}, ["y"], {"w": rand(4, 3)}), path)
+    program = imported(
+        model_of([node("MatMul", ["x", "w"], ["y"])], {"x": (1, [1, 4])}, ["y"], {"w": rand(4, 3)}), path
+    )
     assert not program.dynamic_batch
     assert program.example.args[0].shape == (1, 4)
 

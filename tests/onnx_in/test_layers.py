@@ -14,7 +14,11 @@ def path(tmp_path):
 
 
 def operators(program):
-    return [str(n.target).removeprefix("aten.").removesuffix(".default") for n in program.graph.nodes if n.op == "call_function"]
+    return [
+        str(n.target).removeprefix("aten.").removesuffix(".default")
+        for n in program.graph.nodes
+        if n.op == "call_function"
+    ]
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -13,7 +13,11 @@ node = helper.make_node
 
 @pytest.fixture
 def network(tmp_path):
-    nodes = [node("MatMul", ["input.1", "enc.w"], ["h"]), node("Add", ["h", "mask"], ["out:0"]), node("Relu", ["h"], ["1"])]
+    nodes = [
+        node("MatMul", ["input.1", "enc.w"], ["h"]),
+        node("Add", ["h", "mask"], ["out:0"]),
+        node("Relu", ["h"], ["1"]),
+    ]
     constants = {"enc.w": rand(4, 3), "mask": np.array([0, 0, -np.inf], np.float32)}
     model = model_of(nodes, {"input.1": (1, ["batch", 4])}, ["out:0", "1"], constants)
     return read_onnx(save(model, tmp_path / "model.onnx"))
@@ -41,7 +45,8 @@ def test_it_moves_to_other_types_of_devices_with_its_state(network):
 
 
 def test_what_depends_on_no_input_is_computed_once(tmp_path):
-    nodes = [node("Mul", ["a", "a"], ["b"]), node("Range", ["zero", "four", "one"], ["r"]), node("Cast", ["r"], ["f"], to=1),
+    nodes = [node("Mul", ["a", "a"], ["b"]), node("Range", ["zero", "four", "one"], ["r"]), node("Cast", ["r"],
+        ["f"], to=1),
              node("Add", ["x", "f"], ["h"]), node("Mul", ["h", "b"], ["y"])]  # fmt: skip
     constants = {"a": np.array(3, np.float32), "zero": np.array(0), "four": np.array(4), "one": np.array(1)}
     network = read_onnx(save(model_of(nodes, {"x": (1, ["batch", 4])}, ["y"], constants), tmp_path / "model.onnx"))

@@ -18,7 +18,13 @@ def host(*values):
 def test_inputs_as_tensors_numbers_and_as_they_are():
     found = op([torch.ones(2), host(3, 4), None, Host(np.array(0.5, np.float32), torch.float32)])
     assert torch.equal(found.tensor(1), torch.tensor([3, 4]))
-    assert (found.numbers(1), found.operand(3), found.has(2), found.has(9), len(found)) == ([3, 4], 0.5, False, False, 4)
+    assert (found.numbers(1), found.operand(3), found.has(2), found.has(9), len(found)) == (
+        [3, 4],
+        0.5,
+        False,
+        False,
+        4,
+    )
     assert found.optional(2) is None
 
 

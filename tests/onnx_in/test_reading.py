@@ -66,12 +66,19 @@ def test_all_operators_that_are_not_read_are_listed_at_once(path):
         read_model(save(model_of(nodes, X, ["y"], {"s": np.array(1, np.float32)}), path))
     text = str(caught.value)
     assert "QuantizeLinear (2x, such as 'first')" in text or "QuantizeLinear (2x, such as 'c')" in text
-    for part in ("DequantizeLinear (1x, such as 'back')", "com.microsoft::FastGelu (1x", "If (1x", "NonZero (1x, such as 'e')"):
+    for part in (
+        "DequantizeLinear (1x, such as 'back')",
+        "com.microsoft::FastGelu (1x",
+        "If (1x",
+        "NonZero (1x, such as 'e')",
+    ):
         assert part in text
 
 
 def function(name, nodes, opset=17):
-    return helper.make_function("mine", name, ["a"], ["b"], nodes, [helper.make_opsetid("", opset), helper.make_opsetid("mine", 1)])
+    return helper.make_function(
+        "mine", name, ["a"], ["b"], nodes, [helper.make_opsetid("", opset), helper.make_opsetid("mine", 1)]
+    )
 
 
 def with_functions(functions, call="Double"):

@@ -18,7 +18,8 @@ CASES = {
     "Less": ([[1, 2], [1, 3]], {}), "LessOrEqual": ([[1, 2], [1, 1]], {}), "Identity": ([[1, 2]], {}),
     "Shape": ([[[1, 2], [3, 4]]], {"start": 1}), "Size": ([[[1, 2], [3, 4]]], {}), "Gather": ([[4, 5, 6], [2, -1]], {}),
     "Concat": ([[1], [2, 3]], {"axis": 0}), "Squeeze": ([[[4]], [0]], {}), "Unsqueeze": ([[4, 5], [1]], {}),
-    "Reshape": ([[4, 5], [2, 1]], {}), "Slice": ([[1, 2, 3, 4], [-1], [-99], [0], [-2]], {}), "Split": ([[1, 2, 3], [1, 2]], {}),
+    "Reshape": ([[4, 5], [2, 1]], {}), "Slice": ([[1, 2, 3, 4], [-1], [-99], [0], [-2]], {}), "Split": ([[1, 2,
+    3], [1, 2]], {}),
     "ConstantOfShape": ([[3]], {"value": np.array([-1])}), "Expand": ([[7], [3]], {}), "ReduceProd": ([[2, 3, 4]], {}),
     "ReduceSum": ([[2, 3, 4]], {"keepdims": 0}), "ReduceMax": ([[2, 3, 4]], {}), "ReduceMin": ([[2, 3, 4]], {}),
     "Cast": ([[1, 0]], {"to": 9}), "Transpose": ([[[1, 2], [3, 4]]], {}),
@@ -66,8 +67,10 @@ def test_a_symbol_stays_one(tmp_path):
     nodes = [
         make("Shape", ["x"], ["s"]), make("Gather", ["s", "zero"], ["b"]), make("Mul", ["b", "four"], ["b4"]),
         make("Div", ["b4", "two"], ["b2"]), make("Cast", ["b2"], ["f"], to=1), make("Floor", ["f"], ["g"]),
-        make("Cast", ["g"], ["i"], to=7), make("Unsqueeze", ["i", "axis"], ["u"]), make("Concat", ["u", "minus"], ["w"], axis=0),
-        make("Equal", ["w", "minus"], ["e"]), make("Where", ["e", "six", "w"], ["v"]), make("Reshape", ["x", "v"], ["y"]),
+        make("Cast", ["g"], ["i"], to=7), make("Unsqueeze", ["i", "axis"], ["u"]), make("Concat", ["u",
+            "minus"], ["w"], axis=0),
+        make("Equal", ["w", "minus"], ["e"]), make("Where", ["e", "six", "w"], ["v"]), make("Reshape", ["x",
+            "v"], ["y"]),
     ]  # fmt: skip
     constants = {"zero": np.array(0), "four": np.array(4), "two": np.array(2), "axis": np.array([0]),
                  "minus": np.array([-1]), "six": np.array([6, 6])}  # fmt: skip

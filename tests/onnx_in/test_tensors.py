@@ -40,7 +40,7 @@ def external(location, data=None, folder=None, **entries):
 def test_shapes_that_the_data_does_not_fill_are_refused(dims, path):
     made = model()
     made.graph.initializer[0].dims[:] = dims
-    with pytest.raises(InputError, match="constant 'w' has the shape .*, which takes .* bytes; there are 48"):
+    with pytest.raises(InputError, match=r"constant 'w' has the shape .*, which takes .* bytes; there are 48"):
         read_model(save(made, path))
 
 

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from helpers.onnx_files import model_of, rand, save
@@ -46,8 +44,13 @@ def test_a_huge_number_stands_for_minus_infinity(tmp_path):
 
 
 def test_statistics_are_not_trained_however_they_reach_the_norm(tmp_path):
-    nodes = [node("Tile", ["mean", "times"], ["m"]), node("BatchNormalization", ["x", "scale", "shift", "m", "variance"], ["y"])]
-    constants = {name: np.abs(rand(3)) + 0.5 for name in ("mean", "scale", "shift", "variance")} | {"times": np.array([1])}
+    nodes = [
+        node("Tile", ["mean", "times"], ["m"]),
+        node("BatchNormalization", ["x", "scale", "shift", "m", "variance"], ["y"]),
+    ]
+    constants = {name: np.abs(rand(3)) + 0.5 for name in ("mean", "scale", "shift", "variance")} | {
+        "times": np.array([1])
+    }
     assert weights_of(graph(tmp_path, nodes, constants)) == {"scale", "shift"}
 
 
@@ -60,7 +63,16 @@ def test_a_file_of_sparsify_says_what_is_not_trained(entry, left, tmp_path):
 
 def test_names_become_arguments():
     names = ["x", "input.1", "input:1", "0", "class", "data/0", "überall", "..."]
-    assert list(identifiers(names).values()) == ["x", "input_1", "input_1_1", "input_0", "input_class", "data_0", "berall", "input"]
+    assert list(identifiers(names).values()) == [
+        "x",
+        "input_1",
+        "input_1_1",
+        "input_0",
+        "input_class",
+        "data_0",
+        "berall",
+        "input",
+    ]
 
 
 def names(tmp_path, constant, step="", operator="MatMul"):
@@ -72,7 +84,8 @@ def names(tmp_path, constant, step="", operator="MatMul"):
 @pytest.mark.parametrize(
     ("constant", "expected"),
     [("encoder.layer.0.weight", "encoder.layer.0.weight"), ("conv/kernel:0", "conv_kernel_0"), ("a..b", "a.b"),
-     ("training", "training_"), ("block.half", "block.half_"), ("val_83", "constant_83"), ("оннх", "constant"), ("0", "0")],
+     ("training", "training_"), ("block.half", "block.half_"), ("val_83", "constant_83"), ("оннх", "constant"),
+     ("0", "0")],
 )  # fmt: skip
 def test_weights_keep_their_names_as_far_as_python_allows(constant, expected, tmp_path):
     assert names(tmp_path, constant) == expected

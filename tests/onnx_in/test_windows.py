@@ -29,7 +29,9 @@ def test_even_padding_is_left_to_the_operator_and_uneven_padding_is_not():
     assert (tuple(wider.shape), left) == ((1, 1, 7, 7), [0, 0])
 
 
-@pytest.mark.parametrize("attributes", [{"strides": [0, 1]}, {"pads": [1, 1]}, {"dilations": [1]}, {"kernel": (3, 3, 3)}])
+@pytest.mark.parametrize(
+    "attributes", [{"strides": [0, 1]}, {"pads": [1, 1]}, {"dilations": [1]}, {"kernel": (3, 3, 3)}]
+)
 def test_lists_that_do_not_fit_are_refused(attributes):
     with pytest.raises(InputError, match="do not fit together"):
         windows(**attributes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -20,8 +21,14 @@ _PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
     "Softsign": F.softsign,
     "Tanh": torch.tanh,
 }
+
+
+def _plain(op: Op, function: Callable[[Tensor], Tensor]) -> Tensor:
+    return function(op.tensor(0))
+
+
 for _name, _function in _PLAIN.items():
-    RULES[_name] = lambda op, function=_function: function(op.tensor(0))
+    RULES[_name] = functools.partial(_plain, function=_function)
 
 
 @onnx_rule("LeakyRelu")
@@ -46,7 +53,7 @@ def celu(op: Op) -> Tensor:
 def selu(op: Op) -> Tensor:
     """Gamma elu(x)."""
     alpha, gamma = op.attribute("alpha", 1.67326319217681884765625), op.attribute("gamma", 1.05070102214813232421875)
-    return gamma * F.elu(op.tensor(0), alpha)
+    return F.elu(op.tensor(0), alpha) * gamma
 
 
 @onnx_rule("ThresholdedRelu")
@@ -92,7 +99,7 @@ def softmax(op: Op) -> Tensor:
     """Before version 13 all dimensions from the axis on are one."""
     x, old = op.tensor(0), op.opset < 13
     axis = op.attribute("axis", 1 if old else -1) % x.ndim
-    function = {"Softmax": torch.softmax, "LogSoftmax": torch.log_softmax, "Hardmax": _hardmax}[op.step.type]
+    function = _OVER_AXIS[op.step.type]
     if not old or axis == x.ndim - 1:
         return function(x, axis)
     return function(x.flatten(axis), axis).reshape(x.shape)
@@ -100,6 +107,13 @@ def softmax(op: Op) -> Tensor:
 
 def _hardmax(x: Tensor, axis: int) -> Tensor:
     return torch.zeros_like(x).scatter(axis, x.argmax(axis, keepdim=True), 1.0)
+
+
+_OVER_AXIS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "Softmax": torch.softmax,
+    "LogSoftmax": torch.log_softmax,
+    "Hardmax": _hardmax,
+}
 
 
 @onnx_rule("Dropout")

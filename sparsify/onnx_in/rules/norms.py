@@ -48,9 +48,7 @@ def rms_norm(op: Op) -> Tensor:
 @onnx_rule("InstanceNormalization")
 def instance_norm(op: Op) -> Tensor:
     """Normalise every channel of every example over space."""
-    return F.instance_norm(
-        op.tensor(0), weight=op.tensor(1), bias=op.tensor(2), eps=op.attribute("epsilon", _EPSILON)
-    )
+    return F.instance_norm(op.tensor(0), weight=op.tensor(1), bias=op.tensor(2), eps=op.attribute("epsilon", _EPSILON))
 
 
 @onnx_rule("GroupNormalization")
@@ -68,7 +66,8 @@ def group_norm(op: Op) -> Tensor:
 def lp_normalization(op: Op) -> Tensor:
     """Divide by the p-norm along an axis."""
     x = op.tensor(0)
-    return x / torch.linalg.vector_norm(x, op.attribute("p", 2), op.attribute("axis", -1), keepdim=True)
+    found: Tensor = x / torch.linalg.vector_norm(x, op.attribute("p", 2), op.attribute("axis", -1), keepdim=True)
+    return found
 
 
 @onnx_rule("MeanVarianceNormalization")

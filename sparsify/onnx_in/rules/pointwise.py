@@ -57,16 +57,28 @@ _BINARY: dict[str, Callable[[Any, Any], Tensor]] = {
     "Xor": torch.logical_xor,
 }
 _TENSORS_ONLY = ("And", "Or", "Xor")
-_VARIADIC: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"Max": torch.maximum, "Min": torch.minimum, "Sum": torch.add}
+_VARIADIC: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "Max": torch.maximum,
+    "Min": torch.minimum,
+    "Sum": torch.add,
+}
 
 
 def _register() -> None:
     for name, unary in _UNARY.items():
-        RULES[name] = lambda op, function=unary: function(op.tensor(0))
+        RULES[name] = functools.partial(_one, function=unary)
     for name, binary in _BINARY.items():
-        RULES[name] = lambda op, function=binary: _two(op, function)
+        RULES[name] = functools.partial(_two, function=binary)
     for name, combine in _VARIADIC.items():
-        RULES[name] = lambda op, function=combine: functools.reduce(function, [op.tensor(i) for i in range(len(op))])
+        RULES[name] = functools.partial(_all, function=combine)
+
+
+def _one(op: Op, function: Callable[[Tensor], Tensor]) -> Tensor:
+    return function(op.tensor(0))
+
+
+def _all(op: Op, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    return functools.reduce(function, [op.tensor(i) for i in range(len(op))])
 
 
 def _two(op: Op, function: Callable[[Any, Any], Tensor]) -> Tensor:

@@ -50,7 +50,7 @@ def average_pool(op: Op) -> Tensor:
     if fits and windows.begin == windows.end:
         even: Tensor = function(x, windows.kernel, windows.strides, windows.begin, up, counted)
         return even
-    sums = function(windows.widened(x, 0.0), windows.kernel, windows.strides, 0, up, False)
+    sums: Tensor = function(windows.widened(x, 0.0), windows.kernel, windows.strides, 0, up, False)
     if counted:
         return sums
     ones = torch.ones_like(x[:1, :1])

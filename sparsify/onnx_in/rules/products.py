@@ -30,9 +30,7 @@ def matmul(op: Op) -> Tensor:
 @onnx_rule("Gemm")
 def gemm(op: Op) -> Tensor:
     """Compute alpha A B + beta C."""
-    a, b = (
-        op.tensor(i).t() if op.attribute(name, 0) else op.tensor(i) for i, name in enumerate(("transA", "transB"))
-    )
+    a, b = (op.tensor(i).t() if op.attribute(name, 0) else op.tensor(i) for i, name in enumerate(("transA", "transB")))
     product = _times(torch.mm(a, b), op.attribute("alpha", 1.0))
     return product + _times(op.tensor(2), op.attribute("beta", 1.0)) if op.has(2) else product
 

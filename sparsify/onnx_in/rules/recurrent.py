@@ -16,7 +16,8 @@ _FUNCTIONS = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN": torch.rnn_tanh}
 def recurrent(op: Op) -> tuple[Tensor, ...]:
     """Run one layer; the inputs behind the states are the weights of every direction.
 
-    x [length, batch, inputs] gives y [length, directions, batch, hidden] and the last states [directions, batch, hidden].
+    x [length, batch, inputs] gives y [length, directions, batch, hidden] and the last states [directions, batch,
+    hidden].
     """
     x, hidden = op.tensor(0), int(op.attribute("hidden_size"))
     both = op.attribute("direction", "forward") == "bidirectional"

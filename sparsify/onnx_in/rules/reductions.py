@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -30,8 +31,6 @@ _REDUCTIONS: dict[str, Reduce] = {
     "ReduceSum": lambda x, dims, keep: torch.sum(x, dims, keepdim=keep, dtype=x.dtype),
     "ReduceSumSquare": lambda x, dims, keep: x.square().sum(dims, keepdim=keep),
 }
-for _name, _function in _REDUCTIONS.items():
-    RULES[_name] = lambda op, function=_function: _reduced(op, function)
 
 
 def _reduced(op: Op, function: Reduce) -> Tensor:
@@ -43,6 +42,10 @@ def _reduced(op: Op, function: Reduce) -> Tensor:
     return function(x, dims, bool(op.attribute("keepdims", 1))) if x.ndim else torch.clone(x)
 
 
+for _name, _function in _REDUCTIONS.items():
+    RULES[_name] = functools.partial(_reduced, function=_function)
+
+
 @onnx_rule("ArgMax", "ArgMin")
 def arg_max(op: Op) -> Tensor:
     """The place of the largest or smallest value, the first or the last of equal ones."""
@@ -50,7 +53,8 @@ def arg_max(op: Op) -> Tensor:
     axis = op.attribute("axis", 0) % x.ndim
     function = torch.argmax if op.step.type == "ArgMax" else torch.argmin
     if op.attribute("select_last_index", 0):
-        return x.shape[axis] - 1 - function(x.flip(axis), axis, keepdim=keep)
+        last: Tensor = x.shape[axis] - 1 - function(x.flip(axis), axis, keepdim=keep)
+        return last
     return function(x, axis, keepdim=keep)
 
 

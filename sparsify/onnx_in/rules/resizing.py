@@ -104,7 +104,9 @@ def _taken(op: Op, x: Tensor, axis: int, places: list[float], mode: str) -> Tens
     weights = np.zeros((size, len(places)))
     for column, place in enumerate(places):
         first = math.floor(place)
-        parts = _linear(place - first) if mode == "linear" else _cubic(place - first, op.attribute("cubic_coeff_a", -0.75))
+        parts = (
+            _linear(place - first) if mode == "linear" else _cubic(place - first, op.attribute("cubic_coeff_a", -0.75))
+        )
         start = first if mode == "linear" else first - 1
         if op.attribute("exclude_outside", 0):
             inside = [part if 0 <= start + i < size else 0.0 for i, part in enumerate(parts)]

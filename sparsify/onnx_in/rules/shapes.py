@@ -205,14 +205,15 @@ def eye_like(op: Op) -> Tensor:
     number = op.attribute("dtype")
     dtype = x.dtype if number is None else torch_type(number, "the result of EyeLike")
     rows, columns = (torch.arange(n, device=x.device) for n in x.shape)
-    return (columns[None, :] - rows[:, None] == k).to(dtype)
+    found: Tensor = columns[None, :] - rows[:, None] == k
+    return found.to(dtype)
 
 
 @onnx_rule("Trilu")
 def trilu(op: Op) -> Tensor:
     """The upper or lower triangle."""
     k = int(op.number(1)) if op.has(1) else 0
-    return (torch.triu if op.attribute("upper", 1) else torch.tril)(op.tensor(0), k)
+    return torch.triu(op.tensor(0), k) if op.attribute("upper", 1) else torch.tril(op.tensor(0), k)
 
 
 def _bounded(op: Op, size: Any) -> Any:

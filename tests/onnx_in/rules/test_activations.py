@@ -50,7 +50,9 @@ def test_softmax_is_over_all_dimensions_behind_before_version_13(operator, axis,
     if sums is not None and axis != -1:
         per = {1: 20, 2: 30, None: 24}[axis] if opset == 13 else {1: 2, 2: 6, None: 2}[axis]
         per = 2 * per if opset == 13 and axis == 1 else per
-        assert float(sums) == pytest.approx({13: {1: 40, 2: 30, None: 24}, 11: {1: 2, 2: 6, None: 2}}[opset][axis], 1e-4)
+        assert float(sums) == pytest.approx(
+            {13: {1: 40, 2: 30, None: 24}, 11: {1: 2, 2: 6, None: 2}}[opset][axis], 1e-4
+        )
 
 
 def test_hardmax(path):

@@ -23,7 +23,9 @@ def test_gather_along_an_axis(axis, index, path):
 @pytest.mark.parametrize("kind", [np.int64, np.int32])
 def test_a_table_of_weights_is_an_embedding(kind, path):
     found = one("Gather", [rand(7, 4), (kind, ["batch", 5])], path)
-    assert [str(node.target) for node in found.graph.nodes if "embedding" in str(node.target)] == ["aten.embedding.default"]
+    assert [str(node.target) for node in found.graph.nodes if "embedding" in str(node.target)] == [
+        "aten.embedding.default"
+    ]
     assert list(found.parameters) == ["in0"]
 
 
@@ -40,7 +42,8 @@ def test_single_values(path):
 
 @pytest.mark.parametrize(
     ("shape", "index", "shared"),
-    [([3, 4], [[0, 1], [2, 3]], 0), ([3, 4, 5], [[[0], [2]]], 0), ([2, 3, 4], [[[1], [0]], [[2], [2]]], 1), ([3, 4], [[-1, -2]], 0)],
+    [([3, 4], [[0, 1], [2, 3]], 0), ([3, 4, 5], [[[0], [2]]], 0), ([2, 3, 4], [[[1], [0]], [[2], [2]]], 1),
+    ([3, 4], [[-1, -2]], 0)],
 )  # fmt: skip
 def test_slices_at_several_indices(shape, index, shared, path):
     run("GatherND", [shape, np.array(index)], path, batch_dims=shared)

@@ -78,7 +78,9 @@ def test_clip(bounds, opset, path):
     run("Clip", [X, *given], path, opset=opset)
 
 
-@pytest.mark.parametrize("choices", [(X, X), (np.float32(1), X), (X, np.float32(-np.inf)), (np.float32(0), np.float32(1))])
+@pytest.mark.parametrize(
+    "choices", [(X, X), (np.float32(1), X), (X, np.float32(-np.inf)), (np.float32(0), np.float32(1))]
+)
 def test_where(choices, path):
     run("Where", [(np.bool_, X), *(np.asarray(c) if not isinstance(c, list) else c for c in choices)], path)
 

@@ -1,12 +1,13 @@
 import pytest
-from helpers.onnx_files import one, run
+from helpers.onnx_files import run
 
 from sparsify.errors import InputError
 
 SPACE = {1: [9], 2: [9, 8], 3: [6, 7, 5]}
 ATTRIBUTES = [
     {}, {"strides": 2}, {"pads": 1, "strides": 2}, {"ceil_mode": 1, "strides": 2}, {"uneven": True, "strides": 2},
-    {"auto_pad": "SAME_UPPER", "strides": 2}, {"auto_pad": "SAME_LOWER", "strides": 2}, {"auto_pad": "VALID", "strides": 2},
+    {"auto_pad": "SAME_UPPER", "strides": 2}, {"auto_pad": "SAME_LOWER", "strides": 2}, {"auto_pad": "VALID",
+    "strides": 2},
     {"ceil_mode": 1, "strides": 2, "pads": 1},
 ]  # fmt: skip
 
@@ -36,7 +37,14 @@ def test_max_pool(dims, attributes, path):
 @pytest.mark.parametrize("counted", [0, 1])
 @pytest.mark.parametrize("attributes", ATTRIBUTES)
 def test_average_pool(dims, counted, attributes, path):
-    run("AveragePool", [["batch", 2, *SPACE[dims]]], path, count_include_pad=counted, opset=19, **given(dims, attributes))
+    run(
+        "AveragePool",
+        [["batch", 2, *SPACE[dims]]],
+        path,
+        count_include_pad=counted,
+        opset=19,
+        **given(dims, attributes),
+    )
 
 
 def test_indices_are_refused(path):

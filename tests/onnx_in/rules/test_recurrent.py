@@ -28,7 +28,9 @@ def recurrent(operator, path, *, direction="forward", bias=True, states=True, ou
     names = outputs or ["y", "h", *["c"] * (operator == "LSTM")]
     if operator == "GRU":
         attributes.setdefault("linear_before_reset", 1)
-    node = helper.make_node(operator, given, names, name="/encoder/rnn/Cell", hidden_size=hidden, direction=direction, **attributes)
+    node = helper.make_node(
+        operator, given, names, name="/encoder/rnn/Cell", hidden_size=hidden, direction=direction, **attributes
+    )
     return imported(model_of([node], inputs, [name for name in names if name], constants), path, "7x2x3")
 
 

@@ -48,7 +48,14 @@ def test_some_axes(path):
 
 @pytest.mark.parametrize("outside", [0, 1])
 def test_cubic_weights_outside_count_or_not(outside, path):
-    run("Resize", [X, None, np.array([1, 1, 2, 2], np.float32)], path, mode="cubic", cubic_coeff_a=-0.5, exclude_outside=outside)
+    run(
+        "Resize",
+        [X, None, np.array([1, 1, 2, 2], np.float32)],
+        path,
+        mode="cubic",
+        cubic_coeff_a=-0.5,
+        exclude_outside=outside,
+    )
 
 
 def test_what_smooths_is_refused(path):

@@ -80,7 +80,8 @@ def test_slice(starts, ends, axes, steps, path):
 
 @pytest.mark.parametrize("wanted", [[3, 1, 6], [2, 3, 4, 6], [1], [5, 1, 3, 4, 6]])
 def test_expand(wanted, path):
-    run("Expand", [[3, 1, 6] if wanted != [1] else X, np.array(wanted)] if wanted[0] != 5 else [[3, 4, 6], np.array(wanted)],
+    given = {1: X, 5: [3, 4, 6]}.get(wanted[0], [3, 1, 6])
+    run("Expand", [given, np.array(wanted)],
         path)  # fmt: skip
 
 
@@ -139,12 +140,22 @@ def test_a_shape_that_is_computed_keeps_the_batch_open(last, path):
     nodes, outputs = nodes_of_sizes(), ["y"]
     if last == "ConstantOfShape":
         nodes += [helper.make_node(last, ["wanted"], ["ones"], value=helper.make_tensor("v", 1, [1], [2.0])),
-                  helper.make_node("Reshape", ["x", "wanted"], ["x2"]), helper.make_node("Add", ["x2", "ones"], ["y"])]  # fmt: skip
+                  helper.make_node("Reshape", ["x", "wanted"], ["x2"]), helper.make_node("Add", ["x2", "ones"],
+                      ["y"])]  # fmt: skip
     elif last == "Range":
-        nodes += [helper.make_node(last, ["zero", "batch", "one"], ["count"]), helper.make_node("Cast", ["count"], ["y"], to=1)]
+        nodes += [
+            helper.make_node(last, ["zero", "batch", "one"], ["count"]),
+            helper.make_node("Cast", ["count"], ["y"], to=1),
+        ]
     else:
         nodes += [helper.make_node(last, ["x" if last == "Reshape" else "table", "wanted"], ["y"])]
-    constants = {"zero": np.array(0), "one": np.array(1), "axis": np.array([0]), "rest": np.array([4, 3]), "table": rand(1, 4, 3)}
+    constants = {
+        "zero": np.array(0),
+        "one": np.array(1),
+        "axis": np.array([0]),
+        "rest": np.array([4, 3]),
+        "table": rand(1, 4, 3),
+    }
     found = imported(model_of(nodes, {"x": (1, ["batch", 12])}, outputs, constants), path)
     assert found.dynamic_batch
     assert len(found.module()(torch.ones(5, 12))) == 5
