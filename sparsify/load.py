@@ -1,7 +1,8 @@
 """Load: a file becomes an nn.Module or an exported program, and that a Program. Nothing in it runs without trust.
 
-The kind of a file is read from its content. A `.pt2` archive and a pickled module are complete; a state dict needs the
-user's factory. Where the example inputs come from, in this order: the user's spec, the archive, the task.
+The kind of a file is read from its content. A `.pt2` archive, an ONNX file and a pickled module are complete; a state
+dict needs the user's factory. Where the example inputs come from, in this order: the user's spec, the archive, the task,
+the shapes in an ONNX file.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def load(
     cannot be captured again for others.
 
     Args:
-        path: of a `.pt2` archive, a file that torch.save wrote, or a `.safetensors` file.
+        path: of a `.pt2` archive, an `.onnx` file, a file that torch.save wrote, or a `.safetensors` file.
         inputs: the spec of example inputs, such as `1x3x224x224`, or a file of them.
         trust: the file may run code.
         factory: `package.module:factory` or `file.py:factory`, makes the module of a state dict.

@@ -26,7 +26,11 @@ OUTPUT = Group("Results", sort_key=3)
 
 Model = Annotated[
     Path,
-    Parameter(help="a .pt2 archive, a pickled module, or a state dict (with --model)", group=INPUT, show_default=False),
+    Parameter(
+        help="a .pt2 archive, an .onnx file, a pickled module, or a state dict (with --model)",
+        group=INPUT,
+        show_default=False,
+    ),
 ]
 Inputs = Annotated[
     str | None,

@@ -55,7 +55,8 @@ def average_pool(op: Op) -> Tensor:
         return sums
     ones = torch.ones_like(x[:1, :1])
     share = function(windows.widened(ones, 0.0), windows.kernel, windows.strides, 0, up, False)
-    return sums / share
+    found: Tensor = sums / share
+    return found
 
 
 @onnx_rule("LpPool")
