@@ -1,8 +1,8 @@
 """Load: a file becomes an nn.Module or an exported program, and that a Program. Nothing in it runs without trust.
 
 The kind of a file is read from its content. A `.pt2` archive, an ONNX file and a pickled module are complete; a state
-dict needs the user's factory. Where the example inputs come from, in this order: the user's spec, the archive, the task,
-the shapes in an ONNX file.
+dict needs the user's factory. Where the example inputs come from, in this order: the user's spec, the archive, the
+task, the shapes in an ONNX file.
 """
 
 from __future__ import annotations

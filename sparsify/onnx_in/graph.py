@@ -95,7 +95,10 @@ def graph_of(model: ir.Model) -> OnnxGraph:
         if node.op_type == "Constant":
             constants[outputs[0]] = _constant(node)
         elif node.op_type == "Identity" and inputs[0] and not node.outputs[0].is_graph_output():
-            renamed[outputs[0]] = inputs[0]
+            if _is_merged(constants.get(inputs[0])):
+                constants[outputs[0]] = constants[inputs[0]]
+            else:
+                renamed[outputs[0]] = inputs[0]
         else:
             named = tuple(name or None for name in outputs)
             name = node.name or next(iter(outputs), "")
@@ -108,6 +111,14 @@ def graph_of(model: ir.Model) -> OnnxGraph:
         constants=constants,
         metadata=dict(model.metadata_props),
     )
+
+
+def _is_merged(array: Any) -> bool:
+    """Whether a constant is the same number all along, such as biases before training.
+
+    Torch's older exporter stores equal constants once and gives the others an Identity. Those are not tied.
+    """
+    return array is not None and array.dtype.kind == "f" and array.ndim == 1 and bool((array == array[:1]).all())
 
 
 def _input(value: ir.Value) -> Input:

@@ -68,3 +68,14 @@ def test_a_constant_of_text_is_refused(tmp_path):
     nodes = [helper.make_node("Constant", [], ["c"], value_string="run me"), helper.make_node("Identity", ["c"], ["y"])]
     with pytest.raises(InputError, match="given as value_string"):
         graph(model_of(nodes, {"x": (1, [1])}, ["y"], {"w": rand(2)}), tmp_path)
+
+
+@pytest.mark.parametrize(("values", "names"), [(np.zeros(4, np.float32), {"a", "b"}), (rand(4), {"a"})])
+def test_equal_vectors_that_an_exporter_stored_once_are_not_tied_and_shared_ones_are(values, names, tmp_path):
+    nodes = [
+        helper.make_node("Identity", ["a"], ["b"]),
+        helper.make_node("Add", ["x", "a"], ["h"]),
+        helper.make_node("Add", ["h", "b"], ["y"]),
+    ]
+    program = imported(model_of(nodes, {"x": (1, ["n", 4])}, ["y"], {"a": values}), tmp_path / "model.onnx")
+    assert set(program.parameters) == names
