@@ -53,8 +53,8 @@ def celu(op: Op) -> Tensor:
 def selu(op: Op) -> Tensor:
     """Gamma elu(x)."""
     alpha, gamma = op.attribute("alpha", 1.67326319217681884765625), op.attribute("gamma", 1.05070102214813232421875)
-    found: Tensor = F.elu(op.tensor(0), alpha)
-    return found * gamma
+    found: Tensor = F.elu(op.tensor(0), alpha) * gamma
+    return found
 
 
 @onnx_rule("ThresholdedRelu")
