@@ -17,6 +17,7 @@ from sparsify import registry
 from sparsify.atomic import check_writable
 from sparsify.bench_command import bench
 from sparsify.catalogue_command import criteria, explain, passes
+from sparsify.compare_command import compare
 from sparsify.console import err, out, print_json, progress
 from sparsify.diff_command import diff
 from sparsify.doctor_command import doctor
@@ -237,7 +238,7 @@ def inspect(
         out.print(f"wrote {html}", highlight=False, markup=False, soft_wrap=True)
 
 
-for _command in (bench, sensitivity, plot, unpack, passes, criteria, explain, diff, doctor):
+for _command in (bench, sensitivity, plot, compare, unpack, passes, criteria, explain, diff, doctor):
     app.command(_command)
 
 
