@@ -96,7 +96,7 @@ def _draw(axis: Axes, title: str, lines: dict[str, list[tuple[float, float]]], r
             [_left(run.sparsity)], [run.score], yerr=reach, label=f"yours: {run.name}", color=_OWN, marker="*",
             markersize=15, markeredgecolor="white", capsize=3, linestyle="", zorder=10,
         )  # fmt: skip
-        axis.axhline(run.dense_score, color=_OWN, linewidth=1, linestyle=":", label=f"its dense: {run.dense_score:.2f}")
+        axis.axhline(run.dense_score, color=_OWN, linewidth=1, linestyle=":", label=f"dense of {run.name}")
     lefts = [left for points in lines.values() for left, _ in points] + [_left(run.sparsity) for run in runs]
     density_ticks(axis, lefts)
     if max(lefts) < 2 * min(lefts):

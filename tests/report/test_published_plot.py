@@ -56,7 +56,8 @@ def test_a_run_is_a_star_with_its_interval_and_its_dense_network(drawn, tmp_path
     assert star.lines[0].get_marker() == "*"
     assert star.lines[2][0].get_segments()[0][:, 1].tolist() == pytest.approx([70, 79])
     assert f"yours: {run.name}" in labels(axis)
-    assert "its dense: 80.00" in labels(axis)
+    assert f"dense of {run.name}" in labels(axis)
+    assert lines(axis)[f"dense of {run.name}"] == [[0.0, 80.0], [1.0, 80.0]]
     assert axis.get_xlim()[0] > 2 * axis.get_xlim()[1]  # a single place is not stretched over the axis
 
 
