@@ -13,6 +13,7 @@ from sparsify.recipe import read_recipe
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 RECIPES = sorted(EXAMPLES.glob("recipes/*.yaml"))
+OF_A_FAMILY = ("conv-4", "conv-6", "resnet-32", "resnet-56")  # deeper networks of one whose recipe is tried anyhow
 SHORT = {"every": "1it", "steps": "2it", "rounds": "1", "rewind": "1it", "warmup": "0it", "score_every": "0it"}
 
 
@@ -30,7 +31,12 @@ def shortened(spec):
     return f"{name}:" + ",".join(f"{key}={SHORT.get(key, value)}" if sign else key for key, sign, value in parts)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def recipes():
+    slow = {path for path in RECIPES if path.stem.startswith(OF_A_FAMILY)}
+    return [pytest.param(path, marks=[pytest.mark.slow] if path in slow else [], id=path.stem) for path in RECIPES]
+
+
+@pytest.mark.parametrize("path", recipes())
 def test_a_recipe_trains_its_network(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data" / "mnist").mkdir(parents=True)
