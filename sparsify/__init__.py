@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sparsify.capture import capture
     from sparsify.cost import Cost, cost
     from sparsify.export.archive import save
+    from sparsify.export.hugging_face import save_hugging_face
     from sparsify.export.onnx import export_onnx
     from sparsify.groups import Group, groups
     from sparsify.load import load
@@ -51,6 +52,7 @@ _HOMES = {
     "retrain": "pipeline",
     "run": "pipeline",
     "save": "export.archive",
+    "save_hugging_face": "export.hugging_face",
     "write_back": "writing.write_back",
 }
 
@@ -77,6 +79,7 @@ __all__ = [
     "retrain",
     "run",
     "save",
+    "save_hugging_face",
     "write_back",
 ]
 

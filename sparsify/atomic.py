@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sparsify.errors import InputError
 
-__all__ = ["check_writable", "writing"]
+__all__ = ["check_new_folder", "check_writable", "writing", "writing_folder"]
 
 
 @contextmanager
@@ -35,6 +35,42 @@ def writing(target: str | Path) -> Iterator[Path]:
             _place(source, target)
         except OSError as error:
             raise InputError(f"{target} cannot be written: {error.strerror or error}.") from error
+
+
+@contextmanager
+def writing_folder(target: str | Path) -> Iterator[Path]:
+    """Yield a new folder to fill; when the block ends well it becomes `target` in one step.
+
+    Raises:
+        InputError: the target cannot be made, or there is something in it.
+    """
+    target = Path(target)
+    check_new_folder(target)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as parent:
+        source = Path(parent) / target.name
+        source.mkdir()
+        yield source
+        for file in source.iterdir():  # some libraries let only the owner read what they write
+            file.chmod(_mode(source / ".new"))
+        try:
+            source.rename(target)
+        except OSError as error:
+            raise InputError(f"{target} cannot be written: {error.strerror or error}.") from error
+
+
+def check_new_folder(target: str | Path) -> None:
+    """Check before the work starts that a folder can be made: none is there, or an empty one.
+
+    Raises:
+        InputError: it cannot.
+    """
+    target = Path(target)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise InputError(f"{target} is there already; name a folder that is new or empty.")
+    if not target.parent.is_dir():
+        raise InputError(f"{target} cannot be made: the folder {target.parent} does not exist.")
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"{target} cannot be made: the folder {target.parent} is not writable.")
 
 
 def _place(source: Path, target: Path) -> None:

@@ -88,7 +88,8 @@ def prune(
         Parameter(
             name=("--output", "-o"),
             negative="",
-            help=".onnx, .pt2, .safetensors or .ticket; may be repeated",
+            help=".onnx, .pt2, .safetensors, .pt (a plain state dict), .ticket; without ending a Hugging Face folder; "
+            "may be repeated",
             group=OUTPUT,
         ),
     ] = None,
@@ -100,6 +101,9 @@ def prune(
             group=OUTPUT,
         ),
     ] = "dense",
+    compress: Annotated[
+        Literal["zstd"] | None, Parameter(help="compress .safetensors files (zstd); unpack undoes it", group=OUTPUT)
+    ] = None,
     report: Annotated[Path | None, Parameter(help="write the report as .json", group=OUTPUT)] = None,
     work: Annotated[
         Path | None,
@@ -152,6 +156,7 @@ def prune(
             recipe=chosen,
             outputs=output or (),
             storage=storage,
+            compress=compress,
             report=report,
             factory=factory,
             device=device,
@@ -180,6 +185,7 @@ def prune(
     words += ["--max-drop", f"{max_drop:g}"] if max_drop is not None else []
     words += [word for path in output or () for word in ("-o", str(path))]
     words += ["--storage", storage] if storage != "dense" else []
+    words += ["--compress", compress] if compress else []
     words += ["--report", str(report)] if report else []
     terminal.print_report(out, result, shlex.join(words), report)
 

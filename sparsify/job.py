@@ -9,19 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sparsify import registry
-from sparsify.atomic import check_writable, writing
-from sparsify.coding.sparse_state import Storage
+from sparsify.atomic import check_new_folder, check_writable, writing
+from sparsify.coding.planes import check_zstd
 from sparsify.errors import ExportError, GateError, OptionError, PassError, UsageError
 from sparsify.export.archive import save
 from sparsify.export.checkpoint import save_state
+from sparsify.export.hugging_face import save_hugging_face
 from sparsify.export.onnx import export_onnx, feed
+from sparsify.export.plain_state import save_plain
 from sparsify.export.storage import parse_storage
 from sparsify.inputs import parse, with_batch
 from sparsify.latency import measure
 from sparsify.load import load
+from sparsify.loading.hugging_face import is_model_folder, read_folder
 from sparsify.lowering.raising import has_sparse_layers
 from sparsify.pass_manager import Observer, PassManager
 from sparsify.pipeline import Result, execute
@@ -37,7 +40,7 @@ from sparsify.training.work import Listener
 
 __all__ = ["ENDINGS", "Job", "check_outputs"]
 
-ENDINGS = (".onnx", ".pt2", ".safetensors", ".ticket")
+ENDINGS = (".onnx", ".pt2", ".safetensors", ".pt", ".pth", ".ticket")
 Stage = Callable[[str], None]
 
 
@@ -46,7 +49,7 @@ class Job:
     """One run of the command.
 
     Attributes:
-        model: the file to start from.
+        model: the file, or the Hugging Face folder, to start from.
         recipe: what to do with it.
         outputs: files to write; the ending says the format.
         report: a `.json` file to write, or None.
@@ -59,6 +62,7 @@ class Job:
         on_step: called after every training step.
         work: a folder for the retraining, which goes on there where it was stopped.
         storage: of pruned weights in `.onnx` and `.safetensors` files, as `export_onnx` takes it.
+        compress: `zstd` compresses `.safetensors` files.
         trackers: specs of where the retraining is shown, such as `tensorboard:folder=runs`.
         stage: told what begins.
         warn: told what a user should know.
@@ -78,6 +82,7 @@ class Job:
     on_step: OnStep = lambda event: None
     work: Path | None = None
     storage: str = "dense"
+    compress: Literal["zstd"] | None = None
     trackers: Sequence[str] = ()
     stage: Stage = lambda text: None
     warn: Stage = lambda text: None
@@ -169,6 +174,10 @@ class Job:
             )
         if chosen.values != "fp32" and ".safetensors" in endings:
             raise UsageError(f"--storage {self.storage}: only .onnx files hold rounded values; .safetensors are exact.")
+        if self.compress is not None and ".safetensors" not in endings:
+            raise UsageError(f"--compress {self.compress} is about .safetensors files: give -o FILE.safetensors, too.")
+        if self.compress is not None:
+            check_zstd()
 
     def _log_file(self) -> Path | None:
         """Return where the log of a retraining goes that has no work folder: beside what the run writes, or here."""
@@ -213,9 +222,16 @@ class Job:
                 checked = export_onnx(after, path, metadata=metadata, storage=self.storage)
                 if not any(artefact["path"].endswith(".onnx") for artefact in report["artefacts"]):
                     report["latency"] = self._compare(before, after, path, report["notes"])
+            elif path.suffix == ".pt2":
+                checked = save(after, path)
+            elif is_folder(path):
+                model = read_folder(self.model, cache=True)
+                checked = save_hugging_face(after, model, path, source=self.model)
+            elif path.suffix == ".safetensors":
+                mode = parse_storage(self.storage).mode
+                checked = save_state(after, path, mode, compress=self.compress is not None)
             else:
-                packed: Storage = "dense" if parse_storage(self.storage).mode == "dense" else "packed"
-                checked = save(after, path) if path.suffix == ".pt2" else save_state(after, path, packed)
+                checked = save_plain(after, path)
             if self.storage != "dense" and checked.get("storage") == "dense":
                 report["notes"].append(f"{path} is stored dense: packed it would not be smaller.")
             report["artefacts"].append({"path": str(path), **checked})
@@ -256,6 +272,15 @@ def check_outputs(outputs: Sequence[Path], report: Path | None, model: Path) -> 
         InputError: a file cannot be written.
     """
     for path in outputs:
+        if is_folder(path):
+            if not is_model_folder(model):
+                raise UsageError(
+                    f"{path}: the ending says what is written; use one of {', '.join(ENDINGS)}. A name without is a "
+                    f"Hugging Face folder, which is written of another: {model} is none. In Python, "
+                    "sparsify.save_hugging_face takes the model itself."
+                )
+            check_new_folder(path)
+            continue
         if path.suffix not in ENDINGS:
             raise UsageError(f"{path}: the ending says what is written; use one of {', '.join(ENDINGS)}.")
         if path.exists() and model.exists() and path.samefile(model):
@@ -265,6 +290,11 @@ def check_outputs(outputs: Sequence[Path], report: Path | None, model: Path) -> 
         if report.suffix != ".json":
             raise UsageError(f"{report}: a report is written as .json.")
         check_writable(report)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether an output is a folder: its name has no ending; what is behind the dot of `qwen2.5-7b` is none."""
+    return not path.suffix[1:].isalpha() and path.suffix not in ENDINGS
 
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sparsify.errors import InputError, UntrustedError, UsageError
+from sparsify.loading.hugging_face import CONFIG, example_inputs, is_model_folder, read_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sparsify.coding.sparse_state import Chosen
     from sparsify.program import Program
 
-    Source = nn.Module | ExportedProgram | dict[str, Tensor]
+    Source = nn.Module | ExportedProgram | Mapping[str, Tensor]
 
 __all__ = ["load", "read"]
 
@@ -61,7 +62,8 @@ def load(
     cannot be captured again for others.
 
     Args:
-        path: of a `.pt2` archive, an `.onnx` file, a file that torch.save wrote, or a `.safetensors` file.
+        path: of a `.pt2` archive, an `.onnx` file, a file that torch.save wrote, a `.safetensors` file, or a Hugging
+            Face folder.
         inputs: the spec of example inputs, such as `1x3x224x224`, or a file of them.
         trust: the file may run code.
         factory: `package.module:factory` or `file.py:factory`, makes the module of a state dict.
@@ -94,6 +96,8 @@ def load(
             chosen, synthetic = move_inputs(example_of(source), place), True
         if chosen is not None:
             return to_program(source, chosen, Path(path), synthetic=synthetic)
+    if chosen is None and isinstance(source, nn.Module) and Path(path).is_dir():
+        chosen, synthetic = move_inputs(example_inputs(source), place), True
     if chosen is None:
         raise InputError(
             f"{path} has no example inputs, and a graph cannot be captured without them. "
@@ -125,14 +129,18 @@ def read(path: str | Path, *, trust: bool = False, factory: str | None = None) -
 def _read(path: str | Path, *, trust: bool, factory: str | None) -> tuple[nn.Module | ExportedProgram, Chosen | None]:
     """As `read`; return what of a state dict is masked or frozen, too."""
     path = Path(path)
+    if path.is_dir() and is_model_folder(path):
+        if factory is not None:
+            raise UsageError(f"{path} says which model it holds, so the factory {factory!r} is not needed.")
+        return read_folder(path), None
     with _opened(path) as file:
         source = _reader(file, path)(file, path, trust)
-    if isinstance(source, dict):
-        from sparsify.coding.sparse_state import split
+    if isinstance(source, Mapping):
+        from sparsify.coding.sparse_state import SparseState
         from sparsify.loading.state_dict import fill
 
-        state, marked = split(source, path)
-        return fill(state, factory, path), marked
+        state = SparseState(source, path)
+        return fill(state, factory, path), state.chosen
     if factory is not None:
         raise UsageError(f"{path} holds a whole model, so the factory {factory!r} is not needed: leave --model out.")
     return source, None
@@ -142,7 +150,8 @@ def _read(path: str | Path, *, trust: bool, factory: str | None) -> tuple[nn.Mod
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     if path.is_dir():
         raise InputError(
-            f"{path} is a directory. Give the model's file inside, such as model.pt2 or model.safetensors."
+            f"{path} is a directory without {CONFIG}. Give the model's file inside, such as model.pt2 or "
+            "model.safetensors."
         )
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is not a regular file.")
@@ -219,10 +228,6 @@ def _read_onnx(_file: IO[bytes], path: Path, _trust: bool) -> Source:
 
 
 def _read_safetensors(_file: IO[bytes], path: Path, _trust: bool) -> Source:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from sparsify.coding.tensor_file import TensorFile
 
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError, ValueError, LookupError) as error:
-        raise InputError(f"{path} is not a whole .safetensors file: {error}. Get a complete copy of it.") from error
+    return TensorFile(path)

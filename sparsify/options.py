@@ -27,7 +27,7 @@ OUTPUT = Group("Results", sort_key=3)
 Model = Annotated[
     Path,
     Parameter(
-        help="a .pt2 archive, an .onnx file, a pickled module, or a state dict (with --model)",
+        help="a .pt2 archive, an .onnx file, a pickled module, a state dict (with --model), or a Hugging Face folder",
         group=INPUT,
         show_default=False,
     ),

@@ -10,29 +10,40 @@ from cyclopts import Parameter
 from sparsify.atomic import check_writable
 from sparsify.console import out
 from sparsify.errors import UsageError
+from sparsify.naming import plural
 from sparsify.options import INPUT, OUTPUT
 
 __all__ = ["unpack"]
 
 
 def unpack(
-    model: Annotated[Path, Parameter(help="an .onnx file with packed weights", group=INPUT, show_default=False)],
+    model: Annotated[
+        Path, Parameter(help="an .onnx or .safetensors file with packed weights", group=INPUT, show_default=False)
+    ],
     /,
     *,
-    output: Annotated[Path, Parameter(name=("--output", "-o"), help="the dense .onnx file", group=OUTPUT)],
+    output: Annotated[Path, Parameter(name=("--output", "-o"), help="the dense file, of the same kind", group=OUTPUT)],
 ) -> None:
-    """Write an ONNX file with packed weights as a dense one, for tools that do not fold constants."""
-    if output.suffix != ".onnx":
-        raise UsageError(f"{output}: a dense model is written as .onnx.")
+    """Write a file with packed or compressed weights as a dense one, for tools that do not know how they are stored."""
+    if output.suffix not in (".onnx", ".safetensors"):
+        raise UsageError(f"{output}: a dense model is written as .onnx or .safetensors.")
+    if model.suffix != output.suffix:
+        raise UsageError(f"{output}: {model.name} is unpacked to a file of its own kind, {model.suffix}.")
     if output.exists() and model.exists() and output.samefile(model):
         raise UsageError(f"{output} is the model itself, which is never overwritten; name another file.")
     check_writable(output)
-    from sparsify.export.storage import unpacked_file
     from sparsify.report.quantities import size
 
-    names, before, after = unpacked_file(model, output)
+    if output.suffix == ".onnx":
+        from sparsify.export.storage import unpacked_file
+
+        names, before, after = unpacked_file(model, output)
+    else:
+        from sparsify.export.checkpoint import unpacked_state
+
+        names, before, after = unpacked_state(model, output)
     out.print(
-        f"wrote {output} ({size(after)}, from {size(before)}): {len(names)} weights with their zeros again",
+        f"wrote {output} ({size(after)}, from {size(before)}): {plural(len(names), 'weight')} whole again",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -28,7 +28,19 @@ CLASSES = (
     "Ticket",
 )
 FUNCTIONS = (
-    *("axis_rule", "blocks", "capture", "cost", "export_onnx", "groups", "load", "retrain", "run", "save"),
+    *(
+        "axis_rule",
+        "blocks",
+        "capture",
+        "cost",
+        "export_onnx",
+        "groups",
+        "load",
+        "retrain",
+        "run",
+        "save",
+        "save_hugging_face",
+    ),
     "write_back",
 )
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from sparsify import atomic
-from sparsify.atomic import check_writable, writing
+from sparsify.atomic import check_new_folder, check_writable, writing, writing_folder
 from sparsify.errors import InputError
 
 
@@ -132,3 +132,21 @@ def test_a_killed_process_leaves_the_old_file_and_nothing_beside_it(tmp_path, ho
     assert done.returncode == -how
     assert names(folder) == ["a.onnx"]
     assert (folder / "a.onnx").read_text() == "old"
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "made"
+    with pytest.raises(FileNotFoundError), writing_folder(target) as folder:
+        (folder / "made" / "a").write_text("a")
+    assert list(tmp_path.iterdir()) == []
+    target.mkdir()  # an empty one may be there
+    with writing_folder(target) as folder:
+        (folder / "a").write_text("a")
+        (folder / "a").chmod(0o600)
+        assert not (target / "a").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    (tmp_path / "plain").touch()
+    assert (target / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    for wrong, message in ((target, "is there already"), (tmp_path / "no" / "x", "does not exist")):
+        with pytest.raises(InputError, match=message):
+            check_new_folder(wrong)

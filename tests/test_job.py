@@ -109,7 +109,7 @@ def test_a_run_that_fails_keeps_the_old_files(model, tmp_path, monkeypatch, brok
     output.write_bytes(b"old")
     report.write_bytes(b"old")
 
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise InputError("The disk is full.")
 
     monkeypatch.setattr(job, broken, fail)

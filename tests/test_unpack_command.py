@@ -6,6 +6,7 @@ import onnx
 import pytest
 import torch
 from helpers.command import sparsify, write_model
+from safetensors.torch import load_file
 from torch import nn
 
 import sparsify as sp
@@ -65,6 +66,27 @@ def test_one_option_is_for_all_files(tmp_path, packed):
     rounded = sparsify(tmp_path / "model.pt2", *words[:-1], "packed:values=int8", "-o", files[1])
     assert (rounded.status, rounded.out) == (2, "")
     assert "only .onnx files hold rounded values" in rounded.err
+
+
+def test_a_compressed_state_is_written_and_unpacked(tmp_path, packed):
+    path, dense = tmp_path / "a.safetensors", tmp_path / "dense.safetensors"
+    words = ("--pass", "weight-prune:sparsity=0.9", "--storage", "packed", "--compress", "zstd", "-o", path)
+    ran = sparsify(tmp_path / "model.pt2", *words)
+    assert ran.status == 0, ran.err
+    assert ", packed and compressed" in ran.out
+    assert ran.out.rstrip().endswith("--storage packed --compress zstd")
+    unpacked = sparsify("unpack", path, "-o", dense)
+    assert unpacked.status == 0, unpacked.err
+    assert "weights whole again" in unpacked.out
+    assert "0.weight" in load_file(dense)
+    for words, message in (
+        (("unpack", path, "-o", tmp_path / "a.onnx"), "is unpacked to a file of its own kind, .safetensors"),
+        (("unpack", dense, "-o", tmp_path / "b.safetensors"), "no weight of this file is packed or compressed"),
+        ((tmp_path / "model.pt2", "--compress", "zstd", "-o", tmp_path / "a.onnx"), "is about .safetensors files"),
+    ):
+        ran = sparsify(*words)
+        assert (ran.status, ran.out) == (2, "")
+        assert message in ran.err
 
 
 def test_packing_nothing_is_noted(tmp_path):

@@ -14,7 +14,7 @@ from sparsify.atomic import writing
 from sparsify.capture import from_exported
 from sparsify.errors import ExportError, UntrustedError, first_line
 from sparsify.export.outputs import plain_spec
-from sparsify.loading.safe_archive import read_exported
+from sparsify.loading.safe_archive import LAYOUT, read_exported
 from sparsify.program import Program, dynamic_sizes
 from sparsify.tracing import export
 from sparsify.version import __version__
@@ -44,7 +44,7 @@ def save(program: Program, path: str | Path) -> dict[str, Any]:
         try:
             exported = export(module, program.example, [dynamic_sizes(node) for node in program.placeholders])
             exported.example_inputs = (program.example.args, dict(program.example.kwargs))
-            extra = {"sparsify.json": json.dumps({"version": __version__, **program.provenance})}
+            extra = {"sparsify.json": json.dumps({"version": __version__, "layout": LAYOUT, **program.provenance})}
             with temporary.open("wb") as file:
                 torch.export.save(exported, file, extra_files=extra)
         except Exception as error:

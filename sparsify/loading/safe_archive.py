@@ -22,11 +22,14 @@ from sparsify.loading.safe_graph import LABEL, offences
 from sparsify.loading.safe_pickle import WAYS_OUT, brief, load_plain, only
 from sparsify.loading.safe_zip import Archive, entries, open_archive
 from sparsify.program import PROVENANCE
+from sparsify.version import __version__
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["read_exported"]
+__all__ = ["LAYOUT", "read_exported"]
+
+LAYOUT = 1  # of what sparsify writes beside the graph, and of its own operators in it
 
 _EMPTY_VIEW = 2**26  # elements that a tensor may have beyond what its bytes hold (an expanded buffer)
 
@@ -62,8 +65,10 @@ def read_exported(file: IO[bytes], path: Path, *, trust: bool) -> ExportedProgra
     old = any(info.filename == _OLD_MODEL for info in entries(file, path))
     if old and not trust:
         raise UntrustedError(_refusal(path, "it has the layout of torch < 2.8, whose tensors are pickled"))
+    known = None
     if not old:
         archive = open_archive(file, path)
+        known = _provenance(archive) if _OURS in archive.sizes else None
         if not trust and (problem := next(_problems(archive), None)):
             raise UntrustedError(_refusal(path, problem))
         if _MODEL not in archive.sizes:
@@ -79,8 +84,8 @@ def read_exported(file: IO[bytes], path: Path, *, trust: bool) -> ExportedProgra
             f"{path} holds a graph that torch cannot rebuild: {brief(error)}. If it needs operators of another "
             "package, import that first and load from Python; if another version of torch wrote it, export it again."
         ) from error
-    if not old and _OURS in archive.sizes:
-        exported.graph_module.meta[PROVENANCE] = _provenance(archive)
+    if known is not None:
+        exported.graph_module.meta[PROVENANCE] = known
     return exported
 
 
@@ -88,6 +93,11 @@ def _provenance(archive: Archive) -> dict[str, Any]:
     """Return what sparsify wrote beside the graph: passes, notes, and whether the example is random."""
     document = _json(archive, _OURS)
     if isinstance(document, dict):
+        if isinstance(layout := document.get("layout", 1), int) and layout > LAYOUT:
+            raise InputError(
+                f"{archive.path} has layout {layout}, and this sparsify {__version__} knows layouts up to {LAYOUT}: "
+                "what its graph means could have changed. Install the sparsify that wrote it or a newer one."
+            )
         passes, notes, synthetic = (document.get(key, ()) for key in ("passes", "notes", "synthetic"))
         texts = [*passes, *notes] if isinstance(passes, list) and isinstance(notes, list) else [None]
         names = document.get("names")

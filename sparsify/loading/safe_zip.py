@@ -70,6 +70,25 @@ def entries(file: IO[bytes], path: Path) -> list[zipfile.ZipInfo]:
     return infos
 
 
+def _check_sums(file: IO[bytes], path: Path) -> None:
+    """See that every entry has the checksum that the directory says; torch's reader does not look at them.
+
+    Raises:
+        InputError: one has another.
+    """
+    file.seek(0)
+    try:
+        wrong = zipfile.ZipFile(file).testzip()
+    except (*UNREADABLE, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged: {brief(error)}. Copy it again.") from error
+    if wrong is not None:
+        raise InputError(
+            f"{path} is damaged: its entry {wrong!r:.100} does not have the checksum that it was written with. Copy it "
+            "again. (Files have none at all after torch.serialization.set_crc32_options(False): save it again with "
+            "True.)"
+        )
+
+
 def open_archive(file: IO[bytes], path: Path) -> Archive:
     """Open a checked zip file with torch's reader, and see that both readers find the same in it.
 
@@ -94,4 +113,5 @@ def open_archive(file: IO[bytes], path: Path) -> Archive:
         raise InputError(f"{path} is not an archive that torch can read: {brief(error)}.") from error
     if found != sorted(sizes):
         raise InputError(f"{path} is damaged: two zip readers find different entries in it. Save the file again.")
+    _check_sums(file, path)
     return Archive(path, file, reader, sizes)

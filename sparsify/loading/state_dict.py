@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from sparsify.coding.sparse_state import SparseState
 from sparsify.errors import InputError
 from sparsify.naming import first_names
 from sparsify.user_code import load_object, make
@@ -41,11 +42,12 @@ def unwrap(tree: Any, path: Path) -> nn.Module | dict[str, Tensor]:
     raise InputError(f"{path} holds several models, under the keys {keys}. Save the one you mean alone.")
 
 
-def fill(state: dict[str, Tensor], factory: str | None, path: Path) -> nn.Module:
+def fill(state: Mapping[str, Tensor], factory: str | None, path: Path) -> nn.Module:
     """Make the module that the user's factory names and give it the values of a state dict.
 
     Args:
-        state: names to tensors; a prefix that a wrapper added to all names is removed.
+        state: names to tensors; a prefix that a wrapper added to all names is removed. What is only made when it is
+            asked for is made in the memory of the module.
         factory: `package.module:factory` or `file.py:factory`.
         path: of the state dict, for messages.
 
@@ -64,12 +66,15 @@ def fill(state: dict[str, Tensor], factory: str | None, path: Path) -> nn.Module
     if not isinstance(model, nn.Module):
         raise InputError(f"The model factory {factory!r} made a {type(model).__name__}, not a torch.nn.Module.")
     expected = model.state_dict()
-    state = _without_wrappers(state, expected)
+    given = {
+        name: state.read(inside, _own(expected.get(name))) if isinstance(state, SparseState) else state[inside]
+        for name, inside in _without_wrappers(state, expected).items()
+    }
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(given)
     except RuntimeError as error:
         raise InputError(
-            f"{path} does not fit the module that {factory!r} makes: {_differences(state, expected) or error}. "
+            f"{path} does not fit the module that {factory!r} makes: {_differences(given, expected) or error}. "
             "Use the factory that the file was trained with, with the same settings."
         ) from error
     return model
@@ -83,12 +88,19 @@ def _is_state(value: Any) -> bool:
     )
 
 
-def _without_wrappers(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    while prefix := next((p for p in _WRAPPERS if all(n.startswith(p) for n in state)), None):
+def _own(value: Any) -> Tensor | None:
+    """Return a tensor of a module's state dict, which may hold something else as well."""
+    return value if isinstance(value, Tensor) else None
+
+
+def _without_wrappers(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the names in a file by those that the module has."""
+    names = {name: name for name in state}
+    while names and (prefix := next((p for p in _WRAPPERS if all(n.startswith(p) for n in names)), None)):
         if any(name.startswith(prefix) for name in expected):
             break
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+        names = {name.removeprefix(prefix): inside for name, inside in names.items()}
+    return names
 
 
 def _differences(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:

@@ -68,9 +68,9 @@ def print_report(console: Console, report: Mapping[str, Any], command: str, path
 def _packed(artefact: Mapping[str, Any]) -> str:
     """Say what packing an artefact has saved, and what rounding has changed."""
     if artefact.get("storage") != "packed":
-        return ""
+        return ", compressed" if "compress" in artefact else ""
     if "dense_bytes" not in artefact:
-        return ", packed"
+        return ", packed and compressed" if "compress" in artefact else ", packed"
     text = f", packed: {artefact['bytes'] / artefact['dense_bytes']:.3f} of {size(artefact['dense_bytes'])}"
     if artefact["values"] == "fp32":
         return text

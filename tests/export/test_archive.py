@@ -1,4 +1,5 @@
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ from torch import nn
 
 import sparsify as sp
 from sparsify.capture import from_exported
-from sparsify.errors import ExportError
+from sparsify.errors import ExportError, InputError
 from sparsify.export import archive
 from sparsify.export.archive import save
+from sparsify.freezing import frozen
+from sparsify.masking import masked
 
 
 def reloaded(program, path):
@@ -39,6 +42,7 @@ def test_the_round_trip_keeps_every_bit(tmp_path):
     assert equal_leaves(run(again.module(), [images(5)]), run(program.module(), [images(5)]))
     assert extra == {
         "version": sp.__version__,
+        "layout": 1,
         "passes": ["layer-prune:count=2"],
         "notes": [],
         "synthetic": False,
@@ -181,3 +185,47 @@ def test_an_operator_of_ones_own_is_refused_before_a_file_appears(tmp_path):
     with pytest.raises(ExportError, match=r"nobody could load it .* torch's own \(archivetest::scale\)"):
         save(program, tmp_path / "own.pt2")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("way", ["masked", "frozen", "drawn"])
+def test_masks_and_frozen_weights_keep_every_bit(tmp_path, way):
+    model = ConvNet()
+    model.head.weight.data.view(-1)[:3] = torch.tensor([-0.0, 1e-40, 3.0])
+    program = sp.capture(model, (images(),))
+    mask = {"head.weight": torch.rand(model.head.weight.shape) < 0.5}
+    after = masked(program, mask) if way == "masked" else frozen(program, mask, 5 if way == "drawn" else None)
+    again, _ = reloaded(after, tmp_path / "m.pt2")
+    found = again.masks if way == "masked" else again.frozen
+    assert torch.equal(found["head.weight"], mask["head.weight"])
+    for name, value in after.parameters.items():
+        assert torch.equal(again.parameters[name].view(torch.int32), value.view(torch.int32))
+
+
+def test_damaged_archives_are_refused(tmp_path):
+    """A flipped bit in what is stored, or a part of the file: never another model, never a crash."""
+    save(sp.capture(ConvNet(), (images(),)), tmp_path / "m.pt2")
+    whole, path = (tmp_path / "m.pt2").read_bytes(), tmp_path / "broken.pt2"
+    with zipfile.ZipFile(tmp_path / "m.pt2") as archive:
+        entries = archive.infolist()
+    for entry in entries:
+        start = entry.header_offset + 30 + len(entry.filename) + int.from_bytes(
+            whole[entry.header_offset + 28 : entry.header_offset + 30], "little"
+        )  # fmt: skip
+        for place in {start, start + entry.file_size // 2} if entry.file_size else ():
+            broken = bytearray(whole)
+            broken[place] ^= 1
+            path.write_bytes(broken)
+            with pytest.raises(InputError, match=r"broken.pt2 is damaged: its entry .* does not have the checksum"):
+                sp.load(path)
+    for length in (0, 3, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"broken.pt2"):
+            sp.load(path)
+
+
+def test_a_newer_layout_is_refused_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "LAYOUT", 2)
+    monkeypatch.setattr(archive, "read_exported", lambda file, path, trust: torch.export.load(file))
+    save(sp.capture(ConvNet(), (images(),)), tmp_path / "m.pt2")
+    with pytest.raises(InputError, match=r"m.pt2 has layout 2, and this sparsify .* knows layouts up to 1: .* Install"):
+        sp.load(tmp_path / "m.pt2")

@@ -11,7 +11,7 @@ from torch import nn
 import sparsify as sp
 from sparsify.errors import ExportError, InputError
 from sparsify.export import checkpoint
-from sparsify.export.checkpoint import save_state
+from sparsify.export.checkpoint import save_state, unpacked_state
 
 
 def test_the_users_model_loads_it(tmp_path):
@@ -54,7 +54,7 @@ def test_metadata(tmp_path):
 
 
 def test_what_reads_back_different_does_not_appear(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "load_file", lambda path: {n: v + 1 for n, v in load_file(path).items()})
+    monkeypatch.setattr(checkpoint, "TensorFile", lambda path: {n: v + 1 for n, v in load_file(path).items()})
     with pytest.raises(ExportError, match=r"reads back different") as caught:
         save_state(sp.capture(ConvNet(), (images(),)), tmp_path / "m.safetensors")
     assert caught.value.exit_status == 3
@@ -98,3 +98,61 @@ def test_embedded_parameters_are_written_out(tmp_path):
     found = load_file(tmp_path / "state.safetensors")
     assert not any("basis" in name for name in found)
     torch.testing.assert_close(found["layer1.0.conv1.weight"], small_program().parameters["layer1.0.conv1.weight"].data)
+
+
+@pytest.fixture
+def pruned():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 65), nn.ReLU(), nn.Linear(65, 3))
+    return sp.run(sp.capture(model, (torch.randn(2, 64),)), ["weight-prune:sparsity=0.9,scope=layer"]).program
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_packed_file_is_unpacked_to_the_dense_one(tmp_path, pruned, compress):
+    frozen = sp.run(pruned, ["fold", "freeze:sparsity=0.8"]).program
+    for number, program in enumerate((pruned, frozen)):
+        dense, packed, again = (tmp_path / f"{name}{number}.safetensors" for name in ("dense", "packed", "again"))
+        save_state(program, dense)
+        save_state(program, packed, "packed", compress=compress)
+        names, before, after = unpacked_state(packed, again)
+        assert {"0.weight", "2.weight"} <= set(names)
+        assert (before, after) == (packed.stat().st_size, again.stat().st_size)
+        assert again.read_bytes() == dense.read_bytes()
+        with pytest.raises(InputError, match=r"no weight of this file is packed"):
+            unpacked_state(dense, tmp_path / "more.safetensors")
+    assert not (tmp_path / "more.safetensors").exists()
+
+
+def test_auto_packs_where_it_saves_a_tenth(tmp_path, pruned):
+    path = tmp_path / "a.safetensors"
+    assert save_state(pruned, path, "auto")["storage"] == "packed"
+    little = sp.run(sp.capture(nn.Linear(64, 64), (torch.randn(2, 64),)), ["weight-prune:sparsity=0.05"]).program
+    assert save_state(little, path, "auto")["storage"] == "dense"
+    assert "weight" in load_file(path)
+
+
+def test_compressed_weights_take_less(tmp_path, pruned):
+    path = tmp_path / "a.safetensors"
+    sizes = [save_state(pruned, path, storage, compress=c)["bytes"] for storage in ("dense", "packed") for c in (0, 1)]
+    assert sizes[1] < 0.5 * sizes[0]
+    assert sizes[3] < sizes[2] < 0.2 * sizes[0]
+
+
+def test_a_tied_model_takes_its_file_back(tmp_path):
+    (tmp_path / "made.py").write_text(
+        "from torch import nn\ndef make():\n    m = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))\n"
+        "    m[1].weight = m[0].weight\n    return m\n"
+    )
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    save_state(sp.capture(model, (rows(),)), tmp_path / "m.safetensors")
+    again = sp.load(tmp_path / "m.safetensors", inputs="3x4", factory=f"{tmp_path / 'made.py'}:make")
+    assert equal_leaves(run(again.module(), [rows()]), run(model.eval(), [rows()]))
+
+
+def test_masks_below_an_embedding_are_written_out(tmp_path):
+    """They are masks of coefficients, which files do not have."""
+    specs = ["embed:kind=interspace", "weight-prune:sparsity=0.5"]
+    program = sp.run(small_program(), specs).program
+    save_state(program, tmp_path / "state.safetensors", "packed")
+    assert not any(name.endswith(".coefficients.bitmask") for name in load_file(tmp_path / "state.safetensors"))

@@ -122,3 +122,18 @@ def test_bytes_before_the_archive_are_refused(honest, tmp_path):
     (tmp_path / "a.pt2").write_bytes(b"PK\x03\x04" + bytes(100) + honest.read_bytes())
     with pytest.raises(InputError, match=r"a\.pt2"):
         check(tmp_path / "a.pt2")
+
+
+def test_a_flipped_bit_is_found(honest, tmp_path):
+    """torch's reader does not look at checksums."""
+    data = bytearray(honest.read_bytes())
+    data[data.index(b"pt2")] ^= 1
+    (tmp_path / "flipped.pt2").write_bytes(data)
+    with pytest.raises(InputError, match=r"its entry 'net/archive_format' does not have the checksum"):
+        check(tmp_path / "flipped.pt2")
+    torch.save({"weight": torch.ones(64)}, tmp_path / "state.pt")
+    data = bytearray((tmp_path / "state.pt").read_bytes())
+    data[data.index(torch.ones(64).numpy().tobytes()) + 5] ^= 1
+    (tmp_path / "state.pt").write_bytes(data)
+    with pytest.raises(InputError, match=r"state.pt is damaged: its entry 'state/data/0' does not have the checksum"):
+        check(tmp_path / "state.pt")
