@@ -8,10 +8,10 @@ SNIP say; and GraSP with its sign turned round: in every layer as many weights a
 lowest.
 
 What was found (five seeds): GraSP 92.2 ± 4.2, SNIP 95.2 ± 0.9, SynFlow 95.6 ± 0.8, FORCE 95.7 ± 0.4, dense 97.6. The
-order is that of the papers, but only that of GraSP and magnitude is beyond what seeds do. Magnitude is at chance (10.2):
-torch draws weights within 1/√fan-in, so that all 1,004 largest ones are in the first layer and nothing passes the others.
-GraSP's sign matters: turned round within every layer it has 28.7 ± 18.2. What is kept matters more than how much of
-each layer: SNIP's shares with random places have 76.8 ± 7.8, Erdős-Rényi's 72.0 ± 6.8, smart ratios 79.3 ± 7.0.
+order is that of the papers, but only that of GraSP and magnitude is beyond what seeds do. Magnitude is at chance
+(10.2): torch draws weights within 1/√fan-in, so that all 1,004 largest ones are in the first layer and nothing passes
+the others. GraSP's sign matters: turned round within every layer it has 28.7 ± 18.2. What is kept matters more than how
+much of each layer: SNIP's shares with random places have 76.8 ± 7.8, Erdős-Rényi's 72.0 ± 6.8, smart ratios 79.3 ± 7.0.
 
 Reference: Lee et al., "SNIP", 2019; Wang et al., "Picking Winning Tickets Before Training by Preserving Gradient
 Flow", 2020; Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic flow", 2020;
