@@ -9,19 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparsify.kernels._hash import DEVIATION, DISTRIBUTIONS, GOLDEN, MEAN, ROUNDS, words
 from sparsify.kernels._linear import operator
 
 __all__ = ["seeded"]
 
-_DISTRIBUTIONS = ("uniform", "normal", "sign")
-
 _MASK = 0xFFFFFFFF
-_ROUNDS = ((16, 0x21F0AAAD), (15, 0xD35A2D97), (15, 1))  # shift, factor: a bijection of 32 bits that mixes well
-_GOLDEN = 0x9E3779B9  # 2^32 / φ, so that neighbouring streams have keys far apart
 _CHUNK = 1 << 15  # counters that stay in a core's cache
-_HALVES = 8  # 16-bit numbers, of which a normal value is the sum
-_MEAN = _HALVES * 65535 // 2
-_DEVIATION = math.sqrt(_HALVES * (65536**2 - 1) / 12)
 
 
 @operator
@@ -51,9 +45,9 @@ def seeded(
     Raises:
         ValueError: there is no such distribution, or the result would be too large.
     """
-    count, words = math.prod(size), _HALVES // 2 if distribution == "normal" else 1
-    if distribution not in _DISTRIBUTIONS or count * words > 1 << 32:
-        raise ValueError(f"seeded makes at most 2^32 values that are {', '.join(_DISTRIBUTIONS)}, not {count} "
+    count = math.prod(size)
+    if distribution not in DISTRIBUTIONS or count * words(distribution) > 1 << 32:
+        raise ValueError(f"seeded makes at most 2^32 values that are {', '.join(DISTRIBUTIONS)}, not {count} "
                          f"{distribution}")  # fmt: skip
     keys = _keys(int(seed) & _MASK, stream & _MASK)
     made = _on_cpu if seed.device.type == "cpu" else _on_device
@@ -73,12 +67,12 @@ def _(
 
 
 def _keys(seed: int, stream: int) -> tuple[int, int]:
-    first = _mixed(seed ^ _mixed(stream * _GOLDEN & _MASK))
-    return first, _mixed(first + _GOLDEN & _MASK)
+    first = _mixed(seed ^ _mixed(stream * GOLDEN & _MASK))
+    return first, _mixed(first + GOLDEN & _MASK)
 
 
 def _mixed(value: int) -> int:
-    for shift, factor in _ROUNDS:
+    for shift, factor in ROUNDS:
         value = (value ^ value >> shift) * factor & _MASK
     return value
 
@@ -86,18 +80,18 @@ def _mixed(value: int) -> int:
 def _on_cpu(count: int, keys: tuple[int, int], distribution: str, scale: float, device: torch.device) -> Tensor:
     """Compute on a CPU, with numpy's unsigned numbers, piece by piece in the cache."""
     found = np.empty(count, np.float32)
-    words = _HALVES // 2 if distribution == "normal" else 1
-    factor = np.float32(scale / _DEVIATION if distribution == "normal" else scale)
-    for start, stop in _pieces(count, _CHUNK // words):
-        bits = np.arange(start * words, stop * words, dtype=np.uint64).astype(np.uint32)
+    each = words(distribution)
+    factor = np.float32(scale / DEVIATION if distribution == "normal" else scale)
+    for start, stop in _pieces(count, _CHUNK // each):
+        bits = np.arange(start * each, stop * each, dtype=np.uint64).astype(np.uint32)
         for key, add in zip(keys, (False, True), strict=True):
             bits = bits + np.uint32(key) if add else bits ^ np.uint32(key)
-            for shift, multiplier in _ROUNDS:
+            for shift, multiplier in ROUNDS:
                 bits ^= bits >> np.uint32(shift)
                 bits *= np.uint32(multiplier)
         if distribution == "normal":
             halves = (bits >> np.uint32(16)) + (bits & np.uint32(0xFFFF))
-            values = (halves.reshape(-1, words).sum(1).astype(np.int64) - _MEAN).astype(np.float32)
+            values = (halves.reshape(-1, each).sum(1).astype(np.int64) - MEAN).astype(np.float32)
         elif distribution == "sign":
             values = 1 - 2 * (bits >> np.uint32(31)).astype(np.float32)
         else:
@@ -108,16 +102,16 @@ def _on_cpu(count: int, keys: tuple[int, int], distribution: str, scale: float, 
 
 def _on_device(count: int, keys: tuple[int, int], distribution: str, scale: float, device: torch.device) -> Tensor:
     """Compute with torch's 32-bit integers, whose products keep the lowest bits; right shifts need their signs off."""
-    words = _HALVES // 2 if distribution == "normal" else 1
-    bits = torch.arange(count * words, device=device).to(torch.int32)
+    each = words(distribution)
+    bits = torch.arange(count * each, device=device).to(torch.int32)
     for key, add in zip(keys, (False, True), strict=True):
         bits = bits + _signed(key) if add else bits ^ _signed(key)
-        for shift, multiplier in _ROUNDS:
+        for shift, multiplier in ROUNDS:
             bits = (bits ^ _shifted(bits, shift)) * _signed(multiplier)
     if distribution == "normal":
         halves = _shifted(bits, 16) + (bits & 0xFFFF)
-        values = (halves.view(-1, words).sum(1) - _MEAN).float()
-        return values * np.float32(scale / _DEVIATION).item()
+        values = (halves.view(-1, each).sum(1) - MEAN).float()
+        return values * np.float32(scale / DEVIATION).item()
     if distribution == "sign":
         return (1 - 2 * _shifted(bits, 31).float()) * np.float32(scale).item()
     return (_shifted(bits, 8).float() * 2.0**-23 - 1) * np.float32(scale).item()

@@ -26,7 +26,18 @@ from sparsify.naming import first_names
 from sparsify.program import Program
 from sparsify.tickets.initialization import initial
 
-__all__ = ["SEED", "Draw", "DrawInit", "draws", "frozen", "frozen_draws", "frozen_weights", "redrawn", "thawed"]
+__all__ = [
+    "SEED",
+    "Draw",
+    "DrawInit",
+    "draws",
+    "frozen",
+    "frozen_draws",
+    "frozen_weights",
+    "redrawn",
+    "stream_of",
+    "thawed",
+]
 
 SEED = "sparsify_seed"  # the buffer that holds the seed of all values that are drawn from one
 
@@ -47,9 +58,13 @@ class Draw:
 
     def __call__(self, seed: Tensor, name: str, like: Tensor) -> Tensor:
         """Return the values of the weight `name`, of the shape and type of `like`, on the device of the seed."""
-        stream = zlib.crc32(name.encode())
-        found: Tensor = seeded(seed, stream, like.shape, self.distribution, self.scale, like.dtype)
+        found: Tensor = seeded(seed, stream_of(name), like.shape, self.distribution, self.scale, like.dtype)
         return found
+
+
+def stream_of(name: str) -> int:
+    """Return the stream of `sparsify.kernels.seeded` that the weight `name` is drawn from."""
+    return zlib.crc32(name.encode())
 
 
 def frozen(

@@ -21,6 +21,7 @@ from sparsify.export.hugging_face import save_hugging_face
 from sparsify.export.onnx import export_onnx, feed
 from sparsify.export.plain_state import save_plain
 from sparsify.export.storage import parse_storage
+from sparsify.freezing import frozen_draws
 from sparsify.inputs import parse, with_batch
 from sparsify.latency import measure
 from sparsify.load import load
@@ -233,7 +234,9 @@ class Job:
             else:
                 checked = save_plain(after, path)
             if self.storage != "dense" and checked.get("storage") == "dense":
-                report["notes"].append(f"{path} is stored dense: packed it would not be smaller.")
+                report["notes"].append(
+                    f"{path} is stored dense: packed it would not be smaller.{_undrawn(after, path)}"
+                )
             report["artefacts"].append({"path": str(path), **checked})
 
     def _add_notes(self, after: Program, notes: list[str]) -> None:
@@ -254,6 +257,13 @@ class Job:
             feeds = [feed(program, with_batch(program, 1)) for program in (before, after)]
             first, second = measure([dense, path], feeds)
         return {"before": first.as_dict(), "after": second.as_dict(), "dense_bytes": size}
+
+
+def _undrawn(program: Program, path: Path) -> str:
+    """Say what auto does not do with frozen weights."""
+    if path.suffix != ".onnx" or not frozen_draws(program):
+        return ""
+    return " Frozen weights are computed from their seed with --storage packed only: such a file is for onnxruntime."
 
 
 def load_program(

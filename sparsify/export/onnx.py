@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from torch.utils import _pytree as pytree
 from sparsify import verify
 from sparsify.embedding import folded
 from sparsify.errors import ExportError
+from sparsify.export.drawn import drawn_weights
 from sparsify.export.grouped import without_grouped_products
 from sparsify.export.origins import name_constants
 from sparsify.export.outputs import distinct, is_tensor, output_leaves, output_names
 from sparsify.export.storage import parse_storage, save_model, size, stored, writing_model
 from sparsify.export.tags import tag
+from sparsify.export.transposed import name_transposed
 from sparsify.lowering.raising import raised
 from sparsify.masking import baked
 from sparsify.program import Program, dynamic_sizes
@@ -57,11 +59,11 @@ def export_onnx(
     """
     _check_types(program, path)
     chosen = parse_storage(storage)
-    feeds = [feed(program, leaves) for leaves in verify.trial_inputs(program)]
+    trials = verify.trial_inputs(program)
     with writing_model(path) as temporary:
         model = _written(program, temporary, {**_metadata(program), **(metadata or {})})
-        difference = _check(program, temporary)
-        kept = stored(model, temporary, chosen, feeds)
+        difference = _check(program, temporary, trials)
+        kept = stored(model, temporary, chosen, [feed(program, leaves) for leaves in trials], drawn_weights(program))
         return {
             "bytes": size(temporary),
             "opset": int(model.opset_imports.get("", 0)),
@@ -120,6 +122,7 @@ def _written(program: Program, path: Path, metadata: Mapping[str, str]) -> Any:
             assert onnx_program is not None
             model = onnx_program.model
             _rename(model.graph, list(_tensor_inputs(program, program.example.leaves())), output_names(program))
+            name_transposed(model.graph, deployed)
             _name_batch(model)
             _strip(model)
             name_constants(model, deployed.parameters)
@@ -182,7 +185,7 @@ def _strip(model: Any) -> None:
     model.graph.metadata_props.clear()
 
 
-def _check(program: Program, path: Path) -> float:
+def _check(program: Program, path: Path, trials: Sequence[list[Any]]) -> float:
     """Run the file beside the program; return the largest relative difference."""
     import onnxruntime
 
@@ -193,7 +196,7 @@ def _check(program: Program, path: Path) -> float:
         advice = " It has few kernels for float64; convert the model before, with model.float()." if double else ""
         raise ExportError(f"onnxruntime cannot load the exported model: {_reason(error)}.{advice}") from error
     worst = 0.0
-    for leaves in verify.trial_inputs(program):
+    for leaves in trials:
         expected = [value for value in verify.outputs(program, leaves) if isinstance(value, Tensor)]
         known = {item.name for item in session.get_inputs()}
         try:

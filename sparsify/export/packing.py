@@ -2,18 +2,22 @@
 
 A runtime that folds constants, as onnxruntime does when it loads a file, has the dense weights again before the first
 run. Nothing of it needs an operator of our own, and never NonZero, whose result has a size that is not known before.
+Places that are frozen at values from a seed get these again (`sparsify.export.drawn`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from sparsify.errors import InputError
+from sparsify.export.drawn import DRAWN, SEED_VALUE, Drawn, noted, read_drawn
+from sparsify.export.hashing import DOMAIN, drawing, drawn_by
 from sparsify.export.sparse_values import Numbers, SparseValues, fits
 
 __all__ = ["PACKED", "pack", "unpack"]
@@ -26,35 +30,60 @@ _OPSET = 18  # from which on there is BitwiseAnd
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE}
 
 
-def pack(model: ir.Model, numbers: Numbers = "exact") -> list[dict[str, Any]]:
+def pack(
+    model: ir.Model, numbers: Numbers = "exact", drawn: Mapping[str, tuple[Drawn, Any]] = MappingProxyType({})
+) -> list[dict[str, Any]]:
     """Pack the weights of a model, in place, that get smaller.
 
     Args:
         model: with opset 18 or later.
         numbers: exact, or the type to which kept values of float32 weights are rounded.
+        drawn: of constants that come from a seed, how, and the mask of what does not, in the shape of what is drawn.
 
     Returns:
-        Of each packed weight `name`, `kind`, `shape`, `kept`, `bytes`, `dense_bytes`, and `error`, what rounding
-        changed at most, relative to the largest weight.
+        Of each packed weight `name`, `kind`, `shape`, `kept`, `bytes`, `dense_bytes`, `drawn`, whether what is not
+        kept comes from a seed, and `error`, what rounding changed at most, relative to the largest weight.
     """
     if int(model.opset_imports.get("", 0)) < _OPSET:
         return []
     found, shared = [], _Shared(model.graph)
+    made: dict[str, Drawn] = {}
     for name, value, dense in list(_weights(model.graph)):
         own: Numbers = numbers if dense.dtype == np.float32 else "exact"
-        sparse = SparseValues.encode(dense, numbers=own)
+        source, kept = _source(drawn.get(name), dense)
+        array = dense if source is None else source.turned(dense)
+        sparse = SparseValues.encode(array, numbers=own, kept=kept)
         if sparse.bytes + 256 > 0.95 * dense.nbytes or not fits(dense.shape, len(sparse.values), _FOLDING):
             continue
-        _Rebuilt(model.graph, shared, name, value).write(sparse)
-        error = 0.0 if own == "exact" else _error(sparse.decode(dense.dtype), dense)
-        kept = int(np.count_nonzero(dense))
-        found.append({"name": name, "kind": sparse.kind, "shape": list(dense.shape), "kept": kept,
-                      "bytes": sparse.bytes, "dense_bytes": dense.nbytes, "error": error})  # fmt: skip
+        _Rebuilt(model.graph, shared, name, value).write(sparse, source)
+        if source is not None:
+            made[name] = source
+        error = 0.0 if own == "exact" else _error(sparse.decode(dense.dtype, None if kept is None else array), array)
+        found.append({"name": name, "kind": sparse.kind, "shape": list(dense.shape),
+                      "kept": int(np.count_nonzero(dense if kept is None else kept)), "bytes": sparse.bytes,
+                      "dense_bytes": dense.nbytes, "drawn": source is not None, "error": error})  # fmt: skip
     if found:
         shared.write()
         tensors = {item["name"]: item["kind"] for item in found}
         model.metadata_props[PACKED] = json.dumps({"layout": _LAYOUT, "tensors": tensors})
+    if made:
+        for function in map(drawing, sorted({one.distribution for one in made.values()})):
+            model.functions[function.identifier()] = function
+        model.opset_imports[DOMAIN] = 1
+        model.metadata_props[DRAWN] = noted(made)
     return found
+
+
+def _source(drawn: tuple[Drawn, Any] | None, dense: Any) -> tuple[Drawn | None, Any]:
+    """Return how a constant is drawn and what is kept of it, if it is just that."""
+    if drawn is None:
+        return None, None
+    source, kept = drawn
+    array = source.turned(dense)
+    if array.shape != kept.shape or not source.fits(array.size, _FOLDING):
+        return None, None
+    same = array[~kept] == source.values(array.shape, array.dtype)[~kept]
+    return (source, kept) if same.all() else (None, None)
 
 
 def _error(rounded: Any, dense: Any) -> float:
@@ -80,13 +109,18 @@ def unpack(model: ir.Model) -> list[str]:
             f"The weights are packed in layout {layout}, and this sparsify knows layouts up to {_LAYOUT}: install a "
             "newer one."
         )
+    drawn = read_drawn(model)
     values = {value.name: value for node in model.graph for value in node.outputs}
     for name, kind in tensors.items():
         if name not in values:
             raise InputError(f"The packed weight {name} is not in the graph: the file is damaged.")
-        _restore(model.graph, name, values[name], kind)
+        _restore(model.graph, name, values[name], kind, drawn.get(name))
     _drop_unused(model.graph)
     del model.metadata_props[PACKED]
+    if drawn:
+        del model.metadata_props[DRAWN], model.opset_imports[DOMAIN]
+        for identifier in [known for known in model.functions if known[0] == DOMAIN]:
+            del model.functions[identifier]
     return list(tensors)
 
 
@@ -124,31 +158,33 @@ class _Rebuilt:
 
     def __init__(self, graph: ir.Graph, shared: _Shared, name: str, value: ir.Value) -> None:
         self._graph, self._shared, self._name, self._old = graph, shared, name, value
+        self._dtype: ir.DataType = value.const_value.dtype  # type: ignore[union-attr]
         self._nodes: list[ir.Node] = []
 
-    def write(self, sparse: SparseValues) -> None:
-        dtype = self._old.const_value.dtype  # type: ignore[union-attr]
+    def write(self, sparse: SparseValues, drawn: Drawn | None) -> None:
         count = int(np.prod(sparse.shape))
-        values = self._values(sparse, dtype)
+        values = self._values(sparse)
         rebuilt = self._of_bits if sparse.kind == "bitmask" else self._of_gaps
-        flat = rebuilt(sparse, values, count)
+        flat = rebuilt(sparse, values, count, drawn)
         weight = self._node("Reshape", flat, self._constant("shape", np.array(sparse.shape, np.int64)))
-        weight.dtype, weight.shape = dtype, ir.Shape(sparse.shape)
+        if drawn is not None and drawn.transposed:
+            weight = self._node("Transpose", weight)
+        weight.dtype, weight.shape = self._dtype, self._old.shape
         del self._graph.initializers[self._name]
         ir.convenience.replace_all_uses_with(self._old, weight)
         self._old.name, weight.name = None, self._name
         self._graph.insert_before(self._graph[0], self._nodes)
 
-    def _values(self, sparse: SparseValues, dtype: ir.DataType) -> ir.Value:
+    def _values(self, sparse: SparseValues) -> ir.Value:
         values = self._constant("values", sparse.values)
-        if ir.DataType.from_numpy(sparse.values.dtype) == dtype:
+        if ir.DataType.from_numpy(sparse.values.dtype) == self._dtype:
             return values
-        values = self._node("Cast", values, to=dtype)
+        values = self._node("Cast", values, to=self._dtype)
         if sparse.scale == 1:
             return values
         return self._node("Mul", values, self._constant("scale", np.array(sparse.scale, np.float32)))
 
-    def _of_bits(self, sparse: SparseValues, values: ir.Value, count: int) -> ir.Value:
+    def _of_bits(self, sparse: SparseValues, values: ir.Value, count: int, drawn: Drawn | None) -> ir.Value:
         """The k-th kept value is the k-th of the values, behind a zero for all that are not kept."""
         bits = self._node(
             "BitwiseAnd", self._constant("bitmask", sparse.places[:, None]),
@@ -158,19 +194,39 @@ class _Rebuilt:
         flat = self._node("Reshape", flags, self._shared.get("flat", np.array([-1], np.int64)))
         number = self._node("CumSum", flat, self._shared.get("axis", np.array(0, np.int64)))
         found = self._node("Gather", values, self._node("Mul", number, flat))
+        if drawn is not None:
+            found = self._where(self._node("Cast", flat, to=ir.DataType.BOOL), found, drawn, 8 * len(sparse.places))
         if count % 8:
             start = self._shared.get("start", np.array([0], np.int64))
             found = self._node("Slice", found, start, self._constant("size", np.array([count], np.int64)))
         return found
 
-    def _of_gaps(self, sparse: SparseValues, values: ir.Value, count: int) -> ir.Value:
+    def _of_gaps(self, sparse: SparseValues, values: ir.Value, count: int, drawn: Drawn | None) -> ir.Value:
         gaps = self._node("Cast", self._constant("gaps", sparse.places), to=ir.DataType.INT64)
         behind = self._node("CumSum", gaps, self._shared.get("axis", np.array(0, np.int64)))
         places = self._node("Sub", behind, self._shared.get("one", np.array(1, np.int64)))
-        zero = np.zeros(1, self._old.const_value.dtype.numpy())  # type: ignore[union-attr]
+        if drawn is not None:
+            return self._node("ScatterElements", self._cast(self._drawn(drawn, count)), places, values, axis=0)
+        zero = np.zeros(1, self._dtype.numpy())
         size = self._constant("size", np.array([count], np.int64))
         zeros = self._node("ConstantOfShape", size, value=ir.tensor(zero))
         return self._node("ScatterElements", zeros, places, values, axis=0)
+
+    def _where(self, trained: ir.Value, found: ir.Value, drawn: Drawn, count: int) -> ir.Value:
+        """Choose; onnxruntime does that with float32 and float64 alone, and float16 comes back as it was."""
+        if self._dtype != ir.DataType.FLOAT16:
+            return self._node("Where", trained, found, self._cast(self._drawn(drawn, count)))
+        wide = self._node("Cast", found, to=ir.DataType.FLOAT)
+        return self._cast(self._node("Where", trained, wide, self._drawn(drawn, count)))
+
+    def _drawn(self, drawn: Drawn, count: int) -> ir.Value:
+        """Return drawn values as float32."""
+        seed = self._shared.get(SEED_VALUE.split(".")[1], np.array(np.uint32(drawn.seed)).view(np.int32))
+        attributes = drawn_by(drawn.distribution, drawn.scale, drawn.stream, count)
+        return self._node(drawn.distribution, seed, domain=DOMAIN, **attributes)
+
+    def _cast(self, value: ir.Value) -> ir.Value:
+        return value if self._dtype == ir.DataType.FLOAT else self._node("Cast", value, to=self._dtype)
 
     def _constant(self, kind: str, array: Any) -> ir.Value:
         name = f"{self._name}.{kind}"
@@ -178,16 +234,16 @@ class _Rebuilt:
         self._graph.initializers[name] = value
         return value
 
-    def _node(self, operator: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+    def _node(self, operator: str, *inputs: ir.Value, domain: str = "", **attributes: Any) -> ir.Value:
         number = len(self._nodes)
         given = {key: int(value) if isinstance(value, ir.DataType) else value for key, value in attributes.items()}
-        node = ir.node(operator, inputs, given, name=f"{self._name}.unpack_{number}")
+        node = ir.node(operator, inputs, given, domain=domain, name=f"{self._name}.unpack_{number}")
         node.outputs[0].name = f"{self._name}.unpacked_{number}"
         self._nodes.append(node)
         return node.outputs[0]
 
 
-def _restore(graph: ir.Graph, name: str, value: ir.Value, kind: str) -> None:
+def _restore(graph: ir.Graph, name: str, value: ir.Value, kind: str, drawn: Drawn | None) -> None:
     """Put a constant in the place of a value that is rebuilt."""
 
     def stored(what: str) -> Any:
@@ -203,7 +259,9 @@ def _restore(graph: ir.Graph, name: str, value: ir.Value, kind: str) -> None:
     if value.dtype not in _FLOATS or any(size < 0 for size in shape) or not fits(shape, 0, _FOLDING):
         raise InputError(f"{name} has no type or shape that is packed: the file is damaged.")
     sparse = SparseValues(kind, shape, stored(kind).reshape(-1), stored("values"), scale)  # type: ignore[arg-type]
-    dense = ir.val(name, const_value=ir.tensor(sparse.decode(value.dtype.numpy()), name=name))
+    dtype = value.dtype.numpy()
+    array = sparse.decode(dtype) if drawn is None else drawn.turned(sparse.decode(dtype, drawn.values(shape, dtype)))
+    dense = ir.val(name, const_value=ir.tensor(array, name=name))
     value.name = None
     ir.convenience.replace_all_uses_with(value, dense)
     graph.initializers[name] = dense

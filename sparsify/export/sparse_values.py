@@ -4,7 +4,7 @@ Kept is what is not +0.0, so that a -0.0 comes back. Two layouts say where the k
 
 - `bitmask`: a bit for each value, the lowest of a byte first; ⌈n / 8⌉ bytes.
 - `gaps`: a byte for each kept value, how far it is behind the one before (the first: behind place -1), 1 to 255. Where
-  the way is longer, zeros in between are kept, too. It is the smaller one where fewer than an eighth are kept.
+  the way is longer, values in between are kept, too. It is the smaller one where fewer than an eighth are kept.
 """
 
 from __future__ import annotations
@@ -46,27 +46,31 @@ class SparseValues:
     scale: float = 1.0
 
     @classmethod
-    def encode(cls, array: Array, kind: Kind | None = None, numbers: Numbers = "exact") -> SparseValues:
+    def encode(
+        cls, array: Array, kind: Kind | None = None, numbers: Numbers = "exact", kept: Array | None = None
+    ) -> SparseValues:
         """Return an array of floating-point numbers without its zeros, in the smaller layout unless one is asked for.
+
+        Given a mask, what it keeps is kept instead, and all else is known when the array is decoded.
 
         With fp16 or int8 the kept values are rounded: to float16, or to whole multiples of max |w| / 127.
         """
         flat = np.ascontiguousarray(array).reshape(-1)
-        places = np.flatnonzero(flat.view(f"u{flat.itemsize}"))
+        places = np.flatnonzero(flat.view(f"u{flat.itemsize}") if kept is None else kept.reshape(-1))
         if kind is None:
             kind = "gaps" if 8 * len(places) < len(flat) else "bitmask"
         if kind == "bitmask":
-            kept = np.zeros(len(flat), np.bool_)
-            kept[places] = True
-            stored = np.packbits(kept, bitorder="little")
+            flags = np.zeros(len(flat), np.bool_)
+            flags[places] = True
+            stored = np.packbits(flags, bitorder="little")
             values = np.concatenate([flat[:0], np.zeros(1, flat.dtype), flat[places]])
         else:
             stored, values = _gaps(places, flat)
         rounded, scale = _rounded(values, numbers)
         return cls(kind, tuple(array.shape), stored, rounded, scale)
 
-    def decode(self, dtype: np.dtype[Any]) -> Array:
-        """Return the array.
+    def decode(self, dtype: np.dtype[Any], base: Array | None = None) -> Array:
+        """Return the array: zeros, or the base, with what is kept.
 
         Raises:
             InputError: places or values do not fit the shape: the file is damaged.
@@ -75,7 +79,7 @@ class SparseValues:
         values = self.values[1:] if self.kind == "bitmask" else self.values
         if len(places) != len(values) or (len(places) and not 0 <= places[-1] < count):
             raise InputError(f"{len(values)} values do not fit {len(places)} places in {list(self.shape)}.")
-        found = np.zeros(count, dtype)
+        found = np.zeros(count, dtype) if base is None else base.reshape(-1).copy()
         found[places] = values.astype(dtype) * dtype.type(self.scale) if self.scale != 1 else values.astype(dtype)
         return found.reshape(self.shape)
 
@@ -92,14 +96,14 @@ class SparseValues:
 
 
 def _gaps(places: Array, flat: Array) -> tuple[Array, Array]:
-    """Return the gaps between places, and the values there with zeros where a gap is too long for a byte."""
+    """Return the gaps between places, and the values there; where a gap is too long for a byte, more are kept."""
     gaps = np.diff(places, prepend=-1)
     between = (gaps - 1) // _FAR  # zeros that are kept on the way
     ends = np.cumsum(between + 1) - 1
     total = int(ends[-1]) + 1 if len(ends) else 0
-    stored, values = np.full(total, _FAR, np.uint8), np.zeros(total, flat.dtype)
-    stored[ends], values[ends] = gaps - _FAR * between, flat[places]
-    return stored, values
+    stored = np.full(total, _FAR, np.uint8)
+    stored[ends] = gaps - _FAR * between
+    return stored, flat[np.cumsum(stored, dtype=np.int64) - 1]
 
 
 def _rounded(values: Array, numbers: Numbers) -> tuple[Array, float]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ import onnx_ir as ir
 
 from sparsify.atomic import writing
 from sparsify.errors import ExportError, InputError, UsageError, first_line
+from sparsify.export.drawn import Drawn
 from sparsify.export.packing import pack, unpack
 from sparsify.export.sparse_values import Numbers
 from sparsify.spec import build, nearest, parse_spec
@@ -59,13 +61,31 @@ def parse_storage(text: str) -> Storage:
 
 @contextmanager
 def writing_model(path: str | Path) -> Iterator[Path]:
-    """As `sparsify.atomic.writing`, for a model whose weights may lie in a file beside it, `NAME.data`."""
+    """As `sparsify.atomic.writing`, for a model whose weights may lie in a file beside it, `NAME.data`.
+
+    Such a file that only the replaced model has goes with it.
+    """
+    beside = Path(f"{path}{_DATA}")
     with writing(path) as temporary:
         yield temporary
+        stale = beside.is_file() and _reads(Path(path), beside.name)
         data = temporary.with_name(temporary.name + _DATA)
         if data.exists():
-            with writing(Path(path).with_name(data.name)) as target:
+            stale = False
+            with writing(beside) as target:
                 shutil.move(data, target)
+    if stale:
+        beside.unlink()
+
+
+def _reads(path: Path, data: str) -> bool:
+    """Whether a file is a model that has weights in the file `data` beside it."""
+    try:
+        held = ir.load(path).graph.initializers.values()
+    except Exception:  # noqa: BLE001 - whatever it is, it is no model of ours
+        return False
+    tensors = [value.const_value for value in held]
+    return any(isinstance(tensor, ir.ExternalTensor) and str(tensor.location) == data for tensor in tensors)
 
 
 def save_model(model: ir.Model, path: Path) -> None:
@@ -81,7 +101,13 @@ def size(path: Path) -> int:
     return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
 
 
-def stored(model: ir.Model, path: Path, storage: Storage, feeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def stored(
+    model: ir.Model,
+    path: Path,
+    storage: Storage,
+    feeds: Sequence[Mapping[str, Any]],
+    drawn: Mapping[str, tuple[Drawn, Any]] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Put the packed form of a model in the place of the dense one, where the storage asks for it.
 
     The packed file is loaded in onnxruntime beside the dense one: it must be folded to as many operators of each kind,
@@ -92,6 +118,8 @@ def stored(model: ir.Model, path: Path, storage: Storage, feeds: Sequence[Mappin
         path: of the dense file, which is replaced.
         storage: what is wanted.
         feeds: inputs for onnxruntime.
+        drawn: constants that come from a seed, as `pack` takes them; auto draws none, for only
+            onnxruntime is known to read such a file.
 
     Returns:
         `storage` and, where it is packed, `dense_bytes`, `packed` (see `pack`), `values` and `rounding`, how far
@@ -103,7 +131,7 @@ def stored(model: ir.Model, path: Path, storage: Storage, feeds: Sequence[Mappin
     if storage.mode == "dense":
         return {"storage": "dense"}
     numbers: Numbers = "exact" if storage.values == "fp32" else storage.values
-    if not (found := pack(model, numbers)):
+    if not (found := pack(model, numbers, drawn if storage.mode == "packed" else {})):
         return {"storage": "dense"}
     other = path.with_name("packed") / path.name
     other.parent.mkdir()

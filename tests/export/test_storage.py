@@ -120,3 +120,14 @@ def test_specs_of_storage():
     ):
         with pytest.raises(UsageError, match=message):
             parse_storage(text)
+
+
+def test_the_weights_of_a_replaced_model_go_with_it_and_no_others(pruned, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(storage_module, "_LIMIT", 50_000)
+        sp.export_onnx(pruned, tmp_path / "m.onnx")
+    sp.export_onnx(pruned, tmp_path / "m.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    (tmp_path / "m.onnx.data").write_bytes(b"something else")
+    sp.export_onnx(pruned, tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx.data").read_bytes() == b"something else"

@@ -1,0 +1,119 @@
+"""Drawn weights in ONNX: of a frozen weight the trained values are stored, the others computed again from a seed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from sparsify.errors import InputError
+from sparsify.export.transposed import TRANSPOSED
+from sparsify.freezing import SEED, frozen_draws, stream_of
+from sparsify.kernels._hash import DISTRIBUTIONS, words
+from sparsify.kernels.seeded import seeded
+from sparsify.program import Program
+
+__all__ = ["DRAWN", "SEED_VALUE", "Drawn", "drawn_weights", "noted", "read_drawn"]
+
+DRAWN = "sparsify.drawn"  # the entry of the metadata that says which weights are drawn, and for whom
+SEED_VALUE = "sparsify.seed"  # the constant that holds the seed, the bits of 32 unsigned ones
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How a constant of a model is made again from a seed, except for what is trained.
+
+    Attributes:
+        distribution: as `sparsify.kernels.seeded` has them.
+        scale: likewise.
+        stream: likewise.
+        seed: likewise.
+        transposed: what is drawn is the transpose of the constant.
+    """
+
+    distribution: str
+    scale: float
+    stream: int
+    seed: int
+    transposed: bool = False
+
+    def turned(self, constant: Array) -> Array:
+        """Return the constant as it is drawn; the other way round likewise."""
+        return np.ascontiguousarray(constant.T) if self.transposed else constant
+
+    def values(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return what is drawn."""
+        kind = torch.from_numpy(np.empty(0, dtype)).dtype
+        seed = torch.tensor(self.seed)
+        made: Array = seeded(seed, self.stream, list(shape), self.distribution, self.scale, kind).numpy()
+        return made
+
+    def fits(self, count: int, limit: int) -> bool:
+        """Whether no value that is computed on the way takes more bytes than the limit."""
+        return 4 * words(self.distribution) * (count + 8) <= limit
+
+
+def drawn_weights(program: Program) -> dict[str, tuple[Drawn, Array]]:
+    """Return the frozen weights that come from a seed, by the names that their constants have in ONNX.
+
+    Each has the mask of what is trained beside it, in the shape of the weight.
+    """
+    found = {}
+    for name, draw in frozen_draws(program).items():
+        kept = program.frozen[name].cpu().numpy()
+        seed = int(program.buffers[SEED]) & 0xFFFFFFFF
+        drawn = Drawn(draw.distribution, draw.scale, stream_of(name), seed)
+        for one in (name, *(alias for alias, held in program.aliases.items() if held == name)):
+            found[one] = drawn, kept
+            found[f"{one}{TRANSPOSED}"] = replace(drawn, transposed=True), kept
+    return found
+
+
+def noted(drawn: Mapping[str, Drawn]) -> str:
+    """Return the entry of the metadata."""
+    tensors = {
+        name: {"distribution": one.distribution, "scale": one.scale, "stream": one.stream, "transposed": one.transposed}
+        for name, one in drawn.items()
+    }
+    return json.dumps({"runtime": "onnxruntime", "tensors": tensors})
+
+
+def read_drawn(model: ir.Model) -> dict[str, Drawn]:
+    """Return which weights of a model are drawn.
+
+    Raises:
+        InputError: the metadata or the seed are damaged.
+    """
+    if DRAWN not in model.metadata_props:
+        return {}
+    try:
+        seed = _seed(model.graph)
+        return dict(_entries(json.loads(model.metadata_props[DRAWN])["tensors"], seed))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(
+            f"The entry {DRAWN} of the metadata or its seed cannot be read: the file is damaged."
+        ) from None
+
+
+def _seed(graph: ir.Graph) -> int:
+    held = graph.initializers[SEED_VALUE].const_value
+    if held is None or held.dtype != ir.DataType.INT32 or held.size != 1:
+        raise ValueError
+    return int(held.numpy().reshape(-1)[0]) & 0xFFFFFFFF
+
+
+def _entries(tensors: Mapping[str, Mapping[str, Any]], seed: int) -> Iterator[tuple[str, Drawn]]:
+    for name, entry in tensors.items():
+        drawn = Drawn(str(entry["distribution"]), float(entry["scale"]), int(entry["stream"]), seed,
+                      bool(entry["transposed"]))  # fmt: skip
+        if drawn.distribution not in DISTRIBUTIONS or not math.isfinite(drawn.scale) or not 0 <= drawn.stream < 1 << 32:
+            raise ValueError
+        yield name, drawn

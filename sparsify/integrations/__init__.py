@@ -1,0 +1,1 @@
+"""Sparsify inside other tools, each behind an extra of its name."""
