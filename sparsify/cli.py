@@ -88,8 +88,8 @@ def prune(
         Parameter(
             name=("--output", "-o"),
             negative="",
-            help=".onnx, .pt2, .safetensors, .pt (a plain state dict), .ticket; without ending a Hugging Face folder; "
-            "may be repeated",
+            help=".onnx, .pt2, .safetensors, .pt (a plain state dict), .mlpackage, .ticket; without ending a Hugging "
+            "Face folder; may be repeated",
             group=OUTPUT,
         ),
     ] = None,

@@ -17,6 +17,7 @@ from sparsify.coding.planes import check_zstd
 from sparsify.errors import ExportError, GateError, OptionError, PassError, UsageError
 from sparsify.export.archive import save
 from sparsify.export.checkpoint import save_state
+from sparsify.export.coreml import check_package, check_tools, export_coreml
 from sparsify.export.hugging_face import save_hugging_face
 from sparsify.export.onnx import export_onnx, feed
 from sparsify.export.plain_state import save_plain
@@ -41,7 +42,7 @@ from sparsify.training.work import Listener
 
 __all__ = ["ENDINGS", "Job", "check_outputs"]
 
-ENDINGS = (".onnx", ".pt2", ".safetensors", ".pt", ".pth", ".ticket")
+ENDINGS = (".onnx", ".pt2", ".safetensors", ".pt", ".pth", ".mlpackage", ".ticket")
 Stage = Callable[[str], None]
 
 
@@ -151,6 +152,8 @@ class Job:
                 "Only --retrain lth, pai and early-bird find a ticket: there is none to write to a .ticket file."
             )
         self._check_storage()
+        if any(path.suffix == ".mlpackage" for path in self.outputs):
+            check_tools()
         about_training = [
             name for name, given in (("work", self.work), ("track", self.trackers), ("compact", self.compact)) if given
         ]
@@ -225,6 +228,8 @@ class Job:
                     report["latency"] = self._compare(before, after, path, report["notes"])
             elif path.suffix == ".pt2":
                 checked = save(after, path)
+            elif path.suffix == ".mlpackage":
+                checked = export_coreml(after, path)
             elif is_folder(path):
                 model = read_folder(self.model, cache=True)
                 checked = save_hugging_face(after, model, path, source=self.model)
@@ -295,7 +300,7 @@ def check_outputs(outputs: Sequence[Path], report: Path | None, model: Path) -> 
             raise UsageError(f"{path}: the ending says what is written; use one of {', '.join(ENDINGS)}.")
         if path.exists() and model.exists() and path.samefile(model):
             raise UsageError(f"{path} is the model itself, which is never overwritten; name another file.")
-        check_writable(path)
+        check_package(path) if path.suffix == ".mlpackage" else check_writable(path)
     if report is not None:
         if report.suffix != ".json":
             raise UsageError(f"{report}: a report is written as .json.")

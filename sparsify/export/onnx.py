@@ -10,20 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from sparsify import verify
-from sparsify.embedding import folded
 from sparsify.errors import ExportError
+from sparsify.export.deployment import deployed
 from sparsify.export.drawn import drawn_weights
-from sparsify.export.grouped import without_grouped_products
 from sparsify.export.origins import name_constants
 from sparsify.export.outputs import distinct, is_tensor, output_leaves, output_names
 from sparsify.export.storage import parse_storage, save_model, size, stored, writing_model
 from sparsify.export.tags import tag
 from sparsify.export.transposed import name_transposed
-from sparsify.lowering.raising import raised
-from sparsify.masking import baked
 from sparsify.program import Program, dynamic_sizes
 from sparsify.tracing import export, quiet
 from sparsify.version import __version__
@@ -115,17 +111,17 @@ def _written(program: Program, path: Path, metadata: Mapping[str, str]) -> Any:
 
     try:
         with quiet(), torch.no_grad():  # with gradients, attention is decomposed for strides that it then does not have
-            deployed = _tensors_only(baked(folded(raised(program))))
+            ready = deployed(program)
             dynamic = [dynamic_sizes(node) for node in program.placeholders]
-            exported = export(deployed.module(copy=False), deployed.example, dynamic)
+            exported = export(ready.module(copy=False), ready.example, dynamic)
             onnx_program = torch.onnx.export(exported, dynamo=True, verbose=False)
             assert onnx_program is not None
             model = onnx_program.model
             _rename(model.graph, list(_tensor_inputs(program, program.example.leaves())), output_names(program))
-            name_transposed(model.graph, deployed)
+            name_transposed(model.graph, ready)
             _name_batch(model)
             _strip(model)
-            name_constants(model, deployed.parameters)
+            name_constants(model, ready.parameters)
             model.metadata_props.update(metadata)
             tag(model)
             model.producer_name, model.producer_version = "sparsify", __version__
@@ -134,18 +130,6 @@ def _written(program: Program, path: Path, metadata: Mapping[str, str]) -> Any:
     except Exception as error:
         raise ExportError(f"The program cannot be written as ONNX: {_reason(error)}.") from error
     return model
-
-
-def _tensors_only(program: Program) -> Program:
-    """Return the program as ONNX can have it: with a plain tuple of tensors as output, and no grouped products."""
-    graph = program.copy_graph()
-    output = next(node for node in reversed(list(graph.nodes)) if node.op == "output")
-    tensors = tuple(filter(is_tensor, output_leaves(graph)))
-    without_grouped_products(graph)
-    output.args = (tensors,)
-    codegen: Any = graph._codegen
-    codegen.pytree_info = codegen.pytree_info._replace(out_spec=pytree.tree_structure(tensors))
-    return program.with_graph(graph)
 
 
 def _rename(graph: Any, inputs: list[str], outputs: list[str]) -> None:

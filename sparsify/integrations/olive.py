@@ -64,7 +64,7 @@ class Sparsify(Pass):  # type: ignore[misc]
 
 def package_config() -> dict[str, Any]:
     """Return Olive's own package configuration with the pass `Sparsify` in it."""
-    config: dict[str, Any] = OlivePackageConfig.load_default_config().model_dump()
+    config: dict[str, Any] = OlivePackageConfig.load_default_config().model_dump(mode="json")
     config["passes"]["sparsify"] = {
         "module_path": f"{Sparsify.__module__}.{Sparsify.__name__}",
         "supported_providers": ["*"],

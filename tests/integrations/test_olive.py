@@ -1,6 +1,7 @@
 """The pass for Olive, in workflows that Olive runs."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
+os.environ["OLIVE_DISABLE_TELEMETRY"] = "1"  # before it is imported
 pytest.importorskip("olive", reason="the extra olive is not installed")
 
 from olive.model import ONNXModelHandler
