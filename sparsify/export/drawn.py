@@ -19,7 +19,7 @@ from sparsify.kernels._hash import DISTRIBUTIONS, words
 from sparsify.kernels.seeded import seeded
 from sparsify.program import Program
 
-__all__ = ["DRAWN", "SEED_VALUE", "Drawn", "drawn_weights", "noted", "read_drawn"]
+__all__ = ["DRAWN", "SEED_VALUE", "Drawn", "DrawnWeight", "drawn_weights", "noted", "read_drawn"]
 
 DRAWN = "sparsify.drawn"  # the entry of the metadata that says which weights are drawn, and for whom
 SEED_VALUE = "sparsify.seed"  # the constant that holds the seed, the bits of 32 unsigned ones
@@ -61,19 +61,60 @@ class Drawn:
         return 4 * words(self.distribution) * (count + 8) <= limit
 
 
-def drawn_weights(program: Program) -> dict[str, tuple[Drawn, Array]]:
-    """Return the frozen weights that come from a seed, by the names that their constants have in ONNX.
+@dataclass(frozen=True, eq=False)
+class DrawnWeight:
+    """A frozen weight of a program.
 
-    Each has the mask of what is trained beside it, in the shape of the weight.
+    Attributes:
+        how: the values are drawn that are not trained.
+        kept: a mask of the weight's shape, True where it is trained.
+        trained: its trained values, anything elsewhere.
     """
+
+    how: Drawn
+    kept: Array
+    trained: Array
+
+    def whole(self) -> Array:
+        """Return the weight."""
+        made: Array = np.where(self.kept, self.trained, self.how.values(self.kept.shape, self.trained.dtype))
+        return made
+
+    def factors(self, constant: Array) -> Array | None:
+        """Return by what the weight is multiplied to be a constant of a model, bit for bit; None if by nothing.
+
+        torch's exporter fuses batch norms into convolutions: then it is one float32 for each output, of a shape that
+        broadcasts; nothing is `[1]`.
+        """
+        whole = self.whole()
+        if constant.shape != whole.shape or constant.dtype != whole.dtype:
+            return None
+        if np.array_equal(constant, whole):
+            return np.ones(1, whole.dtype)
+        if whole.ndim < 2 or whole.dtype != np.float32:
+            return None
+        rows, targets = whole.reshape(len(whole), -1), constant.reshape(len(whole), -1)
+        largest = np.abs(rows).argmax(1)[:, None]
+        one, other = (np.take_along_axis(array, largest, 1) for array in (rows, targets))
+        guess = np.divide(other, one, out=np.ones_like(one), where=one != 0)
+        found = np.full_like(guess, np.nan)
+        for ulps in (0, 1, -1, 2, -2):  # the quotient is rounded, and so was the product
+            tried = (guess.view(np.int32) + np.int32(ulps)).view(np.float32)
+            found = np.where((rows * tried == targets).all(1, keepdims=True), tried, found)
+        return None if np.isnan(found).any() else found.reshape(-1, *[1] * (whole.ndim - 1))
+
+
+def drawn_weights(program: Program) -> dict[str, DrawnWeight]:
+    """Return the frozen weights that come from a seed, by the names that their constants have in ONNX."""
     found = {}
     for name, draw in frozen_draws(program).items():
         kept = program.frozen[name].cpu().numpy()
+        trained = program.parameters[name].detach().cpu().numpy()
         seed = int(program.buffers[SEED]) & 0xFFFFFFFF
         drawn = Drawn(draw.distribution, draw.scale, stream_of(name), seed)
         for one in (name, *(alias for alias, held in program.aliases.items() if held == name)):
-            found[one] = drawn, kept
-            found[f"{one}{TRANSPOSED}"] = replace(drawn, transposed=True), kept
+            found[one] = DrawnWeight(drawn, kept, trained)
+            found[f"{one}{TRANSPOSED}"] = DrawnWeight(replace(drawn, transposed=True), kept, trained)
     return found
 
 

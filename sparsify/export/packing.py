@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sparsify.errors import InputError
-from sparsify.export.drawn import DRAWN, SEED_VALUE, Drawn, noted, read_drawn
+from sparsify.export.drawn import DRAWN, SEED_VALUE, Drawn, DrawnWeight, noted, read_drawn
 from sparsify.export.hashing import DOMAIN, drawing, drawn_by
 from sparsify.export.sparse_values import Numbers, SparseValues, fits
 
@@ -31,14 +31,14 @@ _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE}
 
 
 def pack(
-    model: ir.Model, numbers: Numbers = "exact", drawn: Mapping[str, tuple[Drawn, Any]] = MappingProxyType({})
+    model: ir.Model, numbers: Numbers = "exact", drawn: Mapping[str, DrawnWeight] = MappingProxyType({})
 ) -> list[dict[str, Any]]:
     """Pack the weights of a model, in place, that get smaller.
 
     Args:
         model: with opset 18 or later.
         numbers: exact, or the type to which kept values of float32 weights are rounded.
-        drawn: of constants that come from a seed, how, and the mask of what does not, in the shape of what is drawn.
+        drawn: weights that come from a seed, by the names of constants.
 
     Returns:
         Of each packed weight `name`, `kind`, `shape`, `kept`, `bytes`, `dense_bytes`, `drawn`, whether what is not
@@ -50,14 +50,14 @@ def pack(
     made: dict[str, Drawn] = {}
     for name, value, dense in list(_weights(model.graph)):
         own: Numbers = numbers if dense.dtype == np.float32 else "exact"
-        source, kept = _source(drawn.get(name), dense)
-        array = dense if source is None else source.turned(dense)
+        source, factors = _source(drawn.get(name), dense)
+        array, kept = (dense, None) if source is None else (source.whole(), source.kept)
         sparse = SparseValues.encode(array, numbers=own, kept=kept)
         if sparse.bytes + 256 > 0.95 * dense.nbytes or not fits(dense.shape, len(sparse.values), _FOLDING):
             continue
-        _Rebuilt(model.graph, shared, name, value).write(sparse, source)
+        _Rebuilt(model.graph, shared, name, value).write(sparse, None if source is None else source.how, factors)
         if source is not None:
-            made[name] = source
+            made[name] = source.how
         error = 0.0 if own == "exact" else _error(sparse.decode(dense.dtype, None if kept is None else array), array)
         found.append({"name": name, "kind": sparse.kind, "shape": list(dense.shape),
                       "kept": int(np.count_nonzero(dense if kept is None else kept)), "bytes": sparse.bytes,
@@ -74,16 +74,12 @@ def pack(
     return found
 
 
-def _source(drawn: tuple[Drawn, Any] | None, dense: Any) -> tuple[Drawn | None, Any]:
-    """Return how a constant is drawn and what is kept of it, if it is just that."""
-    if drawn is None:
+def _source(drawn: DrawnWeight | None, dense: Any) -> tuple[DrawnWeight | None, Any]:
+    """Return how a constant is drawn, if it is, and what multiplies it then."""
+    if drawn is None or not drawn.how.fits(dense.size, _FOLDING):
         return None, None
-    source, kept = drawn
-    array = source.turned(dense)
-    if array.shape != kept.shape or not source.fits(array.size, _FOLDING):
-        return None, None
-    same = array[~kept] == source.values(array.shape, array.dtype)[~kept]
-    return (source, kept) if same.all() else (None, None)
+    factors = drawn.factors(drawn.how.turned(dense))
+    return (None, None) if factors is None else (drawn, factors if factors.size > 1 else None)
 
 
 def _error(rounded: Any, dense: Any) -> float:
@@ -161,12 +157,14 @@ class _Rebuilt:
         self._dtype: ir.DataType = value.const_value.dtype  # type: ignore[union-attr]
         self._nodes: list[ir.Node] = []
 
-    def write(self, sparse: SparseValues, drawn: Drawn | None) -> None:
+    def write(self, sparse: SparseValues, drawn: Drawn | None, factors: Any) -> None:
         count = int(np.prod(sparse.shape))
         values = self._values(sparse)
         rebuilt = self._of_bits if sparse.kind == "bitmask" else self._of_gaps
         flat = rebuilt(sparse, values, count, drawn)
         weight = self._node("Reshape", flat, self._constant("shape", np.array(sparse.shape, np.int64)))
+        if factors is not None:
+            weight = self._node("Mul", weight, self._constant("factors", factors))
         if drawn is not None and drawn.transposed:
             weight = self._node("Transpose", weight)
         weight.dtype, weight.shape = self._dtype, self._old.shape
@@ -260,7 +258,9 @@ def _restore(graph: ir.Graph, name: str, value: ir.Value, kind: str, drawn: Draw
         raise InputError(f"{name} has no type or shape that is packed: the file is damaged.")
     sparse = SparseValues(kind, shape, stored(kind).reshape(-1), stored("values"), scale)  # type: ignore[arg-type]
     dtype = value.dtype.numpy()
-    array = sparse.decode(dtype) if drawn is None else drawn.turned(sparse.decode(dtype, drawn.values(shape, dtype)))
+    array = sparse.decode(dtype, None if drawn is None else drawn.values(shape, dtype))
+    if drawn is not None:
+        array = drawn.turned(array * stored("factors") if f"{name}.factors" in graph.initializers else array)
     dense = ir.val(name, const_value=ir.tensor(array, name=name))
     value.name = None
     ir.convenience.replace_all_uses_with(value, dense)

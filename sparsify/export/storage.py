@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from sparsify.atomic import writing
 from sparsify.errors import ExportError, InputError, UsageError, first_line
-from sparsify.export.drawn import Drawn
+from sparsify.export.drawn import DrawnWeight
 from sparsify.export.packing import pack, unpack
 from sparsify.export.sparse_values import Numbers
 from sparsify.spec import build, nearest, parse_spec
@@ -106,7 +106,7 @@ def stored(
     path: Path,
     storage: Storage,
     feeds: Sequence[Mapping[str, Any]],
-    drawn: Mapping[str, tuple[Drawn, Any]] = MappingProxyType({}),
+    drawn: Mapping[str, DrawnWeight] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Put the packed form of a model in the place of the dense one, where the storage asks for it.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
@@ -35,6 +37,6 @@ def name_transposed(graph: ir.Graph, program: Program) -> list[str]:
     return renamed
 
 
-def _is_transpose(tensor: ir.TensorProtocol, other: np.ndarray) -> bool:  # type: ignore[type-arg]
+def _is_transpose(tensor: ir.TensorProtocol, other: np.ndarray[Any, Any]) -> bool:
     held = tensor.numpy()
     return held.dtype == other.dtype and np.array_equal(held[:1], other.T[:1]) and np.array_equal(held, other.T)

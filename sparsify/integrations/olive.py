@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,4 +83,4 @@ def _captured(module: nn.Module, inputs: Any) -> Program:
 
 if __name__ == "__main__":
     Sparsify.__module__ = "sparsify.integrations.olive"  # not __main__, by which Olive could not import it
-    print(json.dumps(package_config(), indent=2))  # noqa: T201 - that is what it is for
+    sys.stdout.write(json.dumps(package_config(), indent=2) + "\n")

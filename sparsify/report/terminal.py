@@ -54,15 +54,21 @@ def print_report(console: Console, report: Mapping[str, Any], command: str, path
     if report.get("retrain"):
         print_retraining(console, report["retrain"])
     for artefact in report.get("artefacts", ()):
-        gap = artefact.get("largest_difference")
-        checked = "" if gap is None else f", differs from the program by {gap:.1g} at most" if gap else ", exact"
-        text = f"wrote {artefact['path']} ({size(artefact['bytes'])}{_packed(artefact)}{checked})"
+        text = f"wrote {artefact['path']} ({size(artefact['bytes'])}{_packed(artefact)}{_checked(artefact)})"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     for also in filter(None, (path, report.get("log"))):
         console.print(f"wrote {also}", highlight=False, markup=False, soft_wrap=True)
     for note in report["notes"]:
         console.print(f"note: {note}", highlight=False, markup=False)
     console.print(f"again: {command}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _checked(artefact: Mapping[str, Any]) -> str:
+    """Say how far an artefact is from the program, or that it has not been run."""
+    if artefact.get("ran") is False:
+        return f", {artefact['sparse']} weights as bitmasks, not run: that takes a Mac"
+    gap = artefact.get("largest_difference")
+    return "" if gap is None else f", differs from the program by {gap:.1g} at most" if gap else ", exact"
 
 
 def _packed(artefact: Mapping[str, Any]) -> str:
@@ -72,6 +78,8 @@ def _packed(artefact: Mapping[str, Any]) -> str:
     if "dense_bytes" not in artefact:
         return ", packed and compressed" if "compress" in artefact else ", packed"
     text = f", packed: {artefact['bytes'] / artefact['dense_bytes']:.3f} of {size(artefact['dense_bytes'])}"
+    if any(item["drawn"] for item in artefact["packed"]):
+        text += ", frozen weights from their seed, for onnxruntime alone"
     if artefact["values"] == "fp32":
         return text
     worst = max(item["error"] for item in artefact["packed"])

@@ -1,6 +1,7 @@
 """Frozen weights in ONNX files that are computed again from a seed."""
 
 import json
+from dataclasses import replace
 
 import onnx
 import onnx_ir as ir
@@ -161,6 +162,22 @@ def test_damaged_files_are_noticed(tmp_path, change):
         model.metadata_props[DRAWN] = json.dumps(entry)
     with pytest.raises(InputError, match=r"sparsify\.drawn of the metadata or its seed cannot be read"):
         unpack(model)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.05])
+def test_a_fused_batch_norm_multiplies_what_is_drawn(tmp_path, share):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 37, 5, bias=False), nn.BatchNorm2d(37), nn.ReLU())
+    program = redrawn(sp.capture(model, (torch.randn(2, 3, 8, 8),)), SEED, "kaiming")
+    statistics = {"1.running_var": torch.rand(37) + 0.1, "1.running_mean": torch.randn(37)}
+    program = replace(program, buffers={**program.buffers, **statistics})
+    mask = {"0.weight": torch.rand(37, 3, 5, 5, generator=torch.Generator().manual_seed(3)) < share}
+    report = both(frozen(program, mask, SEED, "kaiming"), tmp_path)
+    assert [item["drawn"] for item in report["packed"]] == [True]
+    assert held(tmp_path / "packed.onnx")["0.weight.factors"].nbytes == 4 * 37
+    unpacked_file(tmp_path / "packed.onnx", tmp_path / "again.onnx")
+    expected, again = (held(tmp_path / name)["0.weight"] for name in ("dense.onnx", "again.onnx"))
+    assert again.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("share", [0.3, 0.05])

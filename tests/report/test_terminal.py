@@ -72,6 +72,22 @@ the example.
     )
 
 
+def test_files_that_only_some_can_read_say_so():
+    packed = {"name": "conv.weight", "drawn": True, "error": 0.0}
+    report = {
+        **REPORT,
+        "artefacts": [
+            {"path": "a.onnx", "bytes": 1024, "storage": "packed", "dense_bytes": 10240, "values": "fp32",
+             "packed": [packed], "largest_difference": 0.0},
+            {"path": "a.mlpackage", "bytes": 1024, "sparse": 3, "ran": False},
+        ],
+    }  # fmt: skip
+    lines = printed(200, terminal.print_report, report, COMMAND).splitlines()
+    seed = "frozen weights from their seed, for onnxruntime alone"
+    assert f"wrote a.onnx (1.00 KiB, packed: 0.100 of 10.00 KiB, {seed}, exact)" in lines
+    assert "wrote a.mlpackage (1.00 KiB, 3 weights as bitmasks, not run: that takes a Mac)" in lines
+
+
 def test_a_report_without_files_and_scores():
     report = {**REPORT, "latency": None, "scores": None, "artefacts": [], "notes": [], "passes": []}
     lines = printed(80, terminal.print_report, report, COMMAND).splitlines()
