@@ -65,7 +65,8 @@ def export_coreml(program: Program, path: str | Path) -> dict[str, Any]:
             raise ExportError(
                 f"coremltools cannot convert the program: {type(error).__name__}: {first_line(error)}."
             ) from error
-        _compare(tools, dense, written)
+        with quiet():
+            _compare(tools, dense, written)
         _place(written, path)
     types = [o.type for f in sparse.get_spec().mlProgram.functions.values() for b in f.block_specializations.values()
              for o in b.operations]  # fmt: skip
