@@ -13,7 +13,6 @@ import onnx_ir as ir
 import torch
 
 from sparsify.errors import InputError
-from sparsify.export.transposed import TRANSPOSED
 from sparsify.freezing import SEED, frozen_draws, stream_of
 from sparsify.kernels._hash import DISTRIBUTIONS, words
 from sparsify.kernels.seeded import seeded
@@ -80,6 +79,14 @@ class DrawnWeight:
         made: Array = np.where(self.kept, self.trained, self.how.values(self.kept.shape, self.trained.dtype))
         return made
 
+    def turned_like(self, constant: Array) -> tuple[DrawnWeight, Array] | None:
+        """Return this weight, turned round if the exporter did that, and by what it is multiplied to be a constant."""
+        for how in (self.how, replace(self.how, transposed=True)):
+            factors = self.factors(how.turned(constant))
+            if factors is not None:
+                return replace(self, how=how), factors
+        return None
+
     def factors(self, constant: Array) -> Array | None:
         """Return by what the weight is multiplied to be a constant of a model, bit for bit; None if by nothing.
 
@@ -114,7 +121,6 @@ def drawn_weights(program: Program) -> dict[str, DrawnWeight]:
         drawn = Drawn(draw.distribution, draw.scale, stream_of(name), seed)
         for one in (name, *(alias for alias, held in program.aliases.items() if held == name)):
             found[one] = DrawnWeight(drawn, kept, trained)
-            found[f"{one}{TRANSPOSED}"] = DrawnWeight(replace(drawn, transposed=True), kept, trained)
     return found
 
 

@@ -19,7 +19,6 @@ from sparsify.export.origins import name_constants
 from sparsify.export.outputs import distinct, is_tensor, output_leaves, output_names
 from sparsify.export.storage import parse_storage, save_model, size, stored, writing_model
 from sparsify.export.tags import tag
-from sparsify.export.transposed import name_transposed
 from sparsify.program import Program, dynamic_sizes
 from sparsify.tracing import export, quiet
 from sparsify.version import __version__
@@ -118,7 +117,6 @@ def _written(program: Program, path: Path, metadata: Mapping[str, str]) -> Any:
             assert onnx_program is not None
             model = onnx_program.model
             _rename(model.graph, list(_tensor_inputs(program, program.example.leaves())), output_names(program))
-            name_transposed(model.graph, ready)
             _name_batch(model)
             _strip(model)
             name_constants(model, ready.parameters)

@@ -78,8 +78,8 @@ def _source(drawn: DrawnWeight | None, dense: Any) -> tuple[DrawnWeight | None, 
     """Return how a constant is drawn, if it is, and what multiplies it then."""
     if drawn is None or not drawn.how.fits(dense.size, _FOLDING):
         return None, None
-    factors = drawn.factors(drawn.how.turned(dense))
-    return (None, None) if factors is None else (drawn, factors if factors.size > 1 else None)
+    found = drawn.turned_like(dense)
+    return (None, None) if found is None else (found[0], found[1] if found[1].size > 1 else None)
 
 
 def _error(rounded: Any, dense: Any) -> float:

@@ -106,7 +106,7 @@ def test_such_a_file_says_that_it_is_for_onnxruntime(tmp_path):
     metadata = {item.key: item.value for item in onnx.load(tmp_path / "packed.onnx").metadata_props}
     entry = json.loads(metadata[DRAWN])
     assert entry["runtime"] == "onnxruntime"
-    assert list(entry["tensors"]) == ["conv.weight", "wide.weight", "head.weight_transposed"]
+    assert list(entry["tensors"]) == ["conv.weight", "wide.weight", "head.weight"]
     assert entry["tensors"]["conv.weight"]["distribution"] == "uniform"
 
 
