@@ -50,7 +50,7 @@ def pack(
     made: dict[str, Drawn] = {}
     for name, value, dense in list(_weights(model.graph)):
         own: Numbers = numbers if dense.dtype == np.float32 else "exact"
-        source, factors = _source(drawn.get(name), dense)
+        source, factors = _source(drawn, name, dense)
         array, kept = (dense, None) if source is None else (source.whole(), source.kept)
         sparse = SparseValues.encode(array, numbers=own, kept=kept)
         if sparse.bytes + 256 > 0.95 * dense.nbytes or not fits(dense.shape, len(sparse.values), _FOLDING):
@@ -74,12 +74,14 @@ def pack(
     return found
 
 
-def _source(drawn: DrawnWeight | None, dense: Any) -> tuple[DrawnWeight | None, Any]:
-    """Return how a constant is drawn, if it is, and what multiplies it then."""
-    if drawn is None or not drawn.how.fits(dense.size, _FOLDING):
-        return None, None
-    found = drawn.turned_like(dense)
-    return (None, None) if found is None else (found[0], found[1] if found[1].size > 1 else None)
+def _source(drawn: Mapping[str, DrawnWeight], name: str, dense: Any) -> tuple[DrawnWeight | None, Any]:
+    """Return how a constant is drawn, if it is, and what multiplies it then; the second of a tied weight has no name."""
+    for weight in [drawn[name]] if name in drawn else drawn.values():
+        if weight.kept.size == dense.size and weight.how.fits(dense.size, _FOLDING):
+            found = weight.turned_like(dense)
+            if found is not None:
+                return found[0], found[1] if found[1].size > 1 else None
+    return None, None
 
 
 def _error(rounded: Any, dense: Any) -> float:
