@@ -75,7 +75,7 @@ def pack(
 
 
 def _source(drawn: Mapping[str, DrawnWeight], name: str, dense: Any) -> tuple[DrawnWeight | None, Any]:
-    """Return how a constant is drawn, if it is, and what multiplies it then; the second of a tied weight has no name."""
+    """Return how a constant is drawn, if it is, and what multiplies it; a tied weight has a second, nameless copy."""
     for weight in [drawn[name]] if name in drawn else drawn.values():
         if weight.kept.size == dense.size and weight.how.fits(dense.size, _FOLDING):
             found = weight.turned_like(dense)
