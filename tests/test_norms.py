@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers.regression import Regression
 from helpers.residual import wired
 from helpers.zoo import FAMILIES
 from torch import nn
@@ -86,3 +87,25 @@ def test_batch_statistics_are_those_of_training_in_both_modes():
     assert not program.buffers.keys() & {"1.running_mean", "1.running_var"}
     expected = model[2](nn.BatchNorm2d(3).train()(model[0](x)))
     torch.testing.assert_close(program.module()(x), expected)
+
+
+def test_scores_with_batch_statistics_are_those_of_a_training_step():
+    """The masks of SNIP, |g θ| computed with the module in training mode, as the paper's code does."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    task = Regression(inputs=(6,), outputs=3)
+    batch = next(iter(task.batches("train", seed=0)))
+    program = sp.capture(model, (torch.randn(4, 6),))
+    loss = task.loss(model.train(), batch)
+    names = ["0.weight", "3.weight"]
+    weights = [model.get_parameter(name) for name in names]
+    scores = [(w * g).abs().flatten() for w, g in zip(weights, torch.autograd.grad(loss, weights), strict=True)]
+    kept = torch.cat(scores).topk(36).indices  # half of 48 + 24
+    expected = torch.zeros(72, dtype=torch.bool)
+    expected[kept] = True
+    options = "sparsity=0.5,criterion=snip,batches=1,allow_collapse=yes"
+    found, running = (sp.run(program, [f"weight-prune:{options},norms={norms}"], task).program
+                      for norms in ("batch", "running"))  # fmt: skip
+    assert torch.equal(torch.cat([found.masks[name].flatten() for name in names]), expected)
+    assert not all(torch.equal(found.masks[name], running.masks[name]) for name in names)
+    assert "1.running_mean" in found.buffers

@@ -277,27 +277,6 @@ def test_norms_biases_and_single_numbers_may_be_included():
     assert record["skipped"]["scale"] == "it is a single number"
 
 
-def test_scores_with_batch_statistics_are_those_of_a_training_step():
-    """The masks of SNIP, |g θ| computed with the module in training mode, as the paper's code does."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
-    task = Regression(inputs=(6,), outputs=3)
-    batch = next(iter(task.batches("train", seed=0)))
-    program = sp.capture(model, (torch.randn(4, 6),))
-    loss = task.loss(model.train(), batch)
-    names = ["0.weight", "3.weight"]
-    weights = [model.get_parameter(name) for name in names]
-    scores = [(w * g).abs().flatten() for w, g in zip(weights, torch.autograd.grad(loss, weights), strict=True)]
-    kept = torch.cat(scores).topk(36).indices  # half of 48 + 24
-    expected = torch.zeros(72, dtype=torch.bool)
-    expected[kept] = True
-    options = "sparsity=0.5,criterion=snip,batches=1,allow_collapse=yes"
-    found, running = (pruned(program, f"{options},norms={norms}", task=task)[0] for norms in ("batch", "running"))
-    assert torch.equal(torch.cat([found.masks[name].flatten() for name in names]), expected)
-    assert not all(torch.equal(found.masks[name], running.masks[name]) for name in names)
-    assert "1.running_mean" in found.buffers
-
-
 def test_twice_is_the_same_and_another_seed_is_not():
     one, two, other = (pruned(program_of(*MLP), "sparsity=0.5,criterion=random", seed=seed)[0] for seed in (1, 1, 2))
     assert all(torch.equal(one.masks[name], two.masks[name]) for name in NAMES)

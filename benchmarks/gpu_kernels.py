@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sparsify as sp
-from sparsify.kernel_bench import _encoded
+from sparsify.kernel_bench import encoded
 from sparsify.kernels import _cusparselt, _measured, _on_gpu
 from sparsify.kernels._timing import least
 from sparsify.lowering.sites import FORMS, operator_of
@@ -194,7 +194,7 @@ def measure(regime: Regime, shape: tuple[int, int], batch: int, compiled: Callab
     def numbers(*size: int) -> Tensor:
         return torch.randn(size, generator=generator, device=DEVICE).bfloat16()
 
-    found = _encoded(regime.kind, numbers(*shape), generator)
+    found = encoded(regime.kind, numbers(*shape), generator)
     dense, x, upstream = found.decode(), numbers(batch, shape[1]), numbers(batch, shape[0])
     form, operator = FORMS[type(found)], operator_of(type(found))
     values, *others = (found.tensors[name] for name in ("values", *form.others))
