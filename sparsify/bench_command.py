@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from sparsify.atomic import check_writable
 from sparsify.console import out, print_json, progress
 from sparsify.errors import UsageError
-from sparsify.options import INPUT, WORK, AsJson, Device, Inputs, Trust
+from sparsify.options import INPUT, OUTPUT, WORK, AsJson, Device, Inputs, Trust
 
 if TYPE_CHECKING:
+    from sparsify.gates import Verdict
     from sparsify.kernel_bench import Row
 
 __all__ = ["bench"]
@@ -43,36 +46,67 @@ def bench(
     ] = None,
     device: Device = "cpu",
     trust: Trust = False,
+    min_speedup: Annotated[
+        float | None, Parameter(help="exit with 1 when a file is not so many times as fast as the first", group=OUTPUT)
+    ] = None,
+    max_size: Annotated[
+        str | None, Parameter(help="exit with 1 when a file but the first is larger: 500kB, 10MB", group=OUTPUT)
+    ] = None,
+    junit: Annotated[Path | None, Parameter(help="write what the gates found as JUnit's XML", group=OUTPUT)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how fast models are, side by side, and say which differences are more than noise.
 
     Models run in turns and are loaded eight times, because the same file is a percent faster or slower each time.
-    Speeds are those against the first file, with their 99% intervals.
+    Speeds are those against the first file, with their 99% intervals. `--min-speedup` and `--max-size` are gates.
 
     `--kernels` measures sparse layers beside the best dense one instead. On a GPU every kernel that fits is tried, and
     the fastest is remembered: sparse layers of these sizes use it from then on.
     """
     if kernels == bool(files):
         raise UsageError("Say what to measure: sparsify bench FILE FILE..., or sparsify bench --kernels.")
+    gated = min_speedup is not None or max_size is not None
+    if (gated and kernels) or (junit is not None and not gated) or (min_speedup is not None and len(files) < 2):
+        raise UsageError("--min-speedup compares files, --max-size looks at them, and --junit says what they found.")
     counts = [_positive(text, "--batches") for text in (batches or ("1,16" if kernels else "1")).split(",")]
     if kernels:
         _bench_kernels([_shape(text) for text in shapes.split(",")], counts, dtype, device, as_json)
         return
     if (threads is not None and threads < 1) or not seconds > 0:
         raise UsageError("--threads and --seconds must be more than 0.")
+    if junit is not None:
+        check_writable(junit)
     from sparsify.contenders import contender, provider_called
     from sparsify.file_bench import compare
+    from sparsify.gates import Gates, parse_size, refuse
     from sparsify.report.speeds import print_speeds
 
+    gates = Gates(min_speedup, None if max_size is None else parse_size(max_size))
+    started = time.perf_counter()
     with progress() as show:
         chosen = provider_called(provider)
         models = [contender(path, inputs, provider=chosen, device=device, trust=trust) for path in files]
         found = compare(models, counts, threads=threads, seconds=seconds, stage=show)
+    verdicts = gates.verdicts(found)
+    if junit is not None:
+        _write_junit(junit, verdicts, time.perf_counter() - started)
     if as_json:
-        print_json([table.as_dict() for table in found])
-        return
-    print_speeds(out, found)
+        gated_by = [verdict.as_dict() for verdict in verdicts]
+        print_json({"batches": [table.as_dict() for table in found], "gates": gated_by})
+    else:
+        print_speeds(out, found)
+        for verdict in verdicts:
+            out.print(f"{'passed' if verdict.passed else 'FAILED'}  {verdict.gate}: {verdict.text}",
+                      style="green" if verdict.passed else "red", highlight=False, markup=False)  # fmt: skip
+    refuse(verdicts)
+
+
+def _write_junit(path: Path, verdicts: list[Verdict], seconds: float) -> None:
+    from sparsify.atomic import writing
+    from sparsify.gates import junit
+
+    with writing(path) as temporary:
+        temporary.write_text(junit(verdicts, seconds), encoding="utf-8")
 
 
 def _bench_kernels(

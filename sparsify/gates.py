@@ -1,18 +1,18 @@
-"""Gates: what a result must reach before anything is written, for pipelines that should stop where it does not."""
+"""Gates: what a measurement must reach, for pipelines that should stop where it does not."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-from sparsify.errors import UsageError
+from sparsify.errors import GateError, UsageError
+from sparsify.file_bench import Table
 from sparsify.report.quantities import size
 
-__all__ = ["Gates", "Verdict", "junit", "parse_size"]
+__all__ = ["Gates", "Verdict", "junit", "parse_size", "refuse"]
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -22,7 +22,7 @@ class Verdict:
     """Whether a gate was passed.
 
     Attributes:
-        gate: the option that set it: `--max-drop 0.01`.
+        gate: the option that set it, and for what: `--min-speedup 1.5: small.onnx, batch 1`.
         passed: whether it was.
         text: what was found, and where it failed by how much.
     """
@@ -41,57 +41,49 @@ class Gates:
     """Limits that the user set; None is no limit.
 
     Attributes:
-        max_drop: how much the score may fall.
-        min_speedup: how many times as fast as the dense model the ONNX file must be, measured in the same run.
-        max_size: how many bytes a file may have.
+        min_speedup: how many times as fast as the first file every other one must be.
+        max_size: how many bytes every file but the first may have, or the only one.
     """
 
-    max_drop: float | None = None
     min_speedup: float | None = None
     max_size: int | None = None
 
-    def verdicts(self, report: Mapping[str, Any], sizes: Mapping[str, int]) -> list[Verdict]:
-        """Judge a run.
-
-        Args:
-            report: of the run; `scores` and `latency` are looked at.
-            sizes: bytes of every file that is to be written.
-        """
+    def verdicts(self, tables: Sequence[Table]) -> list[Verdict]:
+        """Judge what was measured: speeds at every batch size, sizes once."""
         found = []
-        if self.max_drop is not None:
-            found.append(_drop(self.max_drop, report["scores"]))
         if self.min_speedup is not None:
-            found.append(_speedup(self.min_speedup, report["latency"]))
+            for table in tables:
+                for row in table.rows:
+                    if row.speed is not None:
+                        where = f"{row.name}, batch {table.batch}"
+                        found.append(_speedup(self.min_speedup, row.speed.ratio, where))
         if self.max_size is not None:
-            found.append(_size(self.max_size, sizes))
+            rows = tables[0].rows
+            found += [_size(self.max_size, row.bytes, row.name) for row in (rows[1:] or rows)]
         return found
 
 
-def _drop(limit: float, scores: Mapping[str, Any]) -> Verdict:
-    before, after = scores["before"], scores["after"]
-    drop, name = before["value"] - after["value"], after["name"]
-    passed = drop <= limit  # a score that is not a number passes no gate
-    values = f"{before['value']:.4f} before, {after['value']:.4f} after"
-    if passed:
-        return Verdict(f"--max-drop {limit:g}", True, f"{name}: {values}")
-    by = f"; {drop - limit:.4f} too much" if math.isfinite(drop) else ""
-    return Verdict(f"--max-drop {limit:g}", False, f"the {name} fell by {drop:.4f}: {values}{by}")
+def refuse(verdicts: Sequence[Verdict]) -> None:
+    """Raise if a gate was not passed.
+
+    Raises:
+        GateError: it says which failed, and by how much.
+    """
+    failed = [f"{verdict.gate}: {verdict.text}" for verdict in verdicts if not verdict.passed]
+    if failed:
+        raise GateError(f"{'A gate' if len(failed) == 1 else f'{len(failed)} gates'} failed. {'; '.join(failed)}.")
 
 
-def _speedup(limit: float, latency: Mapping[str, Any] | None) -> Verdict:
-    gate = f"--min-speedup {limit:g}"
-    if latency is None:
-        return Verdict(gate, False, "there is no latency of the dense model to compare with")
-    before, after = latency["before"]["median"], latency["after"]["median"]
-    ratio = before / after
-    text = f"{ratio:.2f}x as fast: {before:.3g} ms before, {after:.3g} ms after"
-    return Verdict(gate, ratio >= limit, text if ratio >= limit else f"only {text}; {limit - ratio:.2f}x are missing")
+def _speedup(limit: float, ratio: float, where: str) -> Verdict:
+    passed = ratio >= limit
+    text = f"{ratio:.2f}x as fast" if passed else f"only {ratio:.2f}x as fast, {limit - ratio:.2f}x are missing"
+    return Verdict(f"--min-speedup {limit:g}: {where}", passed, text)
 
 
-def _size(limit: int, sizes: Mapping[str, int]) -> Verdict:
-    name, largest = max(sizes.items(), key=lambda item: item[1])
-    gate, text = f"--max-size {limit}", f"{name} has {size(largest)}"
-    return Verdict(gate, largest <= limit, text if largest <= limit else f"{text}, {size(largest - limit)} too many")
+def _size(limit: int, found: int, name: str) -> Verdict:
+    passed = found <= limit
+    return Verdict(f"--max-size {size(limit)}: {name}", passed,
+                   size(found) if passed else f"{size(found)}, {size(found - limit)} too many")  # fmt: skip
 
 
 def parse_size(text: str) -> int:
@@ -106,11 +98,11 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
-def junit(name: str, verdicts: Sequence[Verdict], seconds: float) -> str:
+def junit(verdicts: Sequence[Verdict], seconds: float) -> str:
     """Write verdicts as JUnit's XML, which build servers show as tests: a gate is a test case."""
     failed = sum(not verdict.passed for verdict in verdicts)
     suite = ElementTree.Element(
-        "testsuite", name=f"sparsify {name}", tests=str(len(verdicts)), failures=str(failed), time=f"{seconds:.3f}"
+        "testsuite", name="sparsify", tests=str(len(verdicts)), failures=str(failed), time=f"{seconds:.3f}"
     )
     for verdict in verdicts:
         case = ElementTree.SubElement(suite, "testcase", classname="sparsify.gates", name=verdict.gate)

@@ -238,10 +238,8 @@ class Job:
                 checked = save_state(after, path, mode, compress=self.compress is not None)
             else:
                 checked = save_plain(after, path)
-            if self.storage != "dense" and checked.get("storage") == "dense":
-                report["notes"].append(
-                    f"{path} is stored dense: packed it would not be smaller.{_undrawn(after, path)}"
-                )
+            if note := _storage_note(after, path, self.storage, checked):
+                report["notes"].append(note)
             report["artefacts"].append({"path": str(path), **checked})
 
     def _add_notes(self, after: Program, notes: list[str]) -> None:
@@ -264,11 +262,19 @@ class Job:
         return {"before": first.as_dict(), "after": second.as_dict(), "dense_bytes": size}
 
 
-def _undrawn(program: Program, path: Path) -> str:
-    """Say what auto does not do with frozen weights."""
-    if path.suffix != ".onnx" or not frozen_draws(program):
-        return ""
-    return " Frozen weights are computed from their seed with --storage packed only: such a file is for onnxruntime."
+def _storage_note(program: Program, path: Path, storage: str, checked: Mapping[str, Any]) -> str:
+    """Say what is stored otherwise than it was asked for, and why."""
+    frozen = len(frozen_draws(program)) if path.suffix == ".onnx" else 0
+    if storage != "dense" and checked.get("storage") == "dense":
+        more = (
+            " Frozen weights are computed from their seed with --storage packed only: such a file is for onnxruntime."
+        )
+        return f"{path} is stored dense: packed it would not be smaller.{more if frozen else ''}"
+    drawn = len({item["name"] for item in checked.get("packed", ()) if item["drawn"]})
+    if parse_storage(storage).mode == "packed" and drawn < frozen:
+        return (f"{path}: {frozen - drawn} of {frozen} frozen weights are stored whole: they are small, or computing "
+                "all of them from their seed would take onnxruntime more than 4 GiB.")  # fmt: skip
+    return ""
 
 
 def load_program(

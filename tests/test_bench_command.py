@@ -51,11 +51,25 @@ def test_files_are_compared_in_a_table_for_each_batch_size(files, monkeypatch):
 
 def test_files_as_json(files, monkeypatch):
     monkeypatch.setattr(file_bench, "in_turns", functools.partial(in_turns, faster=0.5))
-    (table,) = json.loads(sparsify("bench", *files, "--json").out)
+    found = json.loads(sparsify("bench", *files, "--json").out)
+    (table,), gates = found["batches"], found["gates"]
+    assert gates == []
     assert table["batch"] == 1
     first, second = table["files"]
     assert (first["file"], first["speed"], first["latency_ms"]["median"]) == (str(files[0]), None, 3.0)
     assert (second["speed"]["ratio"], second["speed"]["verdict"]) == (0.5, "slower")
+
+
+def test_gates_fail_with_one_and_say_by_how_much(files, monkeypatch, tmp_path):
+    monkeypatch.setattr(file_bench, "in_turns", functools.partial(in_turns, faster=1.25))
+    words = ("bench", *files, "--min-speedup", "1.5", "--max-size", "10MB", "--junit", tmp_path / "gates.xml")
+    ran = sparsify(*words)
+    assert ran.status == 1
+    assert "A gate failed. --min-speedup 1.5:" in ran.err
+    assert "only 1.25x as fast, 0.25x are missing" in ran.err
+    assert "passed  --max-size" in ran.out
+    assert 'failures="1"' in (tmp_path / "gates.xml").read_text("utf-8")
+    assert sparsify("bench", *files, "--min-speedup", "1.2").status == 0
 
 
 def in_turns(starts, *, seconds, sessions, faster):
@@ -68,6 +82,9 @@ def in_turns(starts, *, seconds, sessions, faster):
 @pytest.mark.parametrize(("words", "message"), [
     ([], "Say what to measure: sparsify bench FILE FILE..., or sparsify bench --kernels"),
     (["a.onnx", "--kernels"], "Say what to measure"),
+    (["a.onnx", "--min-speedup", "2"], "--min-speedup compares files"),
+    (["a.onnx", "b.onnx", "--junit", "x.xml"], "--junit says what they found"),
+    (["a.onnx", "--max-size", "ten"], "--max-size ten: write bytes"),
     (["a.onnx", "--seconds", "0"], "--threads and --seconds must be more than 0"),
     (["a.onnx", "--provider", "nothing"], "--provider nothing: this onnxruntime has"),
     (["a.onnx"], "a.onnx cannot be opened: no such file"),

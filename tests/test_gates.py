@@ -1,48 +1,49 @@
-import math
 from xml.etree import ElementTree
 
 import pytest
 
-from sparsify.errors import UsageError
-from sparsify.gates import Gates, Verdict, junit, parse_size
+from sparsify.errors import GateError, UsageError
+from sparsify.file_bench import Measured, Table
+from sparsify.gates import Gates, Verdict, junit, parse_size, refuse
+from sparsify.latency import Latency, Speed
 
 
-def report(before=0.9, after=0.8, latency=(4.0, 2.0)):
-    sides = ("before", "after")
-    scores = dict(zip(sides, ({"value": value, "name": "accuracy"} for value in (before, after)), strict=True))
-    times = dict(zip(sides, ({"median": value} for value in latency), strict=True)) if latency else None
-    return {"scores": scores, "latency": times}
+def row(name, bytes_, ratio=None):
+    speed = None if ratio is None else Speed(ratio, ratio - 0.1, ratio + 0.1)
+    return Measured(name, "a runtime", bytes_, Latency(1.0, 1.0, 1.0, 3, 1, 1), speed)
 
 
-SIZES = {"small.onnx": 2000, "small.pt2": 3000}
+TABLES = [Table(batch, 1, [row("dense", 9000), row("small", 3000, ratio)]) for batch, ratio in ((1, 2.0), (16, 1.2))]
 
 
-@pytest.mark.parametrize(("gates", "passed", "text"), [
-    (Gates(max_drop=0.11), True, "accuracy: 0.9000 before, 0.8000 after"),
-    (Gates(max_drop=0.02), False, "the accuracy fell by 0.1000: 0.9000 before, 0.8000 after; 0.0800 too much"),
-    (Gates(min_speedup=2), True, "2.00x as fast: 4 ms before, 2 ms after"),
-    (Gates(min_speedup=2.5), False, "only 2.00x as fast: 4 ms before, 2 ms after; 0.50x are missing"),
-    (Gates(max_size=3000), True, "small.pt2 has 2.93 KiB"),
-    (Gates(max_size=2999), False, "small.pt2 has 2.93 KiB, 1 B too many"),
+def test_every_file_must_be_fast_enough_at_every_batch_size():
+    found = Gates(min_speedup=1.5).verdicts(TABLES)
+    assert [(verdict.gate, verdict.passed, verdict.text) for verdict in found] == [
+        ("--min-speedup 1.5: small, batch 1", True, "2.00x as fast"),
+        ("--min-speedup 1.5: small, batch 16", False, "only 1.20x as fast, 0.30x are missing"),
+    ]
+
+
+@pytest.mark.parametrize(("limit", "passed", "text"), [
+    (3000, True, "2.93 KiB"), (2999, False, "2.93 KiB, 1 B too many"),
 ])  # fmt: skip
-def test_a_gate_says_what_was_found_and_what_is_missing(gates, passed, text):
-    (verdict,) = gates.verdicts(report(), SIZES)
-    assert (verdict.passed, verdict.text) == (passed, text)
+def test_sizes_are_those_of_the_files_but_the_first(limit, passed, text):
+    (verdict,) = Gates(max_size=limit).verdicts(TABLES)
+    assert (verdict.gate, verdict.passed, verdict.text) == ("--max-size 2.93 KiB: small", passed, text)
 
 
-def test_all_gates_are_judged_and_none_is_no_gate():
-    assert Gates().verdicts(report(), SIZES) == []
-    found = Gates(0.02, 2.0, 10).verdicts(report(), SIZES)
-    assert [(verdict.gate, verdict.passed) for verdict in found] == [
-        ("--max-drop 0.02", False), ("--min-speedup 2", True), ("--max-size 10", False),
-    ]  # fmt: skip
+def test_a_file_alone_has_a_size_too_and_no_limit_is_no_gate():
+    assert Gates().verdicts(TABLES) == []
+    (verdict,) = Gates(1.5, 100).verdicts([Table(1, 1, [row("only", 101)])])
+    assert (verdict.gate, verdict.passed) == ("--max-size 100 B: only", False)
 
 
-def test_what_is_not_known_passes_no_gate():
-    (verdict,) = Gates(max_drop=0.1).verdicts(report(after=math.nan), SIZES)
-    assert (verdict.passed, verdict.text) == (False, "the accuracy fell by nan: 0.9000 before, nan after")
-    (verdict,) = Gates(min_speedup=1).verdicts(report(latency=None), SIZES)
-    assert not verdict.passed
+def test_what_failed_is_said_at_once():
+    refuse([Verdict("a", True, "fine")])
+    with pytest.raises(GateError, match=r"^A gate failed. b: too slow\.$"):
+        refuse([Verdict("a", True, "fine"), Verdict("b", False, "too slow")])
+    with pytest.raises(GateError, match=r"^2 gates failed. a: x; b: y\.$"):
+        refuse([Verdict("a", False, "x"), Verdict("b", False, "y")])
 
 
 @pytest.mark.parametrize(("text", "bytes_"), [
@@ -59,11 +60,10 @@ def test_sizes_that_are_none(text):
 
 
 def test_junit_has_a_test_case_for_each_gate():
-    text = junit(
-        "small <model>", [Verdict("--max-drop 0.1", True, "fine"), Verdict("--max-size 9", False, "a > b")], 1.5
-    )
+    text = junit([Verdict("--max-size 9 B: <a>", True, "fine"), Verdict("b", False, "a > b")], 1.5)
     suite = ElementTree.fromstring(text)
-    assert suite.attrib == {"name": "sparsify small <model>", "tests": "2", "failures": "1", "time": "1.500"}
+    assert suite.attrib == {"name": "sparsify", "tests": "2", "failures": "1", "time": "1.500"}
     first, second = suite.findall("testcase")
-    assert (first.get("name"), first.find("failure"), first.findtext("system-out")) == ("--max-drop 0.1", None, "fine")
-    assert (second.get("name"), second.find("failure").get("message")) == ("--max-size 9", "a > b")
+    assert (first.get("name"), first.find("failure")) == ("--max-size 9 B: <a>", None)
+    assert first.findtext("system-out") == "fine"
+    assert (second.get("name"), second.find("failure").get("message")) == ("b", "a > b")

@@ -19,6 +19,7 @@ from sparsify.errors import InputError
 from sparsify.export.drawn import DRAWN, SEED_VALUE, Drawn, DrawnWeight, noted, read_drawn
 from sparsify.export.hashing import DOMAIN, drawing, drawn_by
 from sparsify.export.sparse_values import Numbers, SparseValues, fits
+from sparsify.kernels._hash import words
 
 __all__ = ["PACKED", "pack", "unpack"]
 
@@ -26,6 +27,8 @@ PACKED = "sparsify.packed"  # the entry of the metadata that says what is packed
 _LAYOUT = 1
 _LEAST = 1024  # values that a weight must have to be worth a dozen nodes
 _FOLDING = 1 << 30  # bytes that onnxruntime lets a folded constant have
+_DRAWING = 4 << 30  # bytes that onnxruntime may need to draw all weights, for it keeps what it folds on the way
+_WORD = 80  # bytes for each 32-bit number that is hashed: measured, 20 times a weight in normal distribution
 _OPSET = 18  # from which on there is BitwiseAnd
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE}
 
@@ -46,11 +49,11 @@ def pack(
     """
     if int(model.opset_imports.get("", 0)) < _OPSET:
         return []
-    found, shared = [], _Shared(model.graph)
+    found, shared, left = [], _Shared(model.graph), _DRAWING
     made: dict[str, Drawn] = {}
     for name, value, dense in list(_weights(model.graph)):
         own: Numbers = numbers if dense.dtype == np.float32 else "exact"
-        source, factors = _source(drawn, name, dense)
+        source, factors = _source(drawn, name, dense, left)
         array, kept = (dense, None) if source is None else (source.whole(), source.kept)
         sparse = SparseValues.encode(array, numbers=own, kept=kept)
         if sparse.bytes + 256 > 0.95 * dense.nbytes or not fits(dense.shape, len(sparse.values), _FOLDING):
@@ -58,6 +61,7 @@ def pack(
         _Rebuilt(model.graph, shared, name, value).write(sparse, None if source is None else source.how, factors)
         if source is not None:
             made[name] = source.how
+            left -= _needed(source)
         error = 0.0 if own == "exact" else _error(sparse.decode(dense.dtype, None if kept is None else array), array)
         found.append({"name": name, "kind": sparse.kind, "shape": list(dense.shape),
                       "kept": int(np.count_nonzero(dense if kept is None else kept)), "bytes": sparse.bytes,
@@ -74,14 +78,22 @@ def pack(
     return found
 
 
-def _source(drawn: Mapping[str, DrawnWeight], name: str, dense: Any) -> tuple[DrawnWeight | None, Any]:
-    """Return how a constant is drawn, if it is, and what multiplies it; a tied weight has a second, nameless copy."""
+def _source(drawn: Mapping[str, DrawnWeight], name: str, dense: Any, left: int) -> tuple[DrawnWeight | None, Any]:
+    """Return how a constant is drawn, if it is, and what multiplies it; a tied weight has a second, nameless copy.
+
+    What would take more memory than is left for drawing is stored.
+    """
     for weight in [drawn[name]] if name in drawn else drawn.values():
-        if weight.kept.size == dense.size and weight.how.fits(dense.size, _FOLDING):
+        if weight.kept.size == dense.size and weight.how.fits(dense.size, _FOLDING) and _needed(weight) <= left:
             found = weight.turned_like(dense)
             if found is not None:
                 return found[0], found[1] if found[1].size > 1 else None
     return None, None
+
+
+def _needed(weight: DrawnWeight) -> int:
+    """Return how many bytes onnxruntime needs to draw a weight."""
+    return _WORD * words(weight.how.distribution) * int(weight.kept.size)
 
 
 def _error(rounded: Any, dense: Any) -> float:

@@ -197,3 +197,13 @@ def test_a_tied_weight_is_drawn_in_both_places(tmp_path):
     mask = {name: torch.rand(60, 40) < 0.2}
     report = sp.export_onnx(frozen(program, mask, SEED), tmp_path / "m.onnx", storage="packed")
     assert [item["drawn"] for item in report["packed"]] == [True, True]
+
+
+def test_weights_that_would_take_too_much_memory_are_stored(tmp_path, monkeypatch):
+    program = program_of()
+    sizes = sorted(mask.numel() for mask in program.frozen.values())
+    monkeypatch.setattr("sparsify.export.packing._DRAWING", 80 * (sum(sizes) - 1))  # uniform ones hash a word each
+    report = both(program, tmp_path)
+    assert 0 < sum(item["drawn"] for item in report["packed"]) < 3
+    x = torch.randn(5, 3, 8, 8)
+    assert outputs(tmp_path / "packed.onnx", x) == outputs(tmp_path / "dense.onnx", x)
