@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sparsify.errors import PassError, UsageError
 from sparsify.freezing import DrawInit, draws, frozen
 from sparsify.naming import first_names, plural
-from sparsify.norms import norm_parameters
+from sparsify.norms import norms
 from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass, PassManager
 from sparsify.program import Program
@@ -137,7 +137,8 @@ class Freeze(Pass):
                 )
 
     def _only_norms(self, program: Program, context: Context) -> Program:
-        names = norm_parameters(program)
+        found = norms(program)
+        names = {name for one in found for name in one}
         if not names:
             raise PassError("what=norms would freeze everything: the model has no norm with a scale or shift.")
         parameters = {
@@ -147,7 +148,7 @@ class Freeze(Pass):
         trained, all_ = (sum(program.parameters[name].numel() for name in part) for part in (names, parameters))
         context.record.update(
             trainable=trained, frozen=all_ - trained,
-            done=f"{trained:,} of {all_:,} parameters are trained: those of {plural(len(names), 'norm')[:-1]}",
+            done=f"{trained:,} of {all_:,} parameters are trained: those of {plural(len(found), 'norm')}",
         )  # fmt: skip
         return replace(program, parameters=parameters)
 

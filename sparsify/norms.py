@@ -8,7 +8,7 @@ from sparsify.axes.op import key_of
 from sparsify.graph import is_mask
 from sparsify.program import Program
 
-__all__ = ["batch_norms", "norm_parameters", "norm_scales", "with_batch_statistics"]
+__all__ = ["batch_norms", "norm_parameters", "norm_scales", "norms", "with_batch_statistics"]
 
 _SCALE = {  # where each operator has its scale
     "aten::batch_norm": 1,
@@ -37,14 +37,21 @@ def norm_scales(program: Program) -> frozenset[str]:
     return frozenset(name for name in found if program.parameters[name].ndim == 1)
 
 
-def norm_parameters(program: Program) -> frozenset[str]:
-    """Return the names of the parameters that scale or shift the result of a norm."""
-    found = set(norm_scales(program))
+def norms(program: Program) -> list[tuple[str, ...]]:
+    """Return the names of the parameters that scale or shift the result of each norm that has some, those together."""
+    found = dict[tuple[str, ...], None]()
     for node in program.graph.nodes:
         place = _SCALE.get(key_of(node)) if node.op == "call_function" else None
         if place is not None:
-            found.update(name for value in node.args[place : place + 2] for name in _parameter(value, program))
-    return frozenset(found)
+            found[tuple(name for value in node.args[place : place + 2] for name in _parameter(value, program))] = None
+    known = {name for names in found for name in names}
+    written = [(name,) for name in sorted(norm_scales(program) - known)]
+    return [*filter(None, found), *written]
+
+
+def norm_parameters(program: Program) -> frozenset[str]:
+    """Return the names of the parameters that scale or shift the result of a norm."""
+    return frozenset(name for names in norms(program) for name in names)
 
 
 def _parameter(value: object, program: Program) -> list[str]:

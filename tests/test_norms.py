@@ -7,7 +7,7 @@ from torch import nn
 
 import sparsify as sp
 from sparsify.masking import masked
-from sparsify.norms import norm_parameters, norm_scales, with_batch_statistics
+from sparsify.norms import norm_parameters, norm_scales, norms, with_batch_statistics
 
 
 def scales(norm, x=(2, 4, 5, 5)):
@@ -56,6 +56,13 @@ class Written(nn.Module):
 @pytest.mark.parametrize("first", [True, False])
 def test_a_norm_that_is_written_out_is_found_by_its_product(first):
     assert scales(Written(first), (2, 3, 5)) == {"norm.scale"}
+
+
+def test_norms_are_counted_and_not_their_parameters():
+    twice = nn.LayerNorm(5)
+    program = sp.capture(nn.Sequential(nn.Linear(5, 5), twice, nn.ReLU(), twice, nn.RMSNorm(5), Written(True)),
+                         (torch.randn(2, 5),))  # fmt: skip
+    assert norms(program) == [("1.weight", "1.bias"), ("4.weight",), ("5.scale",)]
 
 
 def test_a_masked_scale_is_still_one():

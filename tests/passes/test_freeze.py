@@ -97,6 +97,8 @@ def test_norms_alone_are_trained():
     result = freeze("what=norms", program)
     assert [name for name, value in result.program.parameters.items() if value.requires_grad] == ["1.weight", "1.bias"]
     assert sp.cost(result.program).trainable == 64
+    (step,) = result.report["passes"]
+    assert step["done"].endswith("parameters are trained: those of 1 norm")
     after = tuned(result.program)
     moved = {name for name, value in after.parameters.items() if not torch.equal(value, program.parameters[name])}
     assert moved == {"1.weight", "1.bias"}
