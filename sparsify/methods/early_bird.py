@@ -63,6 +63,11 @@ class EarlyBird(EarlyOptions):
         stop = len(searched.losses)
         if not watch.ended:
             work.warn(self._unstable(watch, steps))
+        elif stop == steps and self.weights == "stop":
+            work.warn(
+                f"The early-bird ticket was found with the last mask, at step {stop:,}: no step is left, and it is not "
+                "trained behind that. Give more steps=, a smaller every= or window=, or weights=start."
+            )
         begin = found.plain(searched.program) if self.weights == "stop" else program
         ticket = masked(begin, found.masks(searched.program))
         record = self._record(found, searched.program, watch, (stop, steps, every))
@@ -120,6 +125,6 @@ class EarlyBird(EarlyOptions):
         return {
             "unit": self.unit, "found": watch.ended, "step": stop, "mask": stop // every,
             "masks_in_all": steps // every,
-            "share": stop / steps, "window": self.window, "distance": self.distance, "every": self.every,
+            "share": stop / steps, "trained": steps - (stop if self.weights == "stop" else 0), "window": self.window, "distance": self.distance, "every": self.every,
             "masks": [dict(entry) for entry in watch.masks], **found.record(trained),
         }  # fmt: skip

@@ -32,7 +32,8 @@ class Intrinsic(TrainOptions):
 
     With dimension= that one is trained. Without it all parameters are trained first, as a baseline, then dimensions of
     a geometric grid, from `low` on in steps of four until one reaches `reach` of the baseline's score, then between it
-    and the last that did not, halving. The smallest that was seen to reach it is the intrinsic dimension d90. What
+    and the last that did not, halving. The smallest that was seen to reach it is the intrinsic dimension d90. A program that
+    reaches it untrained is refused. What
     comes out is made of ϑ, the parameters at the start and a seed; the pass fold writes it out.
 
     Attributes:
@@ -83,6 +84,7 @@ class Intrinsic(TrainOptions):
         baseline = _score(dense.program, task)
         if baseline <= 0:
             raise OptionError(f"intrinsic: the baseline's score is {baseline:g}, of which reach= cannot be a share.")
+        start = self._start(program, task, baseline)
         tried: dict[int, tuple[Trained, float]] = {}
 
         def enough(dimension: int) -> bool:
@@ -97,10 +99,26 @@ class Intrinsic(TrainOptions):
             )
         trained, score = tried[max(tried) if found is None else found]
         record = {
-            "parameters": total, "baseline": baseline, "reach": self.reach, "d90": found, "score": score,
+            "parameters": total, "start": start, "baseline": baseline, "reach": self.reach, "d90": found, "score": score,
             "dimensions": [{"dimension": d, "score": tried[d][1]} for d in sorted(tried)],
         }  # fmt: skip
         return replace(trained, record=record)
+
+    def _start(self, program: Program, task: Task, baseline: float) -> float:
+        """Return the score before a step is trained.
+
+        Raises:
+            OptionError: it is enough already, so that every dimension would be.
+        """
+        start = _score(program, task)
+        if start >= self.reach * baseline:
+            raise OptionError(
+                f"intrinsic: before a step is trained the score is {start:.4f}, and reach={self.reach:g} of the "
+                f"{baseline:.4f} of all parameters asks for {self.reach * baseline:.4f}: no dimension is needed, so a "
+                "search finds nothing. A model that is trained already starts again with --pass redraw before this; "
+                "where all parameters learn nothing, give more steps= or another learning_rate=; or a larger reach=."
+            )
+        return start
 
     def _names(self, program: Program) -> list[str]:
         if self.over == "weights":

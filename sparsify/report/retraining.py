@@ -75,6 +75,8 @@ def _early_bird(record: Mapping[str, Any]) -> list[str]:
     rule = f"largest distance among {record['window']} masks: {shown}; below {record['distance']:g} they agree"
     if not record["found"]:
         return ["no early-bird ticket: it was pruned at the end", rule]
+    if not record["trained"]:
+        return [f"early-bird ticket {where}: too late to be trained", rule]
     return [f"[green]early-bird ticket[/] {where}: {share(record['share'])} of all steps", rule]
 
 
@@ -85,7 +87,8 @@ def _dimensions(record: Mapping[str, Any]) -> list[str]:
     if "d90" in record:
         bar = f"{record['reach']:g} of the {record['baseline']:.4f} of all parameters"
         found = record["d90"]
-        lines.append(f"intrinsic dimension: {found:,}, the least with {bar}" if found else f"none reaches {bar}")
+        begun = f"; untrained it has {record['start']:.4f}"
+        lines.append((f"intrinsic dimension: {found:,}, the least with {bar}" if found else f"none reaches {bar}") + begun)
     return lines
 
 

@@ -111,6 +111,19 @@ def test_where_masks_never_agree_it_warns_and_prunes_at_the_end():
     assert len(begun.losses) == 8 * EPOCH
 
 
+def test_a_ticket_that_is_found_too_late_to_be_trained_is_warned_of():
+    told = []
+    mask = record_of(run(schedule="constant")[0])["mask"]
+    late, _ = run(steps=f"{mask}ep", schedule="constant", work=Work(listeners=(told.append,)))
+    record = record_of(late)
+    assert record["found"]
+    assert record["mask"] == record["masks_in_all"]
+    assert record["trained"] == 0
+    (warning,) = [event["text"] for event in told if event["event"] == "warning"]
+    assert "found with the last mask" in warning
+    assert "smaller every=" in warning
+
+
 @pytest.mark.parametrize("training", ["search", "ticket"])
 def test_stopped_anywhere_it_ends_with_the_same_bits(tmp_path, monkeypatch, training):
     whole, _ = run()

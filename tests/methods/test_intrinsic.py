@@ -6,7 +6,7 @@ from helpers.sparse import Clusters, program_of
 
 import sparsify as sp
 from sparsify.embedding import embedded_names, folded
-from sparsify.errors import PassError, UsageError
+from sparsify.errors import OptionError, PassError, UsageError
 from sparsify.methods.intrinsic import Intrinsic, smallest
 from sparsify.training.work import Work
 
@@ -57,6 +57,7 @@ def test_the_search_reports_what_it_tried_and_goes_on_where_it_was_stopped(tmp_p
     scores = {item["dimension"]: item["score"] for item in record["dimensions"]}
     assert record["d90"] in scores
     assert record["baseline"] > 0.5
+    assert record["start"] == Clusters().score(program_of().module()).value
     assert scores[record["d90"]] >= 0.9 * record["baseline"]
     assert all(score < 0.9 * record["baseline"] for d, score in scores.items() if d < record["d90"])
     assert first.program.parameters["coordinates"].shape == (record["d90"],)
@@ -82,8 +83,16 @@ def test_where_nothing_is_enough_it_says_so():
     assert any("No dimension up to" in event.get("text", "") for event in told)
 
 
-def _trained(task):
-    return sp.retrain(program_of(), "fine-tune:steps=5it", task).program
+@pytest.mark.parametrize("method", ["intrinsic:steps=0it", "intrinsic:steps=2it,learning_rate=0.000001"])
+def test_chance_is_no_intrinsic_dimension(method):
+    with pytest.raises(OptionError, match=r"before a step is trained the score is 0\.\d+, and reach=0.9 of the 0\.\d+"):
+        sp.retrain(program_of(), method, Clusters())
+
+
+def test_a_model_that_is_trained_already_has_none_either():
+    trained = sp.retrain(program_of(), "fine-tune:steps=80it", Clusters()).program
+    with pytest.raises(OptionError, match="no dimension is needed.*--pass redraw"):
+        sp.retrain(trained, "intrinsic:steps=10it", Clusters())
 
 
 @pytest.mark.parametrize(

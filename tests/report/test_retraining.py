@@ -118,6 +118,19 @@ def test_a_ticket_that_is_alone_has_no_round():
     assert printed(record(rounds, [entry(1, 0.7, 0.02, "random")])).endswith("none is at most 0.01 below it\n")
 
 
+def test_an_early_ticket_that_was_not_trained_is_no_success():
+    masks = [{"step": 8, "distances": [], "largest": None}, {"step": 16, "distances": [0.0], "largest": 0.0}]
+    known = {"found": True, "step": 16, "mask": 2, "masks_in_all": 2, "share": 1.0, "trained": 0, "window": 2,
+             "distance": 0.1, "masks": masks}  # fmt: skip
+    out = io.StringIO()
+    print_retraining(Console(file=out, width=120, force_terminal=True), {"early_bird": known})
+    assert "early-bird ticket at step 16, with mask 2 of 2: too late to be trained" in out.getvalue()
+    assert "\x1b[32m" not in out.getvalue()
+    assert "ticket at step 8, with mask 1 of 2: 50.0% of all steps" in printed(
+        {"early_bird": {**known, "step": 8, "mask": 1, "share": 0.5, "trained": 8}}
+    )
+
+
 def test_scores_that_chose():
     layers = {f"{index}.weight": {"weights": 1000, "kept": 300, "sparsity": 0.7} for index in range(14)}
     known = {"method": "edge-popup", "options": {"init": "sign", "sparsity": 0.7, "rescale": True}, "layers": layers,
