@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Literal, TypeAlias, cast
 
@@ -23,7 +23,8 @@ def matched(source: Shapes, target: Shapes, stretch: Stretch) -> dict[str, str]:
     (`layer2.0`, `layer2.1`, ...) are gathered into stages, runs of modules whose parameters have the same names and
     shapes, and stages correspond in their order: the module j of m in a stage to module j mod n of the ticket's n
     (append: copies follow behind the last; where m < n the last ones are dropped), or to module ⌊j n / m⌋
-    (interpolate: copies follow what they are copies of; where m < n every so many are dropped).
+    (interpolate: copies follow what they are copies of; where m < n every so many are dropped). A network may lack a whole stage of the ticket's behind another one, as where nothing
+    follows the block that changes the shape.
 
     Args:
         source: shapes of the ticket's parameters.
@@ -60,11 +61,7 @@ def _match(source: _Tree, target: _Tree, stretch: Stretch, at: tuple[str, str], 
     if _is_list(source) and _is_list(target) and source != target:
         stretched = _stretched(source, target, stretch)
         if stretched is None and source.keys() != target.keys():
-            raise PassError(
-                f"The ticket cannot be stretched: the modules of {at[1].rstrip('.') or 'the model'} have other stages "
-                f"({_stages(target)}) than those of the ticket ({_stages(source)}). Only networks of one family, with "
-                "the same kinds of blocks in the same order, have elastic tickets."
-            )
+            raise PassError(_refusal(source, target, at[1].rstrip(".") or "the model"))
         pairs = pairs if stretched is None else stretched
     for name, other in pairs.items():
         one, two = source[other], target[name]
@@ -88,13 +85,47 @@ def _stages(tree: _Tree) -> str:
     return " + ".join(str(len(names)) for _, names in _runs(tree))
 
 
+def _refusal(source: _Tree, target: _Tree, where: str) -> str:
+    if _within(_runs(source), _runs(target)) is not None:
+        return (
+            f"The ticket cannot be stretched: {where} has blocks of a kind of which the ticket's network has none "
+            f"({_stages(target)} of each kind here, {_stages(source)} there), such as those behind a block that changes "
+            "the shape: there is nothing to copy. Take a ticket of a network with one more block in each stage."
+        )
+    return (
+        f"The ticket cannot be stretched: the modules of {where} have other stages ({_stages(target)}) than those of the "
+        f"ticket ({_stages(source)}). Only networks of one family, with the same kinds of blocks in the same order, have "
+        "elastic tickets."
+    )
+
+
+def _within(
+    few: Sequence[tuple[object, list[str]]], many: Sequence[tuple[object, list[str]]]
+) -> list[tuple[list[str], list[str]]] | None:
+    """Return the stages of two lists that are of the same kind, if the second has all of the first.
+
+    Behind each it may have one more: the equal blocks behind one that changes the shape, where the first has that alone.
+    """
+    pairs, place = list[tuple[list[str], list[str]]](), 0
+    skipped = True  # nothing is left out before the first
+    for kind, names in many:
+        if place < len(few) and few[place][0] == kind:
+            pairs.append((few[place][1], names))
+            place, skipped = place + 1, False
+        elif skipped:
+            return None
+        else:
+            skipped = True
+    return pairs if place == len(few) else None
+
+
 def _stretched(source: _Tree, target: _Tree, stretch: Stretch) -> dict[str, str] | None:
     """Return for every module of a list that of the ticket, or None where the stages differ."""
-    ours, theirs = _runs(target), _runs(source)
-    if [kind for kind, _ in ours] != [kind for kind, _ in theirs]:
+    found = _within(_runs(target), _runs(source))
+    if found is None:
         return None
     pairs = {}
-    for (_, names), (_, others) in zip(ours, theirs, strict=True):
+    for names, others in found:
         for place, name in enumerate(names):
             one = place % len(others) if stretch == "append" else place * len(others) // len(names)
             pairs[name] = others[one]

@@ -78,6 +78,24 @@ def test_without_stretching_names_and_shapes_decide():
     assert all(name == other for name, other in pairs.items())
 
 
+@pytest.mark.parametrize("stretch", ["append", "interpolate"])
+@pytest.mark.parametrize("flat", [False, True])
+def test_one_block_of_each_stage_is_left_and_nothing_is_copied_to_where_there_is_none(stretch, flat):
+    pairs = matched(resnet(2, 2, 2, flat=flat), resnet(1, 1, 1, flat=flat), stretch)
+    firsts = (0, 2, 4) if flat else (0, 0, 0)
+    for stage, first in enumerate(firsts):
+        here, there = (f"blocks.{stage}", f"blocks.{first}") if flat else (f"layer{stage}.0", f"layer{stage}.0")
+        assert pairs[f"{here}.conv2.weight"] == f"{there}.conv2.weight"
+    assert pairs.keys() == resnet(1, 1, 1, flat=flat).keys()
+    with pytest.raises(PassError, match="nothing to copy"):
+        matched(resnet(1, 1, 1, flat=flat), resnet(2, 2, 2, flat=flat), stretch)
+
+
+def test_a_stage_that_goes_as_a_whole_is_another_family():
+    with pytest.raises(PassError, match="other stages"):
+        matched(resnet(2, 2, 2, flat=True), resnet(2, 2, flat=True), "append")
+
+
 def test_another_family_is_refused():
     with pytest.raises(
         PassError, match=r"the modules of blocks have other stages \(2 \+ 1 \+ 3 \+ 1 \+ 1\) than those"
