@@ -32,3 +32,8 @@ def test_explain(name):
     assert ("Mostafa and Wang 2019" in ran.out) == (name == "dst")
     assert ("Aladago and Torresani 2021" in ran.out) == (name == "strong")
     assert ("It runs with strong:method=iterand; its own defaults: init=sign" in ran.out) == (name == "iterand")
+
+
+def test_explain_shows_the_learning_rate_of_each_way_of_scoring():
+    assert "learning_rate=0.0001" in sparsify("explain", "piggyback").out
+    assert "learning_rate=0.001" in sparsify("explain", "slot-machines").out

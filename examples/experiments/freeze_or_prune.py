@@ -4,8 +4,8 @@
 
 SNIP chooses before the training, the same weights for both ways; the others stay where the seed put them (FreezeNet),
 or are zero. Adam at 0.0012, batches of 60, 800 steps. Either network is kept in as many bytes, and four for the seed.
+Shares are of the weights: biases are trained besides, always. At 0.5% these are 251 weights and 410 biases.
 
-Todo:
 Reference: Wimmer et al., "FreezeNet: Full Performance by Reduced Storage Costs", 2020.
 """
 

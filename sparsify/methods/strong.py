@@ -33,7 +33,7 @@ __all__ = ["Strong"]
 Way: TypeAlias = Literal["edge-popup", "supermask", "biprop", "signed", "iterand", "slot-machines", "piggyback"]
 
 _PACKAGE = "sparsify.strong"
-_OPTIONS = ("init", "sparsity", "rescale", "threshold", "values", "every", "share")
+_OPTIONS = ("init", "learning_rate", "sparsity", "rescale", "threshold", "values", "every", "share")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Strong(TrainOptions):
 
     Attributes:
         steps: length of the run, `500it` or `10ep`.
-        learning_rate: its highest value.
+        learning_rate: its highest value; each method has its own, for adamw.
         optimizer: sgd (with momentum) or adamw, whose steps fit scores of all sizes: those of supermask have gradients
             a tenth as large as those of edge-popup.
         method: what scores say about weights.
@@ -67,7 +67,7 @@ class Strong(TrainOptions):
     """
 
     steps: str = "20ep"
-    learning_rate: float = 0.01
+    learning_rate: float | None = None  # type: ignore[assignment]  # before the training it is that of the method
     optimizer: Literal["sgd", "adamw"] = "adamw"
     method: Way = "edge-popup"
     init: Draw | None = None
@@ -101,11 +101,13 @@ class Strong(TrainOptions):
     def retrain(self, program: Program, task: Task, *, seed: int, work: Work) -> Trained:
         """Train the scores, and write out what they say."""
         way = self._way()
+        options = replace(self, learning_rate=way.learning_rate)
         network = Network(
             program, way, self._scored(program), seed=seed,
             fixed=lambda name: matches(name, self.protect), trained=lambda name: matches(name, self.train),
         )  # fmt: skip
-        trained = work.train("strong", network.program, task, self, seed=seed, watch=self._redraws(network, task, work))
+        watch = self._redraws(network, task, work)
+        trained = work.train("strong", network.program, task, options, seed=seed, watch=watch)
         plain, masks = network.plain(trained.program)
         if empty := [name for name, mask in masks.items() if not mask.any()]:
             work.warn(

@@ -27,9 +27,11 @@ class Scoring(ABC):
 
     Attributes:
         init: how weights are drawn before the training; given keeps those of the program.
+        learning_rate: of the scores, its highest value; for Adam, and the size that scores have in this way.
     """
 
     init: Draw = "sign"
+    learning_rate: float = 0.01
 
     @property
     def draws(self) -> int:

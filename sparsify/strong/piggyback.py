@@ -17,7 +17,8 @@ class Piggyback(Masking):
     """Keep weights whose scores are above a threshold: Θ = θ ⊙ [s > τ]; all are at first, for s = 0.01.
 
     Weights are those of the program, trained on another task. To the gradient the mask is s. How many are zero the
-    scores say. The paper trains a new last layer beside the masks: `train=` names it.
+    scores say. A step of Adam moves scores by the learning rate, which is small beside s - τ here: a larger one drops
+    the trained weights in the first step. The paper trains a new last layer beside the masks: `train=` names it.
 
     Attributes:
         threshold: of the scores, τ.
@@ -27,6 +28,7 @@ class Piggyback(Masking):
     """
 
     init: Draw = "given"
+    learning_rate: float = 1e-4
     threshold: float = 5e-3
 
     def scores(self, weight: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:

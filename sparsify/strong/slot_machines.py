@@ -29,6 +29,7 @@ class SlotMachines(Scoring):
     """
 
     init: Draw = "xavier"
+    learning_rate: float = 1e-3
     values: int = 8
 
     @property

@@ -26,6 +26,7 @@ class Supermask(Masking):
     Reference: Zhou et al., "Deconstructing Lottery Tickets: Zeros, Signs, and the Supermask", 2019.
     """
 
+    learning_rate: float = 0.05
     sparsity: float | None = None
     rescale: bool = False
 

@@ -64,7 +64,8 @@ class TrainOptions:
     def __post_init__(self) -> None:
         for text in (self.steps, self.warmup, self.score_every):
             parse_steps(text, 1)
-        _require(self.learning_rate > 0, f"learning_rate={self.learning_rate} is not positive")
+        rate = self.learning_rate
+        _require(rate is None or rate > 0, f"learning_rate={rate} is not positive")
         _require(0 <= self.momentum < 1, f"momentum={self.momentum} is not in [0, 1)")
         _require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} is negative")
         _require(not (self.compact and self.compile), "compile=yes keeps whole weights for the backward pass, which "

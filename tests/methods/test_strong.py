@@ -51,6 +51,25 @@ def test_piggyback_keeps_the_weights_that_it_is_given_whatever_is_rescaled_elsew
     assert sum(int((~mask).sum()) for mask in found.masks.values()) > 0
 
 
+def test_piggyback_does_not_destroy_the_trained_network_in_its_first_step():
+    program = sp.retrain(program_of(), "fine-tune:steps=80it", Clusters()).program
+    before, after = score(program), score(run("piggyback", program=program, steps="1it", learning_rate=None).program)
+    assert before == after > 0.6
+
+
+def test_every_method_has_a_learning_rate_of_its_own_and_a_given_one_wins():
+    rates = {method: run(method, steps="1it", learning_rate=None).record["strong"]["options"]["learning_rate"]
+             for method in ("edge-popup", "supermask", "piggyback", "slot-machines")}  # fmt: skip
+    assert rates == {"edge-popup": 0.01, "supermask": 0.05, "piggyback": 1e-4, "slot-machines": 1e-3}
+    seen = []
+    work = Work(on_step=lambda event: seen.append(event.learning_rate))
+    for given in (0.02, None):
+        run("piggyback", work=work, schedule="constant", steps="1it", learning_rate=given)
+    assert seen == [0.02, 1e-4]
+    with pytest.raises(UsageError, match="learning_rate=-1"):
+        Strong(method="piggyback", learning_rate=-1)
+
+
 @pytest.mark.parametrize("method", ["edge-popup", "biprop", "iterand", "supermask"])
 def test_counts_are_exact(method):
     found = run(method, sparsity=0.7)
@@ -146,7 +165,7 @@ def test_the_record_says_what_was_trained_and_what_is_kept():
     found = run("edge-popup", sparsity=0.75)
     record = found.record["strong"]
     assert (record["method"], record["scores"], record["weights"], record["kept"]) == ("edge-popup", 960, 960, 240)
-    assert record["options"] == {"init": "sign", "sparsity": 0.75, "rescale": True}
+    assert record["options"] == {"init": "sign", "learning_rate": 0.02, "sparsity": 0.75, "rescale": True}
     assert record["density"] == 0.25
     assert record["layers"]["4.weight"] == {"weights": 64, "kept": 16, "sparsity": 0.75}
     slots = run("slot-machines", values=3, steps="1it").record["strong"]
