@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sparsify.errors import PassError
 from sparsify.freezing import DrawInit, redrawn
+from sparsify.layers import layers
+from sparsify.naming import plural
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
 
@@ -37,5 +40,8 @@ class Redraw(Pass):
     def run(self, program: Program, context: Context) -> Program:
         """Draw."""
         seed = context.seed if self.seed is None else self.seed
-        context.record["done"] = f"all weights are drawn anew from the seed {seed}"
+        known = {layer.parameter for layer in layers(program) if program.parameters[layer.parameter].ndim > 1}
+        if not known:
+            raise PassError("redraw draws the weights of layers, and this model has none.")
+        context.record["done"] = f"the weights of {plural(len(known), 'layer')} are drawn anew from the seed {seed}"
         return redrawn(program, seed, self.init)

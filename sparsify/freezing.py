@@ -30,6 +30,7 @@ __all__ = [
     "SEED",
     "Draw",
     "DrawInit",
+    "check_seed",
     "draws",
     "frozen",
     "frozen_draws",
@@ -124,7 +125,7 @@ def redrawn(program: Program, seed: int, init: DrawInit = "torch") -> Program:
     """
     if program.frozen:
         raise PassError(f"{first_names(list(program.frozen))} is frozen; weights are drawn anew before they are.")
-    _check(seed)
+    check_seed(seed)
     started = initial(program, seed)
     known = draws(program, [layer.parameter for layer in layers(program)], init)
     parameters = dict(started.parameters)
@@ -220,7 +221,7 @@ def _drawing(draw: Draw, name: str) -> Callable[[Tensor, Tensor, Tensor], Tensor
 
 
 def _seed(program: Program, seed: int, device: torch.device) -> Tensor:
-    _check(seed)
+    check_seed(seed)
     known = program.buffers.get(SEED)
     if known is None:
         return torch.tensor(seed, device=device)
@@ -229,7 +230,12 @@ def _seed(program: Program, seed: int, device: torch.device) -> Tensor:
     return known
 
 
-def _check(seed: int) -> None:
+def check_seed(seed: int) -> None:
+    """Refuse a seed that is not one of 32 bits.
+
+    Raises:
+        UsageError: it is negative, or too large.
+    """
     if not 0 <= seed < 1 << 32:
         raise UsageError(f"The seed {seed} does not fit into 32 bits: it is one of 0 to {(1 << 32) - 1}.")
 

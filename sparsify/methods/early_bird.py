@@ -125,6 +125,7 @@ class EarlyBird(EarlyOptions):
         return {
             "unit": self.unit, "found": watch.ended, "step": stop, "mask": stop // every,
             "masks_in_all": steps // every,
-            "share": stop / steps, "trained": steps - (stop if self.weights == "stop" else 0), "window": self.window, "distance": self.distance, "every": self.every,
+            "share": stop / steps, "trained": steps - (stop if self.weights == "stop" else 0),
+            "window": self.window, "distance": self.distance, "every": self.every,
             "masks": [dict(entry) for entry in watch.masks], **found.record(trained),
         }  # fmt: skip

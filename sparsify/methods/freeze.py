@@ -15,6 +15,7 @@ from sparsify.freezing import DrawInit, frozen, redrawn, thawed
 from sparsify.naming import first_names
 from sparsify.pass_manager import PassManager
 from sparsify.program import Program
+from sparsify.pruning.amounts import Allocation
 from sparsify.schedules import parse_steps
 from sparsify.task import Task
 from sparsify.training.frozen_decay import decaying, settled
@@ -27,6 +28,7 @@ __all__ = ["Freeze"]
 Start: TypeAlias = Literal["given", "torch", "kaiming", "xavier", "sign"]
 
 _CRITERIA = {"freezenet": "snip", "zhou": "magnitude", "fish": "fisher"}
+_SCOPES = {"zhou": "layer"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Freeze(TrainOptions):
         method: freezenet, zhou or fish.
         sparsity: which fraction of the weights is frozen.
         criterion: what chooses; snip for freezenet, magnitude for zhou, fisher for fish.
+        scope: global ranks the weights of all layers together, layer those of each; layer for zhou, and else what the
+            criterion allows, as in the pass.
+        allocation: how much of each layer is frozen instead, as in the pass.
         init: how weights are drawn anew, from the run's seed: torch, kaiming, xavier or sign; given keeps those of
             the program. What freezenet freezes is then stored, as with zhou and fish; else the seed gives it again.
         decay: weight decay of what is frozen, too (freezenet): it goes the way of a weight without a gradient.
@@ -63,6 +68,8 @@ class Freeze(TrainOptions):
     method: Literal["freezenet", "zhou", "fish"] = "freezenet"
     sparsity: float = 0.9
     criterion: str | None = None
+    scope: Literal["global", "layer"] | None = None
+    allocation: Allocation | None = None
     init: Start | None = None
     decay: bool = False
     every: str | None = None
@@ -87,13 +94,15 @@ class Freeze(TrainOptions):
         if program.masks or program.frozen:
             names = first_names([*program.masks, *program.frozen])
             raise PassError(f"freeze: {names} is masked or frozen already: it takes dense weights.")
+        if parse_steps(self.steps, lambda: epoch_length(task)) < 1:
+            raise OptionError("freeze: without a step nothing is trained; give more steps=.")
         drawn = self._drawn_from(seed)
         if drawn is not None:
             program = redrawn(program, drawn, self._init)
         way = {"freezenet": self._freezenet, "zhou": self._zhou, "fish": self._fish}[self.method]
         trained = way(program, task, seed, work)
         masks = trained.program.frozen
-        counts = {"weights": sum(mask.numel() for mask in masks.values()),
+        counts = {"freeze": self.method, "weights": sum(mask.numel() for mask in masks.values()),
                   "trained": sum(int(mask.sum()) for mask in masks.values())}  # fmt: skip
         return replace(trained, record={**trained.record, **counts, "seed_of_weights": drawn})
 
@@ -119,8 +128,6 @@ class Freeze(TrainOptions):
     def _fish(self, program: Program, task: Task, seed: int, work: Work) -> Trained:
         steps = parse_steps(self.steps, lambda: epoch_length(task))
         every = steps if self.every is None else parse_steps(self.every, lambda: epoch_length(task))
-        if min(steps, every) < 1:
-            raise OptionError("freeze: without a step nothing is trained; give more steps=.")
         losses: tuple[float, ...] = ()
         curve: tuple[dict[str, Any], ...] = ()
         start = {name: value.detach() for name, value in program.parameters.items()}
@@ -144,6 +151,8 @@ class Freeze(TrainOptions):
     def _manager(self, seed: int | None) -> PassManager:
         words = [f"sparsity={self.sparsity!r}", f"criterion={self.criterion or _CRITERIA[self.method]}",
                  f"first={self.first}", f"last={self.last}"]  # fmt: skip
+        scope = self.scope or (None if self.allocation else _SCOPES.get(self.method))
+        words += [f"{name}={value}" for name, value in (("scope", scope), ("allocation", self.allocation)) if value]
         words += [f"protect={','.join(self.protect)}"] if self.protect else []
         words += [f"base=seed,seed={seed},init={self._init}"] if seed is not None else []
         return PassManager([f"freeze:{','.join(words)}"], asked="freeze")

@@ -32,9 +32,9 @@ class Intrinsic(TrainOptions):
 
     With dimension= that one is trained. Without it all parameters are trained first, as a baseline, then dimensions of
     a geometric grid, from `low` on in steps of four until one reaches `reach` of the baseline's score, then between it
-    and the last that did not, halving. The smallest that was seen to reach it is the intrinsic dimension d90. A program that
-    reaches it untrained is refused. What
-    comes out is made of ϑ, the parameters at the start and a seed; the pass fold writes it out.
+    and the last that did not, halving. The smallest that was seen to reach it is the intrinsic dimension d90. What
+    comes out is made of ϑ, the parameters at the start and a seed; the pass fold writes it out. A program that reaches
+    the goal before a step is trained is refused.
 
     Attributes:
         steps: length of every training, `500it` or `10ep`.
@@ -99,8 +99,8 @@ class Intrinsic(TrainOptions):
             )
         trained, score = tried[max(tried) if found is None else found]
         record = {
-            "parameters": total, "start": start, "baseline": baseline, "reach": self.reach, "d90": found, "score": score,
-            "dimensions": [{"dimension": d, "score": tried[d][1]} for d in sorted(tried)],
+            "parameters": total, "start": start, "baseline": baseline, "reach": self.reach, "d90": found,
+            "score": score, "dimensions": [{"dimension": d, "score": tried[d][1]} for d in sorted(tried)],
         }  # fmt: skip
         return replace(trained, record=record)
 

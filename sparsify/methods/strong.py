@@ -14,6 +14,7 @@ from sparsify import registry
 from sparsify.batches import epoch_length
 from sparsify.embedding import embedded_names
 from sparsify.errors import OptionError, PassError, UsageError
+from sparsify.freezing import check_seed
 from sparsify.layout import Layout
 from sparsify.masking import masked
 from sparsify.naming import first_names, plural
@@ -100,6 +101,7 @@ class Strong(TrainOptions):
 
     def retrain(self, program: Program, task: Task, *, seed: int, work: Work) -> Trained:
         """Train the scores, and write out what they say."""
+        check_seed(seed)
         way = self._way()
         options = replace(self, learning_rate=way.learning_rate)
         network = Network(

@@ -43,6 +43,9 @@ def print_retraining(console: Console, record: Mapping[str, Any]) -> None:
             console.print(f"{few}, and {record['wanted']:,} were asked for: every row keeps a whole number of them")
         if record["dense"]:
             console.print(f"this training was {record['dense']}: it cost what a dense one costs, or nearly")
+    if "freeze" in record:
+        for line in _frozen(record):
+            console.print(line, highlight=False)
     if "strong" in record:
         _scores(console, record["strong"])
 
@@ -80,6 +83,21 @@ def _early_bird(record: Mapping[str, Any]) -> list[str]:
     return [f"[green]early-bird ticket[/] {where}: {share(record['share'])} of all steps", rule]
 
 
+def _frozen(record: Mapping[str, Any]) -> list[str]:
+    """Say how few weights were trained, and what became of the others."""
+    weights, trained, seed = record["weights"], record["trained"], record["seed_of_weights"]
+    still = weights - trained
+    few = f"{record['freeze']}: {trained:,} of {weights:,} weights are trained ({share(trained / max(1, weights))})"
+    if record["freeze"] == "fish":
+        return [f"{few}, chosen {plural(record['choices'], 'time')}; {record['moved']:,} are not where they were"]
+    drawn = "as they were given" if seed is None else f"where the seed {seed} put them"
+    if record["freeze"] == "zhou":
+        zeros = record["zeros"]
+        return [f"{few}; of the others {zeros:,} are at zero, and {still - zeros:,} stay {drawn}"]
+    decayed = f", times {record['decayed_to']:.4g}, to which they decayed" if "decayed_to" in record else ""
+    return [f"{few}; the other {still:,} stay {drawn}{decayed}"]
+
+
 def _dimensions(record: Mapping[str, Any]) -> list[str]:
     """Say which dimensions were trained, and which of them was enough."""
     tried = ", ".join(f"{item['dimension']:,}: {item['score']:.4f}" for item in record["dimensions"])
@@ -87,8 +105,8 @@ def _dimensions(record: Mapping[str, Any]) -> list[str]:
     if "d90" in record:
         bar = f"{record['reach']:g} of the {record['baseline']:.4f} of all parameters"
         found = record["d90"]
-        begun = f"; untrained it has {record['start']:.4f}"
-        lines.append((f"intrinsic dimension: {found:,}, the least with {bar}" if found else f"none reaches {bar}") + begun)
+        text = f"intrinsic dimension: {found:,}, the least with {bar}" if found else f"none reaches {bar}"
+        lines.append(f"{text}; untrained it has {record['start']:.4f}")
     return lines
 
 

@@ -23,8 +23,8 @@ def matched(source: Shapes, target: Shapes, stretch: Stretch) -> dict[str, str]:
     (`layer2.0`, `layer2.1`, ...) are gathered into stages, runs of modules whose parameters have the same names and
     shapes, and stages correspond in their order: the module j of m in a stage to module j mod n of the ticket's n
     (append: copies follow behind the last; where m < n the last ones are dropped), or to module ⌊j n / m⌋
-    (interpolate: copies follow what they are copies of; where m < n every so many are dropped). A network may lack a whole stage of the ticket's behind another one, as where nothing
-    follows the block that changes the shape.
+    (interpolate: copies follow what they are copies of; where m < n every so many are dropped). A network
+    may lack a stage of the ticket's behind another one, as where nothing follows the block that changes the shape.
 
     Args:
         source: shapes of the ticket's parameters.
@@ -89,13 +89,13 @@ def _refusal(source: _Tree, target: _Tree, where: str) -> str:
     if _within(_runs(source), _runs(target)) is not None:
         return (
             f"The ticket cannot be stretched: {where} has blocks of a kind of which the ticket's network has none "
-            f"({_stages(target)} of each kind here, {_stages(source)} there), such as those behind a block that changes "
-            "the shape: there is nothing to copy. Take a ticket of a network with one more block in each stage."
+            f"({_stages(target)} of each kind here, {_stages(source)} there), such as those behind a block that "
+            "changes the shape: there is nothing to copy. Take a ticket of a network with one more block in each stage."
         )
     return (
-        f"The ticket cannot be stretched: the modules of {where} have other stages ({_stages(target)}) than those of the "
-        f"ticket ({_stages(source)}). Only networks of one family, with the same kinds of blocks in the same order, have "
-        "elastic tickets."
+        f"The ticket cannot be stretched: the modules of {where} have other stages ({_stages(target)}) than those of "
+        f"the ticket ({_stages(source)}). Only networks of one family, with the same kinds of blocks in the same "
+        "order, have elastic tickets."
     )
 
 
@@ -104,7 +104,7 @@ def _within(
 ) -> list[tuple[list[str], list[str]]] | None:
     """Return the stages of two lists that are of the same kind, if the second has all of the first.
 
-    Behind each it may have one more: the equal blocks behind one that changes the shape, where the first has that alone.
+    Behind each it may have one more: equal blocks behind one that changes the shape, where the first has that alone.
     """
     pairs, place = list[tuple[list[str], list[str]]](), 0
     skipped = True  # nothing is left out before the first

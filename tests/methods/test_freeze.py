@@ -5,7 +5,7 @@ import torch
 from helpers.sparse import Clusters, program_of
 
 import sparsify as sp
-from sparsify.errors import PassError, UsageError
+from sparsify.errors import OptionError, PassError, UsageError
 from sparsify.export.checkpoint import save_state
 from sparsify.freezing import SEED, frozen_draws, redrawn, thawed
 from sparsify.methods.freeze import Freeze
@@ -76,9 +76,9 @@ def test_zhou_freezes_at_zero_what_the_training_moved_there():
         zeros += int((inwards & ~mask).sum())
         assert torch.equal(values(trained.program)[name][~mask], torch.where(inwards, 0.0, start[name])[~mask])
         assert bool((values(trained.program)[name][mask] != start[name][mask]).any())
-    kept = torch.cat([dense.parameters[name][mask].abs() for name, mask in trained.program.frozen.items()])
-    others = torch.cat([dense.parameters[name][~mask].abs() for name, mask in trained.program.frozen.items()])
-    assert float(kept.min()) >= float(others.max())
+        kept = dense.parameters[name].detach().abs()
+        assert float(kept[mask].min()) >= float(kept[~mask].max())
+        assert int(mask.sum()) == round(0.2 * mask.numel())  # layer by layer, as in the paper
     assert trained.record["zeros"] == zeros > 0
     assert len(trained.losses) == 60
 
@@ -127,10 +127,27 @@ def test_its_file_is_small_and_loads(tmp_path):
     ({"every": "0it", "method": "fish"}, "at least 1it"),
     ({"init": "torch", "method": "fish"}, "leave out init=torch"),
     ({"criterion": "snap"}, "snap"),
+    ({"scope": "global", "allocation": "erk"}, "freeze: with scope=global the scores allocate"),
 ])  # fmt: skip
 def test_options_that_do_not_fit_are_refused(options, error):
     with pytest.raises(UsageError, match=error):
         Freeze(**options)
+
+
+def test_how_much_of_each_layer_is_trained_can_be_said():
+    def shares(**options):
+        return [round(float(mask.double().mean()), 2) for mask in run(steps="1it", **options).program.frozen.values()]
+
+    assert shares(scope="layer") == shares(method="zhou") == [0.2, 0.2, 0.2]
+    narrow = shares(allocation="erk")
+    assert narrow == shares(method="zhou", allocation="erk") != [0.2, 0.2, 0.2]
+    assert shares(method="zhou", scope="global") != [0.2, 0.2, 0.2]
+
+
+@pytest.mark.parametrize("method", ["freezenet", "zhou", "fish"])
+def test_a_training_without_a_step_is_refused(method):
+    with pytest.raises(OptionError, match="without a step nothing is trained"):
+        run(method=method, steps="0it")
 
 
 def test_masked_programs_are_refused():

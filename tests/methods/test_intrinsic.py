@@ -91,7 +91,7 @@ def test_chance_is_no_intrinsic_dimension(method):
 
 def test_a_model_that_is_trained_already_has_none_either():
     trained = sp.retrain(program_of(), "fine-tune:steps=80it", Clusters()).program
-    with pytest.raises(OptionError, match="no dimension is needed.*--pass redraw"):
+    with pytest.raises(OptionError, match=r"no dimension is needed.*--pass redraw"):
         sp.retrain(trained, "intrinsic:steps=10it", Clusters())
 
 

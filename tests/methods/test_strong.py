@@ -122,6 +122,12 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bits(method, tmp_
     assert same(kept.program, expected.program)
 
 
+@pytest.mark.parametrize("seed", [-1, 1 << 32])
+def test_seeds_have_32_bits_as_elsewhere(seed):
+    with pytest.raises(UsageError, match="does not fit into 32 bits"):
+        run("edge-popup", seed=seed, program=program_of())
+
+
 def test_iterand_draws_anew_only_what_is_left_out_and_edge_popup_does_not():
     start = initial(program_of(), 0, "sign").parameters["0.weight"] / 0.5**0.5
     moved = {method: run(method).program.parameters["0.weight"] != start for method in ("iterand", "edge-popup")}

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers.sparse import program_of
+from torch import nn
 
 import sparsify as sp
 from sparsify.errors import PassError
@@ -20,6 +21,14 @@ def test_weights_are_those_of_the_seed(init):
     own = sp.run(program, [f"redraw:init={init},seed=9"]).program
     assert torch.equal(own.parameters["0.weight"], result.parameters["0.weight"])
     assert str(result) == str(program)
+
+
+def test_where_there_is_nothing_to_draw_it_says_so():
+    program = sp.capture(nn.Sequential(nn.LayerNorm(4), nn.ReLU()), (torch.randn(2, 4),))
+    with pytest.raises(PassError, match="this model has none"):
+        sp.run(program, ["redraw"])
+    (step,) = sp.run(program_of(), ["redraw"], seed=3).report["passes"]
+    assert step["done"] == "the weights of 3 layers are drawn anew from the seed 3"
 
 
 def test_the_mask_stays():

@@ -131,6 +131,19 @@ def test_an_early_ticket_that_was_not_trained_is_no_success():
     )
 
 
+def test_what_was_frozen():
+    known = {"weights": 1000, "trained": 100, "seed_of_weights": 7}
+    assert printed({**known, "freeze": "freezenet"}) == (
+        "freezenet: 100 of 1,000 weights are trained (10.0%); the other 900 stay where the seed 7 put them\n"
+    )
+    decayed = printed({**known, "freeze": "freezenet", "decayed_to": 0.81234})
+    assert " ".join(decayed.split()).endswith("put them, times 0.8123, to which they decayed")
+    zhou = printed({**known, "freeze": "zhou", "zeros": 300, "seed_of_weights": None})
+    assert zhou.endswith("; of the others 300 are at zero, and 600 stay as they were given\n")
+    fish = printed({**known, "freeze": "fish", "moved": 180, "choices": 2, "seed_of_weights": None})
+    assert fish.endswith("(10.0%), chosen 2 times; 180 are not where they were\n")
+
+
 def test_scores_that_chose():
     layers = {f"{index}.weight": {"weights": 1000, "kept": 300, "sparsity": 0.7} for index in range(14)}
     known = {"method": "edge-popup", "options": {"init": "sign", "sparsity": 0.7, "rescale": True}, "layers": layers,
