@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -51,6 +51,8 @@ class Intrinsic(TrainOptions):
         UsageError: a value is out of its range.
     """
 
+    refuses: ClassVar[tuple[str, ...]] = ("compact",)
+
     steps: str = "20ep"
     learning_rate: float = 0.02
     dimension: int | None = None
@@ -85,6 +87,7 @@ class Intrinsic(TrainOptions):
         if baseline <= 0:
             raise OptionError(f"intrinsic: the baseline's score is {baseline:g}, of which reach= cannot be a share.")
         start = self._start(program, task, baseline)
+        work.log("goal", score=self.reach * baseline, baseline=baseline, start=start)
         tried: dict[int, tuple[Trained, float]] = {}
 
         def enough(dimension: int) -> bool:

@@ -26,6 +26,9 @@ class History:
         exchanged: by training, the updates of its masks: `step`, `dropped`, `grown`, `itop`, `layers`, ...
         rounds: the rounds of a lottery.
         controls: its controls.
+        masks: of a search for an early ticket, in order: `step`, and `largest` of the distances in the window.
+        dimensions: that were tried: `dimension`, `score`.
+        goal: of these: the `score` that is enough, that of all parameters and that at the start.
     """
 
     name: str
@@ -35,6 +38,9 @@ class History:
     exchanged: Mapping[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
     rounds: Sequence[dict[str, Any]] = ()
     controls: Sequence[dict[str, Any]] = ()
+    masks: Sequence[dict[str, Any]] = ()
+    dimensions: Sequence[dict[str, Any]] = ()
+    goal: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_history(place: str | Path) -> History:
@@ -56,6 +62,7 @@ def read_history(place: str | Path) -> History:
         raise InputError(f"{path} is no log of a retraining.") from None
     found: dict[str, dict[str, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
     rounds, controls = dict[int, dict[str, Any]](), dict[tuple[str, int], dict[str, Any]]()
+    masks, dimensions, goal = dict[int, dict[str, Any]](), dict[int, dict[str, Any]](), dict[str, Any]()
     for event in events:
         if event["event"] in ("step", "measured", "exchanged"):
             found[event["event"]][event["training"]][event["step"]] = event
@@ -63,6 +70,12 @@ def read_history(place: str | Path) -> History:
             rounds[event["round"]] = event
         elif event["event"] == "control":
             controls[event["control"], event["round"]] = event
+        elif event["event"] == "mask":
+            masks[event["step"]] = event
+        elif event["event"] == "tried":
+            dimensions[event["dimension"]] = event
+        elif event["event"] == "goal":
+            goal = event
     steps, measured, exchanged = (
         {name: [at[step] for step in sorted(at)] for name, at in found[kind].items()}
         for kind in ("step", "measured", "exchanged")
@@ -70,6 +83,7 @@ def read_history(place: str | Path) -> History:
     return History(
         place.name.removesuffix(".log.jsonl"), str(started.get("method", "")), steps, measured, exchanged,
         [rounds[number] for number in sorted(rounds)], list(controls.values()),
+        [masks[step] for step in sorted(masks)], [dimensions[size] for size in sorted(dimensions)], goal,
     )  # fmt: skip
 
 

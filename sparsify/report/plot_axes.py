@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["CONTROLS", "DENSE", "PANEL", "TICKET", "density_ticks", "few_points", "legend_beside", "step_axis"]
+__all__ = ["CONTROLS", "DENSE", "NETWORKS", "PANEL", "TICKET", "density_ticks", "few_points", "legend_beside", "step_axis"]
 
 PANEL = (6.6, 4.4)  # inches, with the legend
 _AXIS = 4.6  # inches of a panel that its axis has, about
@@ -23,6 +23,7 @@ CONTROLS: dict[str, dict[str, Any]] = {  # colour, mark and dashes: of several m
     "invert": {"color": "#cf222e", "marker": "D", "dashes": (3, 1, 1, 1, 1, 1)},
     "small-dense": {"color": "#6e7781", "marker": "P", "dashes": (8, 2)},
 }
+NETWORKS = {"ticket": TICKET, "dense": DENSE, **{name: style["color"] for name, style in CONTROLS.items()}}
 _FEW = 15
 
 

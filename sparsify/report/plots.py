@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from sparsify.report.mask_plots import draw_exchanges, draw_layers
 from sparsify.report.plot_axes import (
     CONTROLS,
     DENSE,
+    NETWORKS,
     PANEL,
     TICKET,
     density_ticks,
@@ -24,6 +26,7 @@ from sparsify.report.plot_axes import (
     legend_beside,
     step_axis,
 )
+from sparsify.report.ticket_plots import draw_dimensions, draw_distances, draw_networks
 from sparsify.spec import parse_spec
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ __all__ = ["plot"]
 
 Entry: TypeAlias = dict[str, Any]
 
+_TURNS = re.compile(r"(?<=^fish) \d+$")  # trainings one behind the other, which are one
 _LABELS = 20  # more are not readable
 _ROUNDS = 6  # labels of a lottery's rounds
 
@@ -42,7 +46,7 @@ def plot(histories: Sequence[History], path: str | Path) -> None:
     """Draw what some retrainings did, as a PNG; several of the same method are taken as its seeds.
 
     There is a panel for what there is: accuracy against density with controls, learning curves, the share of weights
-    that updates moved and the ITOP rate, densities by layer.
+    that updates moved and the ITOP rate, densities by layer; distances of masks, scores by dimension.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -55,6 +59,9 @@ def plot(histories: Sequence[History], path: str | Path) -> None:
         raise UsageError("Plots need matplotlib: pip install sparsify-fx[plot].") from error
     panels = [draw for draw, there in (
         (_rounds, any(len(item.rounds) > 1 for item in histories)),
+        (draw_networks, any(item.controls for item in histories) and all(len(item.rounds) < 2 for item in histories)),
+        (lambda axis, items: draw_distances(axis, items, _colours(items)), any(item.masks for item in histories)),
+        (lambda axis, items: draw_dimensions(axis, items, _colours(items)), any(item.dimensions for item in histories)),
         (_curves, any(item.measured for item in histories) or any(item.steps for item in histories)),
         (lambda axis, items: draw_exchanges(axis, items, _colours(items)), any(item.exchanged for item in histories)),
         (draw_layers, any(item.exchanged for item in histories)),
@@ -187,6 +194,7 @@ def _trainings(
                 continue
             if several and item.rounds and name != f"round-{last}":
                 continue
+            name = _TURNS.sub("", name)
             for point in points:
                 value = point["score"] if measured else point["loss"]
                 found.setdefault(group if several else name, {}).setdefault(point["step"], []).append(value)
@@ -198,7 +206,9 @@ def _trainings(
         kind, _, number = name.rpartition("-")
         style: dict[str, Any] = {"color": _colours(histories)[groups[name][0].name] if several else None}
         label = name if several else _called(histories[0], name)
-        if kind in CONTROLS:
+        if name in NETWORKS and not several:
+            style["color"] = NETWORKS[name]
+        elif kind in CONTROLS:
             style, label = CONTROLS[kind], f"{kind}, round {number}"
         elif name in rounds:
             style = {"color": shades(0.1 + 0.9 * rounds.index(name) / max(1, len(rounds) - 1))}
