@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from sparsify import registry
@@ -13,6 +14,15 @@ from sparsify.report.rules import print_rule, print_rules, print_way, print_ways
 from sparsify.spec import nearest
 
 __all__ = ["criteria", "explain", "passes"]
+
+_KINDS = {  # what is behind a name, as it is chosen
+    "passes": "--pass ",
+    "criteria": "criterion=",
+    "methods": "--retrain ",
+    "mask_updates": "--retrain dst:method=",
+    "strong": "--retrain strong:method=",
+    "tasks": "--task ",
+}
 
 
 def passes(*, as_json: AsJson = False) -> None:
@@ -26,27 +36,53 @@ def criteria(*, as_json: AsJson = False) -> None:
 
 
 def explain(name: str, /) -> None:
-    """Explain a pass, a criterion, a retraining method, a rule of sparse training, a way of scoring or a task."""
-    kinds = ("passes", "criteria", "methods", "mask_updates", "strong", "tasks")
-    known = {kind: registry.entries(f"sparsify.{kind}") for kind in kinds}
+    """Explain a pass, criterion, retraining method, rule of sparse training, way of scoring, task, or a choice of one."""
+    known = {kind: registry.entries(f"sparsify.{kind}") for kind in _KINDS}
     found = {kind: entries[name] for kind, entries in known.items() if name in entries}
     if not found:
-        names = [entry for entries in known.values() for entry in entries]
-        raise UsageError(f"There is nothing called {name!r}{nearest(name, names)}. There are: {', '.join(names)}.")
-    for kind, entry in found.items():
+        _explain_choice(name, known)
+        return
+    for number, (kind, entry) in enumerate(found.items()):
+        if number:
+            out.print()
         if kind == "mask_updates":
             print_rule(out, entry)
             continue
         if kind == "strong":
             print_way(out, entry)
             continue
-        terminal.print_entry(out, entry)
+        terminal.print_entry(out, entry, f"{_KINDS[kind]}{name}" if len(found) > 1 else name)
         if entry.module == "sparsify.methods.dst":
             out.print()
             print_rules(out, known["mask_updates"])
         if entry.module == "sparsify.methods.strong":
             out.print()
             print_ways(out, known["strong"])
+
+
+def _explain_choice(name: str, known: Mapping[str, Mapping[str, registry.Entry]]) -> None:
+    """Say whose option has a choice of that name, and explain that one if there is only one."""
+    options = [
+        (kind, entry, option)
+        for kind, entries in known.items() for entry in entries.values() for option in entry.options
+        if "|" in option.type
+    ]  # fmt: skip
+    having = [(kind, entry, option) for kind, entry, option in options if name in option.type.split("|")]
+    if not having:
+        names = list(dict.fromkeys(name for entries in known.values() for name in entries))
+        choices = [choice for _, _, option in options for choice in option.type.split("|")]
+        raise UsageError(
+            f"There is nothing called {name!r}{nearest(name, [*names, *choices])}. There are: {', '.join(names)}."
+        )
+    for kind, entry, option in having:
+        text = f": {option.help}" if option.help else ""
+        out.print(f"{_KINDS[kind]}{entry.name}:{option.name}={name}{text}", highlight=False, markup=False)
+    owners = dict.fromkeys((kind, entry.name) for kind, entry, _ in having)
+    if len(owners) == 1:
+        out.print()
+        terminal.print_entry(out, having[0][1])
+    else:
+        out.print(f"`sparsify explain {having[0][1].name}` has more on one.", style="dim", highlight=False)
 
 
 def _list(package: str, as_json: bool) -> None:

@@ -32,7 +32,7 @@ _KINDS = {
     "tasks": "task",
     "trackers": "tracker",
 }
-_CONSTANTS = ("scores", "needs", "data", "pace")
+_CONSTANTS = ("scores", "needs", "data", "pace", "refuses")
 _DATA = ("nothing", "inputs", "loss", "labels")
 
 
@@ -61,6 +61,7 @@ class Entry:
         needs: the statistics that a criterion needs.
         data: what a statistic is measured on: nothing, inputs, loss, labels.
         pace: of a rule of sparse training, how many steps lie between updates.
+        refuses: options of its base that a retraining method has no use for; they are not among the options.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Entry:
     needs: tuple[str, ...] = ()
     data: str = ""
     pace: str = ""
+    refuses: tuple[str, ...] = ()
 
 
 @cache
@@ -130,7 +132,7 @@ def _read(path: Path, module: str) -> Entry:
         name=path.stem.replace("_", "-"),
         summary=text.partition("\n")[0],
         text=text,
-        options=tuple(_fields(tree, node).values()),
+        options=tuple(o for o in _fields(tree, node).values() if o.name not in constants.get("refuses", ())),
         module=module,
         class_name=class_name,
         **constants,

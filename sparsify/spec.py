@@ -97,7 +97,7 @@ def canonical(name: str, instance: object) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` when a known word is close to `word`, else an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=2)
+    close = difflib.get_close_matches(word, dict.fromkeys(known), n=2)
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 

@@ -34,6 +34,41 @@ def test_explain(name):
     assert ("It runs with strong:method=iterand; its own defaults: init=sign" in ran.out) == (name == "iterand")
 
 
+@pytest.mark.parametrize(("choice", "where"), [
+    ("freezenet", "--retrain freeze:method=freezenet"), ("zhou", "--retrain freeze:method=zhou"),
+    ("fish", "--retrain freeze:method=fish"), ("dct", "--pass embed:kind=dct"),
+    ("interspace", "--pass embed:kind=interspace"), ("projection", "--pass embed:kind=projection"),
+])  # fmt: skip
+def test_explain_finds_choices_of_options(choice, where):
+    ran = sparsify("explain", choice)
+    assert ran.status == 0
+    assert ran.out.startswith(f"{where}: ")
+    assert "Reference: " in ran.out
+    assert "learning_rate" in ran.out or "basis" in ran.out
+
+
+@pytest.mark.parametrize("choice", ["erk", "smart"])
+def test_explain_lists_all_options_that_have_a_choice(choice):
+    ran = sparsify("explain", choice)
+    assert ran.status == 0
+    assert f"--pass weight-prune:allocation={choice}" in ran.out
+    assert f"--retrain pai:allocation={choice}" in ran.out
+    assert "` has more on one." in ran.out
+
+
+def test_what_has_one_name_twice_is_told_apart():
+    ran = sparsify("explain", "freeze")
+    assert ran.out.startswith("--pass freeze\n\n")
+    assert "\n\n--retrain freeze\n\n" in ran.out
+    assert sparsify("explain", "freez").err.count("'freeze'") == 1
+
+
+@pytest.mark.parametrize("name", ["strong", "intrinsic"])
+def test_options_that_are_refused_are_not_listed(name):
+    assert "compact" not in sparsify("explain", name).out
+    assert "compact" in sparsify("explain", "early-bird").out
+
+
 def test_explain_shows_the_learning_rate_of_each_way_of_scoring():
     assert "learning_rate=0.0001" in sparsify("explain", "piggyback").out
     assert "learning_rate=0.001" in sparsify("explain", "slot-machines").out

@@ -99,7 +99,8 @@ class EarlyBird(EarlyOptions):
             told=lambda entry: work.log("mask", **entry),
         )
         penalized = PenalizedTask(task, found.penalized, self.l1)
-        return work.train("search", found.program, penalized, self, seed=seed, watch=watch), watch
+        whole = replace(self, compact=False)
+        return work.train("search", found.program, penalized, whole, seed=seed, watch=watch), watch
 
     def _unstable(self, watch: Stability, steps: int) -> str:
         last = watch.masks[-1]["largest"]

@@ -115,7 +115,7 @@ class Freeze(TrainOptions):
         return replace(trained, program=program, record={"decayed_to": factor})
 
     def _zhou(self, program: Program, task: Task, seed: int, work: Work) -> Trained:
-        dense = work.train("dense", program, task, self, seed=seed)
+        dense = work.train("dense", program, task, replace(self, compact=False), seed=seed)
         masks = self._masks(dense.program, task, seed)
         start, end = ({name: p.parameters[name].detach() for name in masks} for p in (program, dense.program))
         zeros = {name: ~mask & (end[name].abs() < start[name].abs()) for name, mask in masks.items()}

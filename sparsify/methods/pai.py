@@ -197,7 +197,8 @@ class Pai(TrainOptions):
         others = []
         for name in self.controls:
             program = compare.control(name, pruned, pruned, start=start, removed=len(removed))
-            done = work.train(name, program, compare.task, self, seed=compare.seed)
+            options = self if program.masks or program.frozen else replace(self, compact=False)
+            done = work.train(name, program, compare.task, options, seed=compare.seed)
             others.append({"network": name, "control": name, **compare.entry(1, done)})
             work.log("control", **others[-1])
         return {"rounds": [ticket], "controls": others, **verdict([ticket], others, self.margin)}

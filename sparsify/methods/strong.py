@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor
 
@@ -66,6 +66,8 @@ class Strong(TrainOptions):
     Raises:
         UsageError: a value is out of its range, or the method does not take an option.
     """
+
+    refuses: ClassVar[tuple[str, ...]] = ("compact",)
 
     steps: str = "20ep"
     learning_rate: float | None = None  # type: ignore[assignment]  # before the training it is that of the method

@@ -242,9 +242,9 @@ def _options(entry: Entry) -> Padding:
     return Padding(table, (0, 0, 0, 4))
 
 
-def print_entry(console: Console, entry: Entry) -> None:
+def print_entry(console: Console, entry: Entry, title: str = "") -> None:
     """Print the whole description of one pass, criterion or method, its options with their defaults."""
-    console.print(f"[bold]{entry.name}[/]", highlight=False)
+    console.print(f"[bold]{title or entry.name}[/]", highlight=False)
     for paragraph in entry.text.split("\n\n"):
         if paragraph.startswith("Raises:") or (_OPTIONS.match(paragraph) and not entry.options):
             continue

@@ -32,6 +32,7 @@ class EarlyOptions(TrainOptions):
         distance: in less than which share of their entries every two of them must differ.
         weights: from which weights the ticket is trained: stop goes on from those at which it was found, start goes
             back to those before the training and trains for all steps.
+        compact: as elsewhere, of the ticket's training; while it is sought all is whole.
         shrink: remove what is pruned before the ticket is trained, which makes that cheaper; not for weights.
         protect: names or patterns of groups, modules and parameters that stay.
         batches: how many training batches a criterion that needs data looks at.
@@ -61,6 +62,8 @@ class EarlyOptions(TrainOptions):
         _require(self.window >= 2, f"window={self.window}: fewer than two masks cannot agree")
         _require(self.batches >= 1, f"batches={self.batches} is less than 1")
         _require(parse_steps(self.every, 1) >= 1, f"every={self.every} is no pace; masks are at least one step apart")
+        _require(not self.compact or self.unit == "weights" or not self.shrink, "compact=yes is for a ticket with masks, "
+                 "unit=weights or shrink=no; where channels or heads are removed nothing is masked")  # fmt: skip
         if self.criterion is not None:
             _require(self.unit != "heads", "unit=heads goes by its coefficients; leave out criterion=")
             made(self.criterion)

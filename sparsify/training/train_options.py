@@ -25,6 +25,7 @@ class TrainOptions:
 
     Attributes:
         finds_ticket: the result of a method can be written to a `.ticket` file.
+        refuses: options that a method has no use for.
         steps: length of the run, `500it` or `10ep`.
         learning_rate: its highest value.
         optimizer: sgd (with momentum) or adamw; adamw without weight decay is Adam.
@@ -46,6 +47,7 @@ class TrainOptions:
     """
 
     finds_ticket: ClassVar[bool] = False
+    refuses: ClassVar[tuple[str, ...]] = ()
 
     steps: str = "10ep"
     learning_rate: float = 0.05
@@ -62,6 +64,8 @@ class TrainOptions:
     compact: bool = False
 
     def __post_init__(self) -> None:
+        for name in self.refuses:
+            _require(not getattr(self, name), f"nothing is masked or frozen while this method trains: leave out --{name}")
         for text in (self.steps, self.warmup, self.score_every):
             parse_steps(text, 1)
         rate = self.learning_rate

@@ -9,7 +9,7 @@ from helpers.command import sparsify
 from helpers.sparse import Clusters, program_of
 
 import sparsify as sp
-from sparsify.errors import OptionError
+from sparsify.errors import OptionError, UsageError
 from sparsify.methods.early_bird import EarlyBird
 from sparsify.tickets.ticket import Ticket
 from sparsify.training.penalized import PenalizedTask
@@ -144,6 +144,16 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(tmp_path, monkeypatch, trai
     assert found.losses == whole.losses
     assert found.record == whole.record
     assert Ticket.load(tmp_path / "w" / "early.ticket").masks.keys() == whole.tickets[0].masks.keys()
+
+
+@pytest.mark.parametrize("options", [{"unit": "weights"}, {"shrink": False}])
+def test_compact_trains_the_ticket_alike(options):
+    whole, _ = run(**options)
+    compact, _ = run(**options, compact=True)
+    assert compact.losses == whole.losses
+    assert same(compact.program.parameters, whole.program.parameters)
+    with pytest.raises(UsageError, match="compact=yes is for a ticket with masks"):
+        run(compact=True)
 
 
 def test_what_cannot_be_is_refused():

@@ -134,6 +134,13 @@ def test_options_that_do_not_fit_are_refused(options, error):
         Freeze(**options)
 
 
+@pytest.mark.parametrize("method", ["freezenet", "zhou", "fish"])
+def test_compact_trains_alike(method):
+    whole, compact = (run(method=method, steps="8it", compact=compact) for compact in (False, True))
+    assert whole.losses == compact.losses
+    assert all(torch.equal(value, values(compact.program)[name]) for name, value in values(whole.program).items())
+
+
 def test_how_much_of_each_layer_is_trained_can_be_said():
     def shares(**options):
         return [round(float(mask.double().mean()), 2) for mask in run(steps="1it", **options).program.frozen.values()]

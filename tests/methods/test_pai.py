@@ -266,3 +266,10 @@ def test_wrong_options_are_refused(options, message):
 def test_errors_speak_of_pai_and_not_of_the_passes_that_it_uses(spec, message):
     with pytest.raises(PassError, match=message):
         sp.retrain(program_of(), f"pai:{spec}", Clusters())
+
+
+def test_compact_leaves_the_dense_control_whole():
+    words = "pai:sparsity=0.8,steps=6it,controls=dense,random"
+    whole, compact = (sp.retrain(program_of(), words + more, Clusters()) for more in ("", ",compact=yes"))
+    assert whole.report["retrain"]["controls"] == compact.report["retrain"]["controls"]
+    assert all(torch.equal(value, compact.program.parameters[n]) for n, value in whole.program.parameters.items())

@@ -237,3 +237,8 @@ def test_what_is_masked_already_is_refused_unless_it_is_protected():
 def test_patterns_match_something(option):
     with pytest.raises(PassError, match=f"^strong: {option}=nothere matches no parameter"):
         run("edge-popup", **{option: ("nothere",)})
+
+
+def test_compact_is_refused_at_once():
+    with pytest.raises(UsageError, match="leave out --compact"):
+        Strong(compact=True)
