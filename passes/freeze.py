@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparsify.errors import PassError, UsageError
 from sparsify.freezing import DrawInit, draws, frozen
-from sparsify.naming import first_names, plural
+from sparsify.naming import first_are, plural
 from sparsify.norms import norms
 from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass, PassManager
@@ -98,7 +98,7 @@ class Freeze(Pass):
         """Score, choose what is trained, and freeze the rest."""
         if program.masks or program.frozen:
             names = [*program.masks, *program.frozen]
-            raise PassError(f"{first_names(names)} is masked or frozen already: freeze takes dense weights.")
+            raise PassError(f"{first_are(names)} masked or frozen already: freeze takes dense weights.")
         if self.what == "norms":
             return self._only_norms(program, context)
         found = self._masks(program, context)

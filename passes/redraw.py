@@ -42,6 +42,6 @@ class Redraw(Pass):
         seed = context.seed if self.seed is None else self.seed
         known = {layer.parameter for layer in layers(program) if program.parameters[layer.parameter].ndim > 1}
         if not known:
-            raise PassError("redraw draws the weights of layers, and this model has none.")
+            raise PassError("The weights of layers are drawn anew, and this model has none.")
         context.record["done"] = f"the weights of {plural(len(known), 'layer')} are drawn anew from the seed {seed}"
         return redrawn(program, seed, self.init)

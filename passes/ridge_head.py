@@ -55,7 +55,7 @@ class RidgeHead(Pass):
         """Look at features and labels, and solve."""
         task: Any = context.task
         if not hasattr(task, "labels"):
-            raise PassError("ridge-head needs labels: give a task with labels(batch) -> int64[N], such as digits.")
+            raise PassError("Labels are needed: give a task with labels(batch) -> int64[N], such as digits.")
         found = head(program, self.layer)
         name = found.parameter
         old = program.parameters[name]

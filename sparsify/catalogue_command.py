@@ -36,7 +36,7 @@ def criteria(*, as_json: AsJson = False) -> None:
 
 
 def explain(name: str, /) -> None:
-    """Explain a pass, criterion, retraining method, rule of sparse training, way of scoring, task, or a choice of one."""
+    """Explain a pass, criterion, retraining method, rule of sparse training, way of scoring, task, or one's choice."""
     known = {kind: registry.entries(f"sparsify.{kind}") for kind in _KINDS}
     found = {kind: entries[name] for kind, entries in known.items() if name in entries}
     if not found:

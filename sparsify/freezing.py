@@ -22,7 +22,7 @@ from sparsify.graph import mask_nodes
 from sparsify.kernels.seeded import seeded
 from sparsify.layers import layers
 from sparsify.masking import with_strides
-from sparsify.naming import first_names
+from sparsify.naming import first_are, first_names
 from sparsify.program import Program
 from sparsify.tickets.initialization import initial
 
@@ -124,7 +124,7 @@ def redrawn(program: Program, seed: int, init: DrawInit = "torch") -> Program:
         UsageError: the seed has more than 32 bits.
     """
     if program.frozen:
-        raise PassError(f"{first_names(list(program.frozen))} is frozen; weights are drawn anew before they are.")
+        raise PassError(f"{first_are(list(program.frozen))} frozen; weights are drawn anew before they are.")
     check_seed(seed)
     started = initial(program, seed)
     known = draws(program, [layer.parameter for layer in layers(program)], init)
@@ -145,7 +145,7 @@ def draws(program: Program, names: list[str], init: DrawInit) -> dict[str, Draw]
     """
     layouts = {layer.parameter: layer.layout for layer in reversed(layers(program))}
     if strange := [name for name in names if name not in layouts]:
-        raise PassError(f"{first_names(strange)} cannot be drawn from a seed: it is no weight of a layer.")
+        raise PassError(f"{first_names(strange)} cannot be drawn from a seed: no layer reads such weights.")
     found = {}
     for name in names:
         _, fan_out, fan_in = layouts[name].sizes(program.parameters[name].shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["common_module", "distinct_names", "first_names", "layer_keys", "plural", "repeated_module"]
+__all__ = ["common_module", "distinct_names", "first_are", "first_names", "layer_keys", "plural", "repeated_module"]
 
 
 def common_module(parameters: Sequence[str]) -> str:
@@ -23,6 +23,11 @@ def first_names(names: Sequence[str], limit: int = 3) -> str:
     """Write the first of some names and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def first_are(names: Sequence[str], limit: int = 3) -> str:
+    """Write the first of some names as a subject with its verb: `a is`, `a, b are`."""
+    return f"{first_names(names, limit)} {'is' if len(names) == 1 else 'are'}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsify.naming import common_module, distinct_names, first_names, plural, repeated_module
+from sparsify.naming import common_module, distinct_names, first_are, first_names, plural, repeated_module
 
 NAMES = st.lists(st.sampled_from(["a", "b", "0", "1"]), min_size=1, max_size=4).map(".".join)
 
@@ -12,6 +12,12 @@ def test_common_module():
     assert common_module(["h.0.fc.weight", "k.weight"]) == ""
     assert common_module(["weight"]) == ""
     assert common_module([]) == ""
+
+
+def test_several_names_are_and_one_is():
+    assert first_are(["a"]) == "a is"
+    assert first_are(["a", "b"]) == "a, b are"
+    assert first_are(["a", "b", "c", "d"]) == "a, b, c and 1 more are"
 
 
 def test_repeated_module():

@@ -12,7 +12,7 @@ from torch import Tensor
 from sparsify.batches import epoch_length
 from sparsify.errors import OptionError, PassError, UsageError
 from sparsify.freezing import DrawInit, frozen, redrawn, thawed
-from sparsify.naming import first_names
+from sparsify.naming import first_are
 from sparsify.pass_manager import PassManager
 from sparsify.program import Program
 from sparsify.pruning.amounts import Allocation
@@ -92,8 +92,8 @@ class Freeze(TrainOptions):
     def retrain(self, program: Program, task: Task, *, seed: int, work: Work) -> Trained:
         """Choose, freeze and train."""
         if program.masks or program.frozen:
-            names = first_names([*program.masks, *program.frozen])
-            raise PassError(f"freeze: {names} is masked or frozen already: it takes dense weights.")
+            names = first_are([*program.masks, *program.frozen])
+            raise PassError(f"freeze: {names} masked or frozen already: it takes dense weights.")
         if parse_steps(self.steps, lambda: epoch_length(task)) < 1:
             raise OptionError("freeze: without a step nothing is trained; give more steps=.")
         drawn = self._drawn_from(seed)

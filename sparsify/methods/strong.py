@@ -17,7 +17,7 @@ from sparsify.errors import OptionError, PassError, UsageError
 from sparsify.freezing import check_seed
 from sparsify.layout import Layout
 from sparsify.masking import masked
-from sparsify.naming import first_names, plural
+from sparsify.naming import first_are, first_names, plural
 from sparsify.program import Program
 from sparsify.pruning.candidates import candidates, check_patterns, matches
 from sparsify.schedules import parse_steps
@@ -152,7 +152,7 @@ class Strong(TrainOptions):
         taken = [name for name in layouts if name in {*program.masks, *program.frozen, *embedded_names(program)}]
         if taken:
             raise OptionError(
-                f"strong: {first_names(taken)} is masked, frozen or made of others already, and scores choose among "
+                f"strong: {first_are(taken)} masked, frozen or made of others already, and scores choose among "
                 "all weights of a layer. Take the network as it was before, or protect= it."
             )
         return layouts

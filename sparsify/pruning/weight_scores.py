@@ -53,7 +53,7 @@ def weight_scores(
     subject = Subject(baked(program) if criterion.regrow else program, calibration, names)
     for part in portions(subject, criterion.needs, BUDGET):
         measured = collect(part, criterion.needs)
-        _check_known(program, [name for name in part.parameters if not measured.knows(name, criterion.needs)])
+        _check_known(program, names, [name for name in part.parameters if not measured.knows(name, criterion.needs)])
         for name in part.parameters:
             stats = measured.of_weight(name)
             if criterion.regrow:
@@ -70,7 +70,7 @@ def dense_scores(scored: Scored, shape: Sequence[int]) -> Tensor:
     return scores if scores.dtype == torch.float64 else scores.float()
 
 
-def _check_known(program: Program, unknown: Sequence[str]) -> None:
+def _check_known(program: Program, asked: Sequence[str], unknown: Sequence[str]) -> None:
     if not unknown:
         return
     frozen = [name for name in unknown if not program.parameters[name].requires_grad]
@@ -78,6 +78,11 @@ def _check_known(program: Program, unknown: Sequence[str]) -> None:
     inside = {layer.parameter for layer in layers(program) if layer.rows is None}
     why = "what it looks at is not there" + (" (states inside a recurrent layer)" if inside & set(names) else "")
     why = "frozen (without a gradient)" if frozen else why
+    if len(unknown) == len(asked) and not frozen:
+        raise PassError(
+            f"The criterion has no score for any weight, such as {first_names(names)}: {why}. Take another criterion, "
+            "such as magnitude."
+        )
     modules = Counter(name.rpartition(".")[0] or name for name in names)
     protect = names if max(modules.values()) == 1 else list(modules)
     raise PassError(

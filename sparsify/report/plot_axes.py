@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["CONTROLS", "DENSE", "NETWORKS", "PANEL", "TICKET", "density_ticks", "few_points", "legend_beside", "step_axis"]
+__all__ = [
+    "CONTROLS", "DENSE", "NETWORKS", "PANEL", "TICKET", "density_ticks", "few_points", "legend_beside", "step_axis",
+]  # fmt: skip
 
 PANEL = (6.6, 4.4)  # inches, with the legend
 _AXIS = 4.6  # inches of a panel that its axis has, about

@@ -194,10 +194,10 @@ def _trainings(
                 continue
             if several and item.rounds and name != f"round-{last}":
                 continue
-            name = _TURNS.sub("", name)
+            whole = group if several else _TURNS.sub("", name)
             for point in points:
                 value = point["score"] if measured else point["loss"]
-                found.setdefault(group if several else name, {}).setdefault(point["step"], []).append(value)
+                found.setdefault(whole, {}).setdefault(point["step"], []).append(value)
     rounds = [name for name in found if name.startswith("round-")]
     known = {f"round-{entry['round']}": entry for item in histories for entry in item.rounds}
     labelled = {rounds[round(k * (len(rounds) - 1) / (_ROUNDS - 1))] for k in range(_ROUNDS)} if rounds else set()

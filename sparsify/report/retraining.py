@@ -26,28 +26,30 @@ def print_retraining(console: Console, record: Mapping[str, Any]) -> None:
         console.print(_rounds(record))
         for line in _alone(record) if len(record["rounds"]) == 1 else _verdict(record):
             console.print(line, highlight=False)
-    if "early_bird" in record:
-        for line in _early_bird(record["early_bird"]):
-            console.print(line, highlight=False)
-    if "dimensions" in record:
-        for line in _dimensions(record):
-            console.print(line, highlight=False)
+    for line in [
+        *(_early_bird(record["early_bird"]) if "early_bird" in record else ()),
+        *(_dimensions(record) if "dimensions" in record else ()),
+        *(_frozen(record) if "freeze" in record else ()),
+    ]:
+        console.print(line, highlight=False)
     if "itop" in record:
-        used = {**record["rule"]}
-        values = ", ".join(f"{name}={value}" for name, value in used.items() if name != "method")
-        console.print(f"{used['method']}{f' with {values}' if values else ''}", highlight=False)
-        moved = f"the masks changed {plural(record['exchanges'], 'time')}"
-        console.print(f"{moved}; {share(record['itop'])} of the weights were in use at some time", highlight=False)
-        few = f"{record['kept']:,} of {record['masked_weights']:,} weights are kept"
-        if record["wanted"] not in (None, record["kept"]):
-            console.print(f"{few}, and {record['wanted']:,} were asked for: every row keeps a whole number of them")
-        if record["dense"]:
-            console.print(f"this training was {record['dense']}: it cost what a dense one costs, or nearly")
-    if "freeze" in record:
-        for line in _frozen(record):
-            console.print(line, highlight=False)
+        _moved(console, record)
     if "strong" in record:
         _scores(console, record["strong"])
+
+
+def _moved(console: Console, record: Mapping[str, Any]) -> None:
+    """Print how the masks moved."""
+    used = {**record["rule"]}
+    values = ", ".join(f"{name}={value}" for name, value in used.items() if name != "method")
+    console.print(f"{used['method']}{f' with {values}' if values else ''}", highlight=False)
+    moved = f"the masks changed {plural(record['exchanges'], 'time')}"
+    console.print(f"{moved}; {share(record['itop'])} of the weights were in use at some time", highlight=False)
+    few = f"{record['kept']:,} of {record['masked_weights']:,} weights are kept"
+    if record["wanted"] not in (None, record["kept"]):
+        console.print(f"{few}, and {record['wanted']:,} were asked for: every row keeps a whole number of them")
+    if record["dense"]:
+        console.print(f"this training was {record['dense']}: it cost what a dense one costs, or nearly")
 
 
 def _scores(console: Console, record: Mapping[str, Any]) -> None:
@@ -152,8 +154,9 @@ def _kept(record: Mapping[str, Any]) -> list[str]:
     shares = {name: item["kept"] / item["weights"] for name, item in record["layers"].items()}
     text = f"{kept:,} of {weights:,} weights in {plural(len(shares), 'layer')} are kept ({share(kept / weights)})"
     most, least = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
-    ends = f"; most of {most} ({share(shares[most])}), least of {least} ({share(shares[least])})"
-    lines.append((f"{how}: " if not lines else "") + text + (ends if len(shares) > 1 else ""))
+    high, low = share(shares[most]), share(shares[least])
+    ends = f"; most of {most} ({high}), least of {least} ({low})"
+    lines.append((f"{how}: " if not lines else "") + text + (ends if high != low else ""))
     if record["wanted"] not in (None, kept):
         lines.append(f"{record['wanted']:,} were asked for: tiles are kept as a whole, and masks that there were stay")
     if record["empty"]:
@@ -165,8 +168,10 @@ def _alone(record: Mapping[str, Any]) -> list[str]:
     """Say how the only ticket compares."""
     lines, margin = list[str](), f"at most {record.get('margin', 0):g} below"
     if "winning" in record:
-        wins = "[green]the ticket wins[/]: it is" if record["winning"] else "the ticket does not win: it is not"
-        lines.append(f"{wins} {margin} the {record['start_score']:.4f} of {_network(record)}")
+        below = f"more than {record['margin']:g} below"
+        loses = f"the ticket does not win: it is {below}"
+        wins = f"[green]the ticket wins[/]: it is {margin}" if record["winning"] else loses
+        lines.append(f"{wins} the {record['start_score']:.4f} of {_network(record)}")
     if "controls_as_good" in record:
         good = ", ".join(item["control"] for item in record["controls_as_good"])
         none = f"no control is as good: none is {margin} it"

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from sparsify.naming import plural
 from sparsify.registry import Entry, data_of
 from sparsify.report.quantities import batch, change, count, size, speed, time, time_range
 from sparsify.report.retraining import print_retraining
@@ -94,13 +95,13 @@ def _done(step: Mapping[str, Any]) -> str:
     if "reached" in step:
         (kind, asked), *_ = step["asked"].items()
         at_once = f", {len(step['removed_at_once'])} of them removed at once" if step.get("removed_at_once") else ""
-        changes = f"{len(step['groups'])} groups ({_widths(step['groups'])}){at_once}"
+        changes = f"{plural(len(step['groups']), 'group')} ({_widths(step['groups'])}){at_once}"
         return f": {changes}, {kind} {step['reached']:.3g} (asked for {asked:.3g})"
     removed = step.get("removed")
     if isinstance(removed, Mapping):
         if not removed:
             return ": nothing to remove, because no mask makes a whole channel, head or expert zero"
-        return f": {len(removed)} groups made smaller ({_widths(removed)})"
+        return f": {plural(len(removed), 'group')} made smaller ({_widths(removed)})"
     return f": removed {', '.join(removed) or 'nothing'}" if removed is not None else ""
 
 
@@ -144,7 +145,7 @@ def _add_scores(table: Table, scores: Mapping[str, Any] | None) -> None:
     if scores is None:
         return
     one = scores["before"]
-    rows = [(f"{one['name']}, pruned", scores["pruned"])] if "pruned" in scores else []
+    rows = [(f"{one['name']}, after passes", scores["pruned"])] if "pruned" in scores else []
     for label, two in [*rows, (one["name"], scores["after"])]:
         table.add_row(label, f"{one['value']:.4f}", f"{two['value']:.4f}", f"{two['value'] - one['value']:+.4f}")
     if one["interval"]:

@@ -74,8 +74,8 @@ def draw_networks(axis: Axes, histories: Sequence[History]) -> None:
     for place, ((network, name), members) in enumerate(reversed(found.items())):
         score = statistics.mean(entry["score"] for entry in members)
         low, high = _interval(members, score)
-        axis.barh(place, score, xerr=[[score - low], [high - score]], color=NETWORKS.get(network, DENSE), height=0.7, capsize=2,
-                  error_kw={"elinewidth": 0.9, "ecolor": "#6e7781"})  # fmt: skip
+        axis.barh(place, score, xerr=[[score - low], [high - score]], color=NETWORKS.get(network, DENSE), height=0.7,
+                  capsize=2, error_kw={"elinewidth": 0.9, "ecolor": "#6e7781"})  # fmt: skip
         axis.annotate(f"{score:.4f}", (high, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
         labels.append(f"{network}\n{name}" if name else network)
     axis.set_yticks(range(len(labels)), labels)

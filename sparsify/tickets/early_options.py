@@ -62,8 +62,9 @@ class EarlyOptions(TrainOptions):
         _require(self.window >= 2, f"window={self.window}: fewer than two masks cannot agree")
         _require(self.batches >= 1, f"batches={self.batches} is less than 1")
         _require(parse_steps(self.every, 1) >= 1, f"every={self.every} is no pace; masks are at least one step apart")
-        _require(not self.compact or self.unit == "weights" or not self.shrink, "compact=yes is for a ticket with masks, "
-                 "unit=weights or shrink=no; where channels or heads are removed nothing is masked")  # fmt: skip
+        stays = self.unit == "weights" or not self.shrink
+        _require(stays or not self.compact, "compact=yes is for a ticket with masks, unit=weights or shrink=no; where "
+                 "channels or heads are removed nothing is masked")  # fmt: skip
         if self.criterion is not None:
             _require(self.unit != "heads", "unit=heads goes by its coefficients; leave out criterion=")
             made(self.criterion)

@@ -65,7 +65,8 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         for name in self.refuses:
-            _require(not getattr(self, name), f"nothing is masked or frozen while this method trains: leave out --{name}")
+            free = "nothing is masked or frozen while this method trains"
+            _require(not getattr(self, name), f"{free}: leave out --{name}")
         for text in (self.steps, self.warmup, self.score_every):
             parse_steps(text, 1)
         rate = self.learning_rate

@@ -268,6 +268,12 @@ def test_errors_speak_of_pai_and_not_of_the_passes_that_it_uses(spec, message):
         sp.retrain(program_of(), f"pai:{spec}", Clusters())
 
 
+def test_a_criterion_that_knows_no_weight_is_not_said_to_be_protected_from():
+    with pytest.raises(PassError, match=r"no score for any weight, such as .* Take another criterion") as refused:
+        sp.retrain(program_of(), "pai:criterion=rnn-jacobian,sparsity=0.5,steps=1it", Clusters())
+    assert "protect=" not in str(refused.value)
+
+
 def test_compact_leaves_the_dense_control_whole():
     words = "pai:sparsity=0.8,steps=6it,controls=dense,random"
     whole, compact = (sp.retrain(program_of(), words + more, Clusters()) for more in ("", ",compact=yes"))

@@ -50,7 +50,7 @@ def test_features_that_never_differ_are_no_trouble():
 
 
 def test_refusals():
-    with pytest.raises(PassError, match="needs labels"):
+    with pytest.raises(PassError, match=r"^ridge-head: Labels are needed"):
         sp.run(network(), ["ridge-head"])
     with pytest.raises(UsageError, match="negative"):
         sp.run(network(), ["ridge-head:damping=-1"])

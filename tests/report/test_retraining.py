@@ -98,6 +98,8 @@ def test_what_pruning_at_initialization_kept():
     assert printed(kept(wanted=90)).endswith("90 were asked for: tiles are kept as a whole, and masks that there were "
                                              "stay\n")  # fmt: skip
     assert printed(kept(empty=["4.weight"])).endswith("nothing is left of 4.weight: no signal passes there\n")
+    alike = {name: {"kept": 10, "weights": 100} for name in ("0.weight", "2.weight")}
+    assert "most of" not in printed(kept(layers=alike))
     layers = kept(unit="layers", scored=1, removed=["layer1.0", "layer2.1"], layers={}, kept=0, masked_weights=0)
     assert printed(layers) == "synflow before the training: 2 layers removed: layer1.0, layer2.1\n"
     channels = printed(kept(unit="channels", scored=5, groups={"0": "32 -> 16"}, wanted=None))
@@ -112,7 +114,7 @@ def test_a_ticket_that_is_alone_has_no_round():
     assert lines[4:] == ["the ticket wins: it is at most 0.01 below the 0.9050 of the dense network",
                          "no control is as good: none is at most 0.01 below it"]  # fmt: skip
     worse = printed(record(rounds, [entry(1, 0.95, 1.0, "dense"), entry(1, 0.895, 0.02, "random")])).splitlines()
-    assert worse[4:] == ["the ticket does not win: it is not at most 0.01 below the 0.9500 of the dense network",
+    assert worse[4:] == ["the ticket does not win: it is more than 0.01 below the 0.9500 of the dense network",
                          "controls that are as good as the ticket: random"]  # fmt: skip
     assert printed(record(rounds)).count("\n") == 2
     assert printed(record(rounds, [entry(1, 0.7, 0.02, "random")])).endswith("none is at most 0.01 below it\n")

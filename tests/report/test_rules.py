@@ -50,12 +50,13 @@ def test_every_way_of_scoring_has_a_row_with_its_options_and_its_paper(console):
     print_ways(console, WAYS)
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in console.file.getvalue().splitlines()[2:]}
     assert rows.keys() >= WAYS.keys()
-    assert rows["signed"] == "init=sign, threshold=0.01 Koster et al. 2022"
-    assert rows["supermask"] == "init=sign, rescale=no Zhou et al. 2019"
+    assert rows["signed"] == "init=sign, learning_rate=0.01, threshold=0.01 Koster et al. 2022"
+    assert rows["supermask"] == "init=sign, learning_rate=0.05, rescale=no Zhou et al. 2019"
 
 
 def test_one_way_says_how_it_is_chosen(console):
     print_way(console, WAYS["slot-machines"])
     text = console.file.getvalue()
     assert text.startswith("slot-machines\n\n")
-    assert text.endswith("It runs with strong:method=slot-machines; its own defaults: init=xavier, values=8.\n")
+    end = "It runs with strong:method=slot-machines; its own defaults: init=xavier, learning_rate=0.001, values=8."
+    assert " ".join(text.split()).endswith(end)

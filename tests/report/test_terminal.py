@@ -47,16 +47,16 @@ def printed(width, function, *args):
 def test_a_report():
     assert printed(80, terminal.print_report, REPORT, COMMAND) == (
         """\
-                        before         after        change
-parameters              25.56M        20.45M        -20.0%
-non-zeros               25.55M        20.44M        -20.0%
-MACs (batch 1)           4.09G         3.27G        -20.1%
-ONNX file            97.47 MiB     78.01 MiB        -20.0%
-latency                27.5 µs       23.1 µs  1.19x faster
-  quartiles       27.2-29.3 µs  22.9-23.9 µs
-accuracy, pruned        0.9867        0.9100       -0.0767
-accuracy                0.9867        0.9711       -0.0156
-  95% interval     0.971-0.994   0.951-0.983       n = 450
+                              before         after        change
+parameters                    25.56M        20.45M        -20.0%
+non-zeros                     25.55M        20.44M        -20.0%
+MACs (batch 1)                 4.09G         3.27G        -20.1%
+ONNX file                  97.47 MiB     78.01 MiB        -20.0%
+latency                      27.5 µs       23.1 µs  1.19x faster
+  quartiles             27.2-29.3 µs  22.9-23.9 µs
+accuracy, after passes        0.9867        0.9100       -0.0767
+accuracy                      0.9867        0.9711       -0.0156
+  95% interval           0.971-0.994   0.951-0.983       n = 450
 Latency in onnxruntime on 2 threads, batch 1: median of 500 runs, in turns with
 the model before.
 layer-prune:count=2: removed layer2.1, layer3.4, checked
