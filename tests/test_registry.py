@@ -27,7 +27,9 @@ NEEDED = {
 def test_the_source_text_says_what_the_class_is(package, name):
     entry = registry.entries(package)[name]
     cls = getattr(importlib.import_module(entry.module), entry.class_name)
-    fields = [field for field in dataclasses.fields(cls) if field.init]
+    refused = getattr(cls, "refuses", ())
+    fields = [field for field in dataclasses.fields(cls) if field.init and field.name not in refused]
+    assert entry.refuses == refused
     assert [option.name for option in entry.options] == [field.name for field in fields]
     for option, field in zip(entry.options, fields, strict=True):
         if option.default is None:

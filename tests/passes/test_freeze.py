@@ -140,7 +140,7 @@ def test_what_cannot_be_frozen_is_refused():
     with pytest.raises(PassError, match=r"0\.weight is not what the seed 3 .* redraw:seed=3"):
         freeze("sparsity=0.9,base=seed,seed=3")
     pruned = sp.run(program_of(), ["weight-prune:sparsity=0.5"]).program
-    with pytest.raises(PassError, match="is masked or frozen already"):
+    with pytest.raises(PassError, match="are masked or frozen already"):
         freeze("sparsity=0.9", pruned)
-    with pytest.raises(PassError, match="is masked or frozen already"):
+    with pytest.raises(PassError, match="are masked or frozen already"):
         freeze("sparsity=0.9", freeze("sparsity=0.5").program)

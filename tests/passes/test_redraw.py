@@ -37,5 +37,5 @@ def test_the_mask_stays():
 
 
 def test_frozen_weights_are_refused():
-    with pytest.raises(PassError, match="2.weight, 4.weight are frozen"):
+    with pytest.raises(PassError, match=r"2\.weight, 4\.weight are frozen"):
         sp.run(program_of(), ["freeze:sparsity=0.5", "redraw"])

@@ -209,3 +209,13 @@ Options:
     names   tuple[str, ...]
 """
     )
+
+
+def test_one_group_is_no_groups():
+    steps = [{"pass": "shrink", "contract": "exact", "removed": {"fc1": "48 -> 24"}},
+             {"pass": "channel-prune", "asked": {"sparsity": 0.5}, "reached": 0.5,
+              "groups": {"fc1": "48 -> 24"}}]  # fmt: skip
+    report = {**REPORT, "latency": None, "scores": None, "artefacts": [], "notes": [], "passes": steps}
+    text = printed(200, terminal.print_report, report, COMMAND)
+    assert "shrink: 1 group made smaller (48 -> 24)" in text
+    assert "channel-prune: 1 group (48 -> 24), sparsity 0.5" in text
