@@ -1,8 +1,8 @@
 """Claim: on a CPU sparse linear layers at 80, 90, 95% are at least 1.5, 3, 6 times as fast as the best dense layer.
 
-fp32, batches of 1, 4, 16 and 32, weights of 4096 by 1024, 1024 by 4096, 2048 by 2048, and 4096 by 14336, which is 235
-MB and so in no cache of a usual machine, random masks, in inference mode. Sparse is the faster of `index_linear` and `bitmask_linear`. Dense is the fastest of three: `F.linear`, oneDNN
-with a packed weight, and onnxruntime. In turns of some calls, medians.
+fp32, batches of 1, 4, 16 and 32, weights of 4096 by 1024, 1024 by 4096, 2048 by 2048, and 4096 by 14336 (235 MB, which
+few caches hold), random masks, in inference mode. Sparse is the faster of `index_linear` and `bitmask_linear`. Dense is
+the fastest of three: `F.linear`, oneDNN with a packed weight, and onnxruntime. In turns of some calls, medians.
 
 Limit: at a batch of 1 a kept weight costs a core at least 0.2 ns (Zen 4, 3.7 GHz, everything in its first cache: half a
 load of two columns, its value, its number of x, and moving that into a vector), 0.23 at 4, 0.4 at 16 and 0.7 at 32,
