@@ -2,7 +2,7 @@
 
 ResNet-18 and BERT-base with random weights, 50, 80, 90 and 95% of the weights of each layer pruned by magnitude
 (embeddings, norms and biases stay). `frozen` is ResNet-18 drawn from a seed, with 90% of the weights frozen there.
-Sizes are those of whole files, exact; `zstd` is the dense file compressed as a whole (level 19). Loading is measured
+Sizes are those of whole files, exact; `zstd` is the dense file compressed as a whole (level 12). Loading is measured
 in onnxruntime, each time in a process of its own, dense and packed in turns: seconds until there is a session, the
 most memory that the process takes for it (VmHWM less what it had before, with the file already in the cache of the
 system), and the latency of one input on one thread. Medians.
@@ -40,7 +40,7 @@ from sparsify.export.onnx import export_onnx, feed
 from sparsify.freezing import frozen, redrawn
 from sparsify.program import Program
 
-LEVEL = 3 if QUICK else 19
+LEVEL = 3 if QUICK else 12
 SPARSITIES = (0.9,) if QUICK else (0.5, 0.8, 0.9, 0.95)
 ROUNDS, RUNS = (1, 3) if QUICK else (5, 30)
 BOUND, CLOSE = 1.15, 1.05
