@@ -23,7 +23,9 @@ weight, a rank of a feature map of one weight.
 
 *Data* is what it looks at besides the weights: inputs (the example inputs, or a task's batches), a loss (a task),
 labels (a task with `labels(batch)`). Everything is collected in as few runs over the data as possible and in memory
-that does not grow with it.
+that does not grow with it. Models are in evaluation mode: batch norms divide by running statistics, which are 0 and 1
+in an untrained network. Code of papers on pruning at initialization scores with those of the batch, as `norms=batch`
+of `weight-prune` and `pai` does.
 
 | criterion | weights | channels | blocks | data | score | source |
 |---|---|---|---|---|---|---|
