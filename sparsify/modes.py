@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from sparsify import aliasing
 from sparsify.graph import copied_graph
 
-__all__ = ["ProgramModule", "evaluation_graph", "has_noise", "in_mode", "switch_on_training"]
+__all__ = ["ProgramModule", "assign", "evaluation_graph", "has_noise", "in_mode", "switch_on_training"]
 
 aten = torch.ops.aten
 
@@ -46,7 +46,7 @@ class ProgramModule(fx.GraphModule):
         self.meta["form"] = training
         _order_modules(self, own)
         for alias, name in aliases.items():
-            _assign(self, alias, own[name])
+            assign(self, alias, own[name])
         for name in [*transient, *(alias for alias, name in aliases.items() if name in transient)]:
             path, _, leaf = name.rpartition(".")
             self.get_submodule(path)._non_persistent_buffers_set.add(leaf)
@@ -104,7 +104,8 @@ def _order_modules(root: nn.Module, names: Iterable[str]) -> None:
             parent._parameters = {leaf: parent._parameters.pop(leaf), **parent._parameters}
 
 
-def _assign(root: nn.Module, name: str, value: Tensor) -> None:
+def assign(root: nn.Module, name: str, value: Tensor) -> None:
+    """Give a module a parameter or buffer of a dotted name; modules on the way are made."""
     *path, leaf = name.split(".")
     for part in path:
         if part not in root._modules:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from sparsify.errors import InputError, first_line
+from sparsify.modes import assign
 from sparsify.onnx_in import rules
 from sparsify.onnx_in.graph import OnnxGraph, Step
 from sparsify.onnx_in.op import RULES, Host, Op, Value
@@ -51,7 +52,7 @@ class OnnxNetwork(nn.Module):
         for name, path in self._paths.items():
             array = graph.constants[name]
             value = torch.from_numpy(np.array(array, copy=True))
-            _place(self, path, nn.Parameter(value) if name in weights else value)
+            assign(self, path, nn.Parameter(value) if name in weights else value)
             if name not in weights:
                 self._hosts[name] = Host(array, value.dtype, path)
         self.forward = self._caller()
@@ -183,15 +184,3 @@ def _find(module: nn.Module, path: str) -> Tensor:
         module = getattr(module, part)
     found: Tensor = getattr(module, leaf)
     return found
-
-
-def _place(root: nn.Module, path: str, value: Tensor) -> None:
-    *parts, leaf = path.split(".")
-    for part in parts:
-        if part not in root._modules:
-            root.add_module(part, nn.Module())
-        root = root.get_submodule(part)
-    if isinstance(value, nn.Parameter):
-        root.register_parameter(leaf, value)
-    else:
-        root.register_buffer(leaf, value)
