@@ -6,9 +6,9 @@ SNIP chooses before the training, the same weights for both ways; the others sta
 or are zero. Adam at 0.0012, batches of 60, 800 steps. Either network is kept in as many bytes, and four for the seed.
 Shares are of the weights: biases are trained besides, always. At 0.5% these are 251 weights and 410 biases.
 
-What was found (five seeds): frozen and pruned networks have 97.5 and 97.2% with a fifth of the weights trained, 87.2 and
-70.5 with 1%, 79.3 and 32.4 with 0.5%. So with few trained weights those that stay where they were carry signals which
-zeros do not; with many it is the same.
+What was found (five seeds): frozen and pruned networks have 97.5 and 97.2% with a fifth of the weights trained, 87.2
+and 70.5 with 1%, 79.3 and 32.4 with 0.5%. So with few trained weights those that stay where they were carry signals
+which zeros do not; with many it is the same.
 
 Reference: Wimmer et al., "FreezeNet: Full Performance by Reduced Storage Costs", 2020.
 """
