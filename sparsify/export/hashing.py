@@ -17,10 +17,9 @@ from sparsify.kernels._hash import DEVIATION, GOLDEN, HALVES, MEAN, ROUNDS, word
 __all__ = ["DOMAIN", "drawing", "drawn_by"]
 
 DOMAIN = "sparsify"  # of the functions
-_OPSET = 18
 
 
-def drawing(distribution: str) -> ir.Function:
+def drawing(distribution: str, opset: int) -> ir.Function:
     """Return the function that makes values of a distribution of a seed, an int32 without dimensions.
 
     Its attributes are `stream`, `size`, how many numbers are hashed (four for a normal value, one for others), and
@@ -31,7 +30,7 @@ def drawing(distribution: str) -> ir.Function:
     bits = body.hashed(seed, body.integer("stream"), body.integer("size"))
     units = {"uniform": body.uniform, "normal": body.normal, "sign": body.sign}[distribution](bits)
     made = body.node("Mul", units, body.attribute("factor", "value_float", ir.AttributeType.FLOAT))
-    graph = ir.Graph([seed], [made], nodes=body.nodes, opset_imports={"": _OPSET}, name=distribution)
+    graph = ir.Graph([seed], [made], nodes=body.nodes, opset_imports={"": opset}, name=distribution)
     kinds = {"stream": ir.AttributeType.INT, "size": ir.AttributeType.INT, "factor": ir.AttributeType.FLOAT}
     attributes = [ir.Attr(name, kind, None) for name, kind in kinds.items()]
     return ir.Function(DOMAIN, distribution, "", graph=graph, attributes=attributes)

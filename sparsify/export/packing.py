@@ -71,7 +71,8 @@ def pack(
         tensors = {item["name"]: item["kind"] for item in found}
         model.metadata_props[PACKED] = json.dumps({"layout": _LAYOUT, "tensors": tensors})
     if made:
-        for function in map(drawing, sorted({one.distribution for one in made.values()})):
+        for distribution in sorted({one.distribution for one in made.values()}):
+            function = drawing(distribution, int(model.opset_imports[""]))
             model.functions[function.identifier()] = function
         model.opset_imports[DOMAIN] = 1
         model.metadata_props[DRAWN] = noted(made)

@@ -16,7 +16,10 @@ from google.protobuf.message import DecodeError
 from onnx_ir.passes.common import InlinePass
 
 from sparsify.errors import InputError, first_line
+from sparsify.export.drawn import DRAWN
+from sparsify.export.hashing import DOMAIN
 from sparsify.export.packing import PACKED, unpack
+from sparsify.kernels._hash import DISTRIBUTIONS
 from sparsify.onnx_in import rules
 from sparsify.onnx_in.op import RULES
 from sparsify.onnx_in.structure import check_structure, expanded_size
@@ -40,7 +43,7 @@ def read_model(path: Path) -> ir.Model:
         InputError: the file is damaged, refers to data outside its folder, contradicts itself, or has operators or a
             version that sparsify does not read; the message lists all such operators.
     """
-    proto = _parsed(path)
+    proto = _without_drawing(_parsed(path))
     _check_opset(proto, path)
     if any(len(function.node) > _MOST_NODES for function in proto.functions) or len(proto.graph.node) > _MOST_NODES:
         raise InputError(f"{path} has more than {_MOST_NODES:,} nodes, which no model has that can be pruned here.")
@@ -52,10 +55,12 @@ def read_model(path: Path) -> ir.Model:
     try:
         model = ir.serde.deserialize_model(proto)
         ir.external_data.set_base_dir(model.graph, path.resolve().parent)
-        if model.functions:
-            InlinePass()(model)
         if PACKED in model.metadata_props:
             unpack(model)
+        if any(node.domain == DOMAIN for node in model.graph):
+            raise InputError("it draws values from a seed that no weight is made of, so it is damaged.")
+        if model.functions:
+            InlinePass()(model)
         model.graph.sort()
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -75,6 +80,15 @@ def _parsed(path: Path) -> onnx.ModelProto:
         raise InputError(f"{path} is a damaged or incomplete ONNX file: {first_line(error)}. Copy it again.") from error
     if not proto.HasField("graph") or not proto.graph.output:
         raise InputError(f"{path} is a damaged or incomplete ONNX file: it has no graph with outputs. Copy it again.")
+    return proto
+
+
+def _without_drawing(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Take out the functions that draw frozen weights of a packed file: unpacking makes these without them."""
+    if any(item.key == DRAWN for item in proto.metadata_props):
+        others = [function for function in proto.functions if function.domain != DOMAIN]
+        del proto.functions[:]
+        proto.functions.extend(others)
     return proto
 
 
@@ -98,11 +112,13 @@ def _check_operators(proto: onnx.ModelProto, path: Path) -> None:
     """Refuse a file with operators that there are no rules for, and name all of them."""
     rules.load()
     functions = {(function.domain, function.name) for function in proto.functions}
+    drawing = any(item.key == DRAWN for item in proto.metadata_props)
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for node in _nodes((proto.graph.node, *(function.node for function in proto.functions))):
         known = node.op_type in RULES or node.op_type == "Constant"
-        if (node.domain, node.op_type) in functions or (node.domain in _OURS and known):
+        drawn = drawing and node.domain == DOMAIN and node.op_type in DISTRIBUTIONS
+        if (node.domain, node.op_type) in functions or (node.domain in _OURS and known) or drawn:
             continue
         name = node.op_type if node.domain in _OURS else f"{node.domain}::{node.op_type}"
         counts[name] += 1

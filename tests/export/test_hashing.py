@@ -21,7 +21,7 @@ def model_of(distribution, *, seed, scale, stream, count):
     added.outputs[0].shape = ir.Shape([count])
     graph = ir.Graph([x], added.outputs, nodes=[drawn, added], initializers=[value],
                      opset_imports={"": 18, DOMAIN: 1}, name="g")  # fmt: skip
-    return ir.Model(graph, ir_version=9, functions=[drawing(distribution)])
+    return ir.Model(graph, ir_version=9, functions=[drawing(distribution, 18)])
 
 
 @pytest.mark.parametrize(

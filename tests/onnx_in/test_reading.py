@@ -1,10 +1,14 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 from helpers.onnx_files import model_of, rand, save
 from onnx import helper
+from torch import nn
 
+import sparsify as sp
 from sparsify.errors import InputError
+from sparsify.freezing import frozen, redrawn
 from sparsify.onnx_in.reading import OPSETS, read_model
 
 X = {"x": (1, ["batch", 4])}
@@ -130,6 +134,45 @@ def test_a_packed_entry_that_is_not_true_is_refused(path):
     entry.key, entry.value = "sparsify.packed", '{"layout": 1, "tensors": {"nowhere": "bitmask"}}'
     with pytest.raises(InputError, match="nowhere is not in the graph"):
         read_model(save(model, path))
+
+
+@pytest.fixture
+def drawn(path):
+    """A file whose weight is computed from a seed."""
+    torch.manual_seed(0)
+    program = redrawn(sp.capture(nn.Linear(64, 32), (torch.randn(2, 64),)), 7, "kaiming")
+    half = {"weight": torch.arange(2048).view(32, 64) % 4 == 0}
+    sp.export_onnx(frozen(program, half, 7, "kaiming"), path, storage="packed")
+    sp.export_onnx(program, path.with_name("dense.onnx"))
+    return path
+
+
+def test_drawn_weights_are_read_as_they_are(drawn):
+    assert onnx.load(drawn).functions
+    found, expected = read_model(drawn), onnx.load(drawn.with_name("dense.onnx"))
+    weights = {item.name: onnx.numpy_helper.to_array(item) for item in expected.graph.initializer}
+    assert {name: value.const_value.numpy().tobytes() for name, value in found.graph.initializers.items()} == {
+        name: value.tobytes() for name, value in weights.items()
+    }
+    assert not found.functions
+
+
+def test_drawing_that_makes_no_weight_is_refused(drawn):
+    proto = onnx.load(drawn)
+    node = next(node for node in proto.graph.node if node.domain == "sparsify")
+    extra = onnx.NodeProto()
+    extra.CopyFrom(node)
+    extra.name, extra.output[0] = "extra", "extra"
+    proto.graph.node.append(extra)
+    proto.graph.output.append(helper.make_tensor_value_info("extra", onnx.TensorProto.FLOAT, None))
+    save(proto, drawn)
+    with pytest.raises(InputError, match="draws values from a seed that no weight is made of"):
+        read_model(drawn)
+    entry = next(item for item in proto.metadata_props if item.key == "sparsify.drawn")
+    proto.metadata_props.remove(entry)
+    save(proto, drawn)
+    with pytest.raises(InputError):
+        read_model(drawn)
 
 
 def test_the_file_is_not_changed(path):
