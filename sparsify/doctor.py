@@ -73,7 +73,7 @@ def _machine() -> Iterator[Finding]:
 def _runtimes() -> Iterator[Finding]:
     yield Finding("runtimes", "PyTorch", "works", str(torch.__version__))
     yield _tried("runtimes", "onnxruntime", "onnxruntime", "pip install onnxruntime", _onnxruntime)
-    yield _tried("runtimes", "OpenVINO", "openvino", "pip install openvino", _version_of("openvino"))
+    yield _tried("runtimes", "OpenVINO", "openvino", "pip install 'sparsify-fx[openvino]'", _version_of("openvino"))
     yield _tried("runtimes", "TensorRT", "tensorrt", "pip install tensorrt (NVIDIA GPUs)", _version_of("tensorrt"))
 
 

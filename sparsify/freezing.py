@@ -42,6 +42,8 @@ __all__ = [
 
 SEED = "sparsify_seed"  # the buffer that holds the seed of all values that are drawn from one
 
+_DEFAULTS = ("uniform", 1.0)  # of the operator `seeded`: distribution and scale
+
 DrawInit: TypeAlias = Literal["torch", "kaiming", "xavier", "sign"]
 
 
@@ -163,8 +165,8 @@ def frozen_draws(program: Program) -> dict[str, Draw]:
     for node in mask_nodes(program.graph):
         base = node.args[2]
         if isinstance(base, fx.Node) and base.target is seeded:
-            distribution, scale = base.args[3:5]
-            found[str(node.all_input_nodes[1].target)] = Draw(str(distribution), float(scale))  # type: ignore[arg-type]
+            given = (*base.args[3:5], *_DEFAULTS[len(base.args[3:5]) :])  # tracing drops what the operator assumes
+            found[str(node.all_input_nodes[1].target)] = Draw(str(given[0]), float(given[1]))  # type: ignore[arg-type]
     return found
 
 

@@ -160,7 +160,7 @@ def _masks_left(program: Program, *, retrained: bool) -> list[str]:
     notes = []
     if weights:
         more = "" if retrained else "; the pass reconstruct (no labels needed) and --retrain win accuracy back"
-        text = f"{weights:,} weights are masked: they are zeros, which are stored but for --storage packed"
+        text = f"{weights:,} weights are masked: they are zeros, which only --storage packed leaves out of files"
         notes.append(f"{text}. The pass shrink removes whole channels{more}.")
     if coefficients:
         text = f"{coefficients:,} of the values that embedded weights are made of are masked"

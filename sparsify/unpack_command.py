@@ -25,6 +25,8 @@ def unpack(
     output: Annotated[Path, Parameter(name=("--output", "-o"), help="the dense file, of the same kind", group=OUTPUT)],
 ) -> None:
     """Write a file with packed or compressed weights as a dense one, for tools that do not know how they are stored."""
+    if model.suffix not in (".onnx", ".safetensors"):
+        raise UsageError(f"{model}: only .onnx and .safetensors files have packed weights.")
     if output.suffix not in (".onnx", ".safetensors"):
         raise UsageError(f"{output}: a dense model is written as .onnx or .safetensors.")
     if model.suffix != output.suffix:

@@ -166,3 +166,13 @@ def test_write_back_writes_what_is_computed():
     sp.write_back(program, model)
     x = torch.randn(4, 16)
     assert torch.equal(model(x), program.module()(x))
+
+
+@pytest.mark.parametrize(("inputs", "init"), [(1, "torch"), (2, "kaiming")])
+def test_a_draw_that_is_the_operators_default_is_known(inputs, init):
+    """1/√1 and √(2/2) are 1, the default of the operator, which tracing leaves out."""
+    torch.manual_seed(0)
+    program = redrawn(sp.capture(nn.Linear(inputs, 5), (torch.randn(2, inputs),)), 7, init)
+    half = torch.arange(5 * inputs).view(5, inputs) % 2 == 0
+    (draw,) = frozen_draws(frozen(program, {"weight": half}, 7, init)).values()
+    assert draw.scale == 1

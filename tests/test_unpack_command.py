@@ -41,6 +41,10 @@ def test_what_is_wrong_is_said(packed, tmp_path):
     for words, message in (
         (("unpack", path), "--output"),
         (("unpack", path, "-o", tmp_path / "a.pt2"), "a dense model is written as .onnx"),
+        (
+            ("unpack", tmp_path / "model.pt2", "-o", tmp_path / "a.onnx"),
+            "files have packed weights",
+        ),
         (("unpack", path, "-o", path), "is the model itself"),
         (("unpack", tmp_path / "none.onnx", "-o", tmp_path / "a.onnx"), "cannot be opened"),
         (

@@ -8,7 +8,7 @@ Places that are frozen at values from a seed get these again (`sparsify.export.d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -34,7 +34,10 @@ _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE}
 
 
 def pack(
-    model: ir.Model, numbers: Numbers = "exact", drawn: Mapping[str, DrawnWeight] = MappingProxyType({})
+    model: ir.Model,
+    numbers: Numbers = "exact",
+    drawn: Mapping[str, DrawnWeight] = MappingProxyType({}),
+    dense: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Pack the weights of a model, in place, that get smaller.
 
@@ -42,6 +45,7 @@ def pack(
         model: with opset 18 or later.
         numbers: exact, or the type to which kept values of float32 weights are rounded.
         drawn: weights that come from a seed, by the names of constants.
+        dense: names of constants that stay as they are.
 
     Returns:
         Of each packed weight `name`, `kind`, `shape`, `kept`, `bytes`, `dense_bytes`, `drawn`, whether what is not
@@ -51,21 +55,23 @@ def pack(
         return []
     found, shared, left = [], _Shared(model.graph), _DRAWING
     made: dict[str, Drawn] = {}
-    for name, value, dense in list(_weights(model.graph)):
-        own: Numbers = numbers if dense.dtype == np.float32 else "exact"
-        source, factors = _source(drawn, name, dense, left)
-        array, kept = (dense, None) if source is None else (source.whole(), source.kept)
+    for name, value, whole in list(_weights(model.graph)):
+        if name in dense:
+            continue
+        own: Numbers = numbers if whole.dtype == np.float32 else "exact"
+        source, factors = _source(drawn, name, whole, left)
+        array, kept = (whole, None) if source is None else (source.whole(), source.kept)
         sparse = SparseValues.encode(array, numbers=own, kept=kept)
-        if sparse.bytes + 256 > 0.95 * dense.nbytes or not fits(dense.shape, len(sparse.values), _FOLDING):
+        if sparse.bytes + 256 > 0.95 * whole.nbytes or not fits(whole.shape, len(sparse.values), _FOLDING):
             continue
         _Rebuilt(model.graph, shared, name, value).write(sparse, None if source is None else source.how, factors)
         if source is not None:
             made[name] = source.how
             left -= _needed(source)
-        error = 0.0 if own == "exact" else _error(sparse.decode(dense.dtype, None if kept is None else array), array)
-        found.append({"name": name, "kind": sparse.kind, "shape": list(dense.shape),
-                      "kept": int(np.count_nonzero(dense if kept is None else kept)), "bytes": sparse.bytes,
-                      "dense_bytes": dense.nbytes, "drawn": source is not None, "error": error})  # fmt: skip
+        error = 0.0 if own == "exact" else _error(sparse.decode(whole.dtype, None if kept is None else array), array)
+        found.append({"name": name, "kind": sparse.kind, "shape": list(whole.shape),
+                      "kept": int(np.count_nonzero(whole if kept is None else kept)), "bytes": sparse.bytes,
+                      "dense_bytes": whole.nbytes, "drawn": source is not None, "error": error})  # fmt: skip
     if found:
         shared.write()
         tensors = {item["name"]: item["kind"] for item in found}

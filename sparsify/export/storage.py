@@ -19,6 +19,7 @@ from sparsify.errors import ExportError, InputError, UsageError, first_line
 from sparsify.export.drawn import DrawnWeight
 from sparsify.export.packing import pack, unpack
 from sparsify.export.sparse_values import Numbers
+from sparsify.export.tags import two_of_four
 from sparsify.spec import build, nearest, parse_spec
 
 __all__ = ["Storage", "parse_storage", "save_model", "size", "stored", "unpacked_file", "writing_model"]
@@ -116,7 +117,7 @@ def stored(
     Args:
         model: is packed in place.
         path: of the dense file, which is replaced.
-        storage: what is wanted.
+        storage: what is wanted; auto leaves 2:4 sparse weights dense, for TensorRT must see their zeros.
         feeds: inputs for onnxruntime.
         drawn: constants that come from a seed, as `pack` takes them; auto draws none, for only
             onnxruntime is known to read such a file.
@@ -131,7 +132,8 @@ def stored(
     if storage.mode == "dense":
         return {"storage": "dense"}
     numbers: Numbers = "exact" if storage.values == "fp32" else storage.values
-    if not (found := pack(model, numbers, drawn if storage.mode == "packed" else {})):
+    every = storage.mode == "packed"
+    if not (found := pack(model, numbers, drawn if every else {}, () if every else two_of_four(model))):
         return {"storage": "dense"}
     other = path.with_name("packed") / path.name
     other.parent.mkdir()

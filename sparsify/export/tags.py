@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["SPARSITY", "tag"]
+__all__ = ["SPARSITY", "tag", "two_of_four"]
 
 SPARSITY = "sparsify.sparsity"  # the entry of the metadata
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE}
@@ -33,6 +33,12 @@ def tag(model: ir.Model) -> list[str]:
     if found:
         model.metadata_props[SPARSITY] = json.dumps({"2:4": found})
     return found
+
+
+def two_of_four(model: ir.Model) -> list[str]:
+    """Return the names that `tag` has noted."""
+    known: list[str] = json.loads(model.metadata_props.get(SPARSITY, '{"2:4": []}'))["2:4"]
+    return known
 
 
 def _summed(node: ir.Node, place: int, dims: int) -> int | None:

@@ -73,7 +73,8 @@ def to_program(network: OnnxNetwork, inputs: Inputs, path: Path, *, synthetic: b
         InputError: the inputs do not fit the file, or the program computes something else than onnxruntime.
         CaptureError: torch cannot trace the module.
     """
-    args, kwargs = inputs[0], {network.arguments.get(name, name): value for name, value in inputs[1].items()}
+    known = {written: name for own, name in network.arguments.items() for written in (own, "".join(own.split()))}
+    args, kwargs = inputs[0], {known.get(name, name): value for name, value in inputs[1].items()}
     given = _bound(network, args, kwargs, path)
     try:
         network.check_sizes(given)

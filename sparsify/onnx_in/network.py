@@ -19,6 +19,7 @@ from sparsify.onnx_in.graph import OnnxGraph, Step
 from sparsify.onnx_in.op import RULES, Host, Op, Value
 from sparsify.onnx_in.sizes import known
 from sparsify.onnx_in.weights import identifiers, state_names
+from sparsify.tracing import quiet
 
 __all__ = ["OnnxNetwork", "folded"]
 
@@ -112,7 +113,7 @@ class OnnxNetwork(nn.Module):
                 shape = "x".join(map(str, value.shape))
                 raise InputError(f"{step.type} {step.name!r:.100} makes a value of {shape}, which takes {size:,} bytes")
 
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        with quiet(), FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
             self.run({name: mode.from_tensor(value) for name, value in arguments.items()}, watch)
 
 

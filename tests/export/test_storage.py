@@ -131,3 +131,11 @@ def test_the_weights_of_a_replaced_model_go_with_it_and_no_others(pruned, tmp_pa
     (tmp_path / "m.onnx.data").write_bytes(b"something else")
     sp.export_onnx(pruned, tmp_path / "m.onnx")
     assert (tmp_path / "m.onnx.data").read_bytes() == b"something else"
+
+
+def test_auto_leaves_what_tensor_cores_take_sparse(tmp_path):
+    torch.manual_seed(0)
+    program = sp.capture(nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64)), (torch.randn(2, 64),))
+    half = sp.run(program, ["weight-prune:pattern=2:4"]).program
+    assert sp.export_onnx(half, tmp_path / "auto.onnx", storage="auto")["storage"] == "dense"
+    assert sp.export_onnx(half, tmp_path / "packed.onnx", storage="packed")["storage"] == "packed"

@@ -77,6 +77,20 @@ def test_inputs_of_a_file_may_have_the_names_of_the_model(path, tmp_path):
     assert not program.example.synthetic
 
 
+def test_a_name_with_a_space_is_found_without_it(path):
+    nodes = [node("MatMul", ["my image", "w"], ["scores"])]
+    model = model_of(nodes, {"my image": (1, ["n", 4])}, ["scores"], {"w": rand(4, 3)})
+    program = load(save(model, path), "my image:float32[3,4]")  # spaces of a spec do not count
+    assert sp.export_onnx(program, path.with_name("again.onnx"))["inputs"] == ["my image"]
+
+
+def test_a_model_that_does_not_fit_together_says_so_in_one_line(path, capfd):
+    nodes = [node("MatMul", ["x", "w"], ["y"])]
+    with pytest.raises(InputError, match="y"):
+        load(save(model_of(nodes, {"x": (1, ["n", 4])}, ["y"], {"w": rand(5, 4)}), path))
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
