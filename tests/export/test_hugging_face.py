@@ -56,8 +56,8 @@ def pruned(model, *specs):
     (llama, ["layer-prune:count=1", "weight-prune:sparsity=0.5"], {"num_hidden_layers": [3, 2]}),
     (llama, ["channel-prune:sparsity=0.5,units=heads+channels,scope=uniform", "shrink"],
      {"intermediate_size": [48, 24], "num_attention_heads": [4, 2]}),
-    (llama, ["channel-prune:sparsity=0.5,units=kv-groups,scope=uniform", "shrink"],
-     {"num_attention_heads": [4, 2], "num_key_value_heads": [2, 1]}),
+    pytest.param(llama, ["channel-prune:sparsity=0.5,units=kv-groups,scope=uniform", "shrink"],
+                 {"num_attention_heads": [4, 2], "num_key_value_heads": [2, 1]}, marks=pytest.mark.slow),
     (mixtral, ["channel-prune:sparsity=0.5,units=heads,scope=uniform", "shrink"],
      {"num_attention_heads": [4, 2], "head_dim": [None, 8]}),
 ])  # fmt: skip
@@ -76,7 +76,7 @@ def test_what_the_configuration_can_express(tmp_path, make, specs, config):
 
 @pytest.mark.parametrize(("make", "key", "expert"), [
     (mixtral, "num_local_experts", "block_sparse_moe.experts.{}.w1.weight"),
-    (qwen, "num_experts", "mlp.experts.{}.gate_proj.weight"),
+    pytest.param(qwen, "num_experts", "mlp.experts.{}.gate_proj.weight", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_experts_are_written_as_published_files_have_them(tmp_path, make, key, expert):
     model = make()
@@ -93,7 +93,8 @@ def test_experts_are_written_as_published_files_have_them(tmp_path, make, key, e
     (llama, ["channel-prune:sparsity=0.5,units=channels,scope=global", "shrink"], "in different layers"),
     (llama, ["layer-prune:count=1,granularity=sublayer"], "cannot express model.layers.*: a pass took a part of"),
     (bert, ["channel-prune:sparsity=0.5,units=heads,scope=uniform", "shrink"], "No number of the configuration gives"),
-    (llama, ["channel-prune:sparsity=0.25,units=head-dim,scope=uniform", "shrink"], "something else than the program"),
+    pytest.param(llama, ["channel-prune:sparsity=0.25,units=head-dim,scope=uniform", "shrink"],
+                 "something else than the program", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_what_it_cannot_is_refused_and_nothing_is_written(tmp_path, make, specs, error):
     model = make()
