@@ -211,10 +211,10 @@ def test_an_interruption_is_130_and_keeps_the_old_file(monkeypatch, folder):
     before = sorted(folder.iterdir())
     (folder / "old.safetensors").write_bytes(b"old")
 
-    def interrupt(path):
+    def interrupt(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export.checkpoint, "load_file", interrupt)  # when all is written and being checked
+    monkeypatch.setattr(export.checkpoint, "_check", interrupt)  # when all is written and being checked
     ran = sparsify(*PRUNE, "-o", "old.safetensors")
     assert (ran.status, ran.out) == (130, "")
     assert ran.err == "sparsify: Interrupted; nothing half-written is left behind.\n"

@@ -202,7 +202,7 @@ import sparsify as sp
 from sparsify.export import onnx as module
 
 program = sp.capture(torch.nn.Linear(2, 2), (torch.ones(2, 2),))
-module._check = lambda program, path: os.kill(os.getpid(), signal.SIGKILL)
+module._check = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
 module.export_onnx(program, sys.argv[1])
 """
 
