@@ -97,8 +97,8 @@ def test_large_weights_lie_beside_the_file(pruned, tmp_path, monkeypatch):
 def test_a_file_that_computes_something_else_is_refused(pruned, tmp_path, monkeypatch):
     real = storage_module.pack
 
-    def wrong(model, numbers, drawn):
-        found = real(model, numbers, drawn)
+    def wrong(model, *given):
+        found = real(model, *given)
         held = model.graph.initializers["4.weight.values"]
         held.const_value = type(held.const_value)(2 * held.const_value.numpy(), name=held.name)
         return found
