@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from sparsify.errors import InputError, UsageError, first_line
 from sparsify.export.storage import size
-from sparsify.inputs import parse, with_batch
+from sparsify.inputs import parse, repeated, with_batch
 from sparsify.latency import Run, onnx_run
 from sparsify.load import load
 from sparsify.program import Program
@@ -123,7 +123,7 @@ class _Onnx:
         if not self.dynamic and batch != 1:
             raise UsageError(f"{self.path} is fixed to its own batch size: leave --batches out.")
         feed = {
-            name: (_repeated(value, batch) if name in self.dynamic else value).numpy()
+            name: (repeated(value, batch) if name in self.dynamic else value).numpy()
             for name, value in self.feed.items()
         }
         return partial(onnx_run, self.path, feed, threads, self.provider)
@@ -144,7 +144,8 @@ class _Torch:
 
     @property
     def bytes(self) -> int:
-        return self.path.stat().st_size
+        files = self.path.iterdir() if self.path.is_dir() else [self.path]
+        return sum(file.stat().st_size for file in files)
 
     def starting(self, batch: int, threads: int) -> Callable[[], Run]:
         if not self.program.dynamic_batch and batch != 1:
@@ -198,7 +199,3 @@ def _drawn(path: Path, items: list[Any]) -> dict[str, Tensor]:
         else torch.ones(sizes, dtype=dtype)
         for name, dtype, sizes in specs
     }  # fmt: skip
-
-
-def _repeated(value: Tensor, batch: int) -> Tensor:
-    return value[[number % len(value) for number in range(batch)]]

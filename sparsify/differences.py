@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from sparsify.coding.bits import equal_bits
 from sparsify.cost import Cost, cost, macs_by_node
 from sparsify.layers import layers
 from sparsify.masking import baked
@@ -137,16 +137,7 @@ def _in_order(first: list[str], second: list[str]) -> list[str]:
 
 
 def _same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
-    return one.keys() == two.keys() and all(
-        value.shape == two[name].shape
-        and value.dtype == two[name].dtype
-        and torch.equal(_bits(value), _bits(two[name]))
-        for name, value in one.items()
-    )
-
-
-def _bits(value: Tensor) -> Tensor:
-    return value.cpu().contiguous().reshape(-1).view(torch.uint8)
+    return one.keys() == two.keys() and all(equal_bits(value, two[name]) for name, value in one.items())
 
 
 def _moved(one: Mapping[str, Tensor] | None, two: Mapping[str, Tensor] | None) -> float | None:

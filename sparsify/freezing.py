@@ -11,7 +11,7 @@ import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
@@ -42,7 +42,7 @@ __all__ = [
 
 SEED = "sparsify_seed"  # the buffer that holds the seed of all values that are drawn from one
 
-_DEFAULTS = ("uniform", 1.0)  # of the operator `seeded`: distribution and scale
+_HOW = torch.ops.sparsify.seeded.default._schema.arguments[3:5]  # distribution and scale
 
 DrawInit: TypeAlias = Literal["torch", "kaiming", "xavier", "sign"]
 
@@ -165,8 +165,9 @@ def frozen_draws(program: Program) -> dict[str, Draw]:
     for node in mask_nodes(program.graph):
         base = node.args[2]
         if isinstance(base, fx.Node) and base.target is seeded:
-            given = (*base.args[3:5], *_DEFAULTS[len(base.args[3:5]) :])  # tracing drops what the operator assumes
-            found[str(node.all_input_nodes[1].target)] = Draw(str(given[0]), float(given[1]))  # type: ignore[arg-type]
+            given: list[Any] = list(base.args[3:5])  # without what is as the operator assumes it
+            given += [argument.default_value for argument in _HOW[len(given) :]]
+            found[str(node.all_input_nodes[1].target)] = Draw(str(given[0]), float(given[1]))
     return found
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sparsify.program import Program
 
-__all__ = ["drawn_like", "parse", "with_batch"]
+__all__ = ["drawn_like", "parse", "repeated", "with_batch"]
 
 _SPEC = re.compile(
     r"(?:(?P<name>[A-Za-z_]\w*):)?"
@@ -137,6 +137,11 @@ def drawn_like(example: torch.Tensor, shape: Sequence[int], generator: torch.Gen
     return flat[chosen.to(flat.device)]
 
 
+def repeated(examples: torch.Tensor, size: int) -> torch.Tensor:
+    """Return a batch of so many examples: the same ones again and again."""
+    return examples[[number % len(examples) for number in range(size)]]
+
+
 def with_batch(program: Program, size: int) -> list[Any]:
     """Return the example's inputs, flat, with a batch of another size where it may vary: the same examples again."""
     leaves = program.example.leaves()
@@ -144,7 +149,7 @@ def with_batch(program: Program, size: int) -> list[Any]:
         return leaves
     symbol = str(program.batch_symbol)
     return [
-        leaf[[number % len(leaf) for number in range(size)]]
+        repeated(leaf, size)
         if hasattr(leaf, "shape") and leaf.ndim and str(node.meta["val"].shape[0]) == symbol
         else leaf
         for node, leaf in zip(program.placeholders, leaves, strict=True)

@@ -269,7 +269,8 @@ def _storage_note(program: Program, path: Path, storage: str, checked: Mapping[s
         more = (
             " Frozen weights are computed from their seed with --storage packed only: such a file is for onnxruntime."
         )
-        return f"{path} is stored dense: packed it would not be smaller.{more if frozen else ''}"
+        tagged = "its 2:4 weights stay so, for TensorRT must see their zeros" if checked.get("two_of_four") else ""
+        return f"{path} is stored dense: {tagged or 'packed it would not be smaller'}.{more if frozen else ''}"
     drawn = len({item["name"] for item in checked.get("packed", ()) if item["drawn"]})
     if parse_storage(storage).mode == "packed" and drawn < frozen:
         return (f"{path}: {frozen - drawn} of {frozen} frozen weights are stored whole: they are small, or computing "

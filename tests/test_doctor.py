@@ -55,8 +55,9 @@ def test_a_runtime_that_cannot_be_imported_is_broken(monkeypatch, tmp_path, inst
     if installed:
         (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer is missing')")
         monkeypatch.syspath_prepend(tmp_path)
-    elif importlib.util.find_spec("tensorrt"):
-        pytest.skip("TensorRT is installed")
+    else:
+        found_where = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorrt" else found_where(name))
     finding = found("runtimes")["TensorRT"]
     assert finding.state == ("broken" if installed else "missing")
     assert ("libnvinfer is missing" if installed else "pip install tensorrt") in finding.text

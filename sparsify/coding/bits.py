@@ -8,9 +8,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["BITMASK", "packed", "unpacked"]
+__all__ = ["BITMASK", "equal_bits", "packed", "unpacked"]
 
 BITMASK = ".bitmask"  # what the name of a weight ends with where a file holds its mask
+
+
+def equal_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same shape, type and bits: a NaN equals itself, -0.0 is not 0.0."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    first, second = (value.cpu().contiguous().reshape(-1).view(torch.uint8) for value in (one, other))
+    return torch.equal(first, second)
 
 
 def packed(mask: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import torch
 from torch import Tensor
 
 from sparsify.atomic import writing
+from sparsify.coding.bits import equal_bits
 from sparsify.coding.planes import check_zstd
 from sparsify.coding.sparse_state import SparseState, pruned, sparse_parts, state, trained
 from sparsify.coding.tensor_file import TensorFile, write_tensors
@@ -77,8 +77,7 @@ def _check(program: Program, written: Path, path: Path) -> None:
 
 
 def _same(one: Tensor | None, other: Tensor) -> bool:
-    bits = [value.cpu().contiguous().reshape(-1).view(torch.uint8) for value in (one, other) if value is not None]
-    return len(bits) == 2 and torch.equal(*bits)
+    return one is not None and equal_bits(one, other)
 
 
 def unpacked_state(source: Path, target: Path) -> tuple[list[str], int, int]:

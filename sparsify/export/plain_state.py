@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsify.atomic import writing
+from sparsify.coding.bits import equal_bits
 from sparsify.coding.sparse_state import state
 from sparsify.errors import ExportError
 from sparsify.program import Program
@@ -45,10 +46,6 @@ def save_plain(program: Program, path: str | Path) -> dict[str, Any]:
         torch.save(held, temporary)
         again = torch.load(temporary, weights_only=True, mmap=True)
         for name, value in held.items():
-            if again[name].dtype != value.dtype or not torch.equal(_bits(again[name]), _bits(value)):
+            if not equal_bits(again[name], value):
                 raise ExportError(f"{path}: {name} reads back different from what was written.")
         return {"bytes": temporary.stat().st_size}
-
-
-def _bits(value: Tensor) -> Tensor:
-    return value.reshape(-1).view(torch.uint8)

@@ -123,8 +123,9 @@ def stored(
             onnxruntime is known to read such a file.
 
     Returns:
-        `storage` and, where it is packed, `dense_bytes`, `packed` (see `pack`), `values` and `rounding`, how far
-        outputs are from the dense ones, relative to the largest.
+        `storage`; where it is dense, `two_of_four`, the weights that auto left so; and, where it is packed,
+        `dense_bytes`, `packed` (see `pack`), `values` and `rounding`, how far outputs are from the dense ones,
+        relative to the largest.
 
     Raises:
         ExportError: onnxruntime folds the file differently or computes something else.
@@ -133,15 +134,17 @@ def stored(
         return {"storage": "dense"}
     numbers: Numbers = "exact" if storage.values == "fp32" else storage.values
     every = storage.mode == "packed"
-    if not (found := pack(model, numbers, drawn if every else {}, () if every else two_of_four(model))):
-        return {"storage": "dense"}
+    kept = [] if every else two_of_four(model)
+    as_dense: dict[str, Any] = {"storage": "dense", "two_of_four": kept} if kept else {"storage": "dense"}
+    if not (found := pack(model, numbers, drawn if every else {}, kept)):
+        return as_dense
     other = path.with_name("packed") / path.name
     other.parent.mkdir()
     save_model(model, other)
     before, after = size(path), size(other)
     if storage.mode == "auto" and after > _WORTH * before:
         shutil.rmtree(other.parent)
-        return {"storage": "dense"}
+        return as_dense
     rounding = _difference(path, other, feeds, exact=numbers == "exact")
     for file in path.parent.glob(f"{path.name}*"):
         file.unlink()

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsify.coding.bits import packed, unpacked
+from sparsify.coding.bits import equal_bits, packed, unpacked
 
 
 @given(st.lists(st.booleans(), max_size=40))
@@ -29,3 +29,12 @@ def test_any_shape_takes_an_eighth():
 def test_bits_that_do_not_fit_are_refused(bits):
     with pytest.raises(ValueError, match=r"are not the bits of \[7\]|behind the last"):
         unpacked(bits, (7,))
+
+
+def test_equal_bits_are_those_of_shape_type_and_every_byte():
+    value = torch.tensor([[1.0, float("nan")], [0.0, -2.0]])
+    assert equal_bits(value, value.t().contiguous().t())
+    assert equal_bits(torch.empty(0), torch.empty(0))
+    assert not equal_bits(value, value.reshape(4))
+    assert not equal_bits(value, value.view(torch.int32))
+    assert not equal_bits(torch.tensor(0.0), torch.tensor(-0.0))

@@ -5,9 +5,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from helpers.packable import packable
 
-import sparsify as sp
 from sparsify.errors import InputError, UsageError
 from sparsify.export.coreml import export_coreml
 from sparsify.job import Job
@@ -16,10 +15,7 @@ from sparsify.recipe import Recipe
 
 @pytest.fixture
 def pruned():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 37, 3), nn.BatchNorm2d(37), nn.ReLU(), nn.Flatten(), nn.Linear(37 * 36, 31))
-    program = sp.capture(model, (torch.randn(2, 3, 8, 8),))
-    return sp.run(program, ["weight-prune:sparsity=0.9,scope=layer"]).program
+    return packable()
 
 
 def test_without_coremltools_it_says_what_to_install_before_any_work(tmp_path, monkeypatch):
