@@ -13,9 +13,9 @@ from sparsify.atomic import check_writable
 from sparsify.console import out, print_json, progress
 from sparsify.errors import UsageError
 from sparsify.options import INPUT, OUTPUT, WORK, AsJson, Device, Inputs, Trust
+from sparsify.report.terminal import print_gates
 
 if TYPE_CHECKING:
-    from sparsify.gates import Verdict
     from sparsify.kernel_bench import Row
 
 __all__ = ["bench"]
@@ -78,10 +78,10 @@ def bench(
         check_writable(junit)
     from sparsify.contenders import contender, provider_called
     from sparsify.file_bench import compare
-    from sparsify.gates import Gates, parse_size, refuse
+    from sparsify.gates import Gates, refuse, write_junit
     from sparsify.report.speeds import print_speeds
 
-    gates = Gates(min_speedup, None if max_size is None else parse_size(max_size))
+    gates = Gates(min_speedup, max_size)
     started = time.perf_counter()
     with progress() as show:
         chosen = provider_called(provider)
@@ -89,24 +89,14 @@ def bench(
         found = compare(models, counts, threads=threads, seconds=seconds, stage=show)
     verdicts = gates.verdicts(found)
     if junit is not None:
-        _write_junit(junit, verdicts, time.perf_counter() - started)
+        write_junit(junit, verdicts, time.perf_counter() - started)
+    gated_by = [verdict.as_dict() for verdict in verdicts]
     if as_json:
-        gated_by = [verdict.as_dict() for verdict in verdicts]
         print_json({"batches": [table.as_dict() for table in found], "gates": gated_by})
     else:
         print_speeds(out, found)
-        for verdict in verdicts:
-            out.print(f"{'passed' if verdict.passed else 'FAILED'}  {verdict.gate}: {verdict.text}",
-                      style="green" if verdict.passed else "red", highlight=False, markup=False)  # fmt: skip
+        print_gates(out, gated_by)
     refuse(verdicts)
-
-
-def _write_junit(path: Path, verdicts: list[Verdict], seconds: float) -> None:
-    from sparsify.atomic import writing
-    from sparsify.gates import junit
-
-    with writing(path) as temporary:
-        temporary.write_text(junit(verdicts, seconds), encoding="utf-8")
 
 
 def _bench_kernels(

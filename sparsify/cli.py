@@ -6,10 +6,10 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
@@ -21,8 +21,8 @@ from sparsify.compare_command import compare
 from sparsify.console import err, out, print_json, progress
 from sparsify.diff_command import diff
 from sparsify.doctor_command import doctor
-from sparsify.errors import InputError, SparsifyError, UsageError
-from sparsify.options import OUTPUT, WORK, AsJson, Device, Factory, Inputs, Model, Task, Trust
+from sparsify.errors import GateError, InputError, SparsifyError, UsageError
+from sparsify.options import GATES, OUTPUT, WORK, AsJson, Device, Factory, Inputs, Model, Task, Trust
 from sparsify.plot_command import plot
 from sparsify.recipe import Recipe, read_recipe
 from sparsify.report import terminal
@@ -117,9 +117,15 @@ def prune(
         bool,
         Parameter(negative="", show_default=False, help="train only the kept values, in little memory", group=WORK),
     ] = False,
-    max_drop: Annotated[
-        float | None, Parameter(help="exit with 1 and write nothing when the score falls by more", group=OUTPUT)
+    max_drop: Annotated[float | None, Parameter(help="a gate: how much the score may fall", group=GATES)] = None,
+    min_speedup: Annotated[
+        float | None,
+        Parameter(help="a gate: how many times as fast it must be in onnxruntime as the model before", group=GATES),
     ] = None,
+    max_size: Annotated[
+        str | None, Parameter(help="a gate: how large each output may be: 500kB, 10MB", group=GATES)
+    ] = None,
+    junit: Annotated[Path | None, Parameter(help="write what the gates found as JUnit's XML", group=GATES)] = None,
     print_after: Annotated[
         str | None, Parameter(help="print the program after this pass, or after all", group=OUTPUT)
     ] = None,
@@ -163,6 +169,9 @@ def prune(
             trust=trust,
             verify=not no_verify,
             max_drop=max_drop,
+            min_speedup=min_speedup,
+            max_size=max_size,
+            junit=junit,
             observer=_observer(print_after, time_passes, show),
             on_step=show.step,
             work=work,
@@ -171,23 +180,19 @@ def prune(
             warn=_warn,
             compact=compact,
         )
-        result = job.run()
+        failed = None
+        try:
+            result: Mapping[str, Any] = job.run()
+        except GateError as error:
+            if error.report is None:
+                raise
+            failed, result = error, error.report
     if as_json:
         print_json(result)
-        return
-    words = ["sparsify", str(model), *Recipe.from_dict(result["recipe"]).options()]
-    words += ["--model", factory] if factory else []
-    words += ["--device", device] if device != "cpu" else []
-    words += ["--trust"] if trust else []
-    words += ["--no-verify"] if no_verify else []
-    words += ["--work", str(work)] if work else []
-    words += [word for spec in track or () for word in ("--track", spec)]
-    words += ["--max-drop", f"{max_drop:g}"] if max_drop is not None else []
-    words += [word for path in output or () for word in ("-o", str(path))]
-    words += ["--storage", storage] if storage != "dense" else []
-    words += ["--compress", compress] if compress else []
-    words += ["--report", str(report)] if report else []
-    terminal.print_report(out, result, shlex.join(words), report)
+    else:
+        terminal.print_report(out, result, report, junit)
+    if failed is not None:
+        raise failed
 
 
 @app.command

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 __all__ = [
     "CaptureError",
     "ContractError",
@@ -45,9 +48,17 @@ class CaptureError(SparsifyError):
 
 
 class GateError(SparsifyError):
-    """A limit that the user set (such as `--max-drop`) is not met."""
+    """A limit that the user set (such as `--max-drop`) is not met.
+
+    Attributes:
+        report: of the run that it ended, or None.
+    """
 
     exit_status = 1
+
+    def __init__(self, message: str, report: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class PassError(SparsifyError):

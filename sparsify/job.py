@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,28 +12,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sparsify import registry
+from sparsify.artefacts import ENDINGS, Artefacts, is_folder
 from sparsify.atomic import check_new_folder, check_writable, writing
 from sparsify.coding.planes import check_zstd
-from sparsify.errors import ExportError, GateError, OptionError, PassError, UsageError
-from sparsify.export.archive import save
-from sparsify.export.checkpoint import save_state
-from sparsify.export.coreml import check_package, check_tools, export_coreml
-from sparsify.export.hugging_face import save_hugging_face
-from sparsify.export.onnx import export_onnx, feed
-from sparsify.export.plain_state import save_plain
+from sparsify.errors import ExportError, InputError, OptionError, UsageError
+from sparsify.export.coreml import check_package, check_tools
+from sparsify.export.onnx import check_types
 from sparsify.export.storage import parse_storage
-from sparsify.freezing import frozen_draws
-from sparsify.inputs import parse, with_batch
-from sparsify.latency import measure
+from sparsify.gates import Gates, Verdict, refuse, write_junit
+from sparsify.inputs import parse
 from sparsify.load import load
-from sparsify.loading.hugging_face import is_model_folder, read_folder
-from sparsify.lowering.raising import has_sparse_layers
+from sparsify.loading.hugging_face import is_model_folder
 from sparsify.pass_manager import Observer, PassManager
 from sparsify.pipeline import Result, execute
 from sparsify.program import Program
 from sparsify.recipe import Recipe
 from sparsify.retrain import parse_method
 from sparsify.spec import parse_spec, with_option
+from sparsify.speedup import NotMeasured, speed_of, speedup
+from sparsify.staging import Staging, staging
 from sparsify.task import Task, example_inputs, resolve
 from sparsify.trackers import tracking
 from sparsify.training.log import log_of_a_run
@@ -42,8 +39,8 @@ from sparsify.training.work import Listener
 
 __all__ = ["ENDINGS", "Job", "check_outputs"]
 
-ENDINGS = (".onnx", ".pt2", ".safetensors", ".pt", ".pth", ".mlpackage", ".ticket")
 Stage = Callable[[str], None]
+_TOLD, _GATED = 2.0, 10.0  # seconds to time two models, to tell how fast they are and where a gate depends on it
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,9 @@ class Job:
         trust: files may run code.
         verify: check after every pass.
         max_drop: how much the score may fall.
+        min_speedup: how many times as fast as before the model must be, as ONNX in onnxruntime.
+        max_size: what each output may take, as `parse_size` reads it.
+        junit: where what the three gates found is written as JUnit's XML, or None.
         observer: called at every step of the pipeline.
         on_step: called after every training step.
         work: a folder for the retraining, which goes on there where it was stopped.
@@ -80,6 +80,9 @@ class Job:
     trust: bool = False
     verify: bool = True
     max_drop: float | None = None
+    min_speedup: float | None = None
+    max_size: str | None = None
+    junit: Path | None = None
     observer: Observer | None = None
     on_step: OnStep = lambda event: None
     work: Path | None = None
@@ -94,18 +97,21 @@ class Job:
         """Do the job; return the report.
 
         Raises:
+            GateError: a gate failed. It has the report, which is also written, and no output is.
             SparsifyError: of the kind that says what failed; nothing half-written is left behind.
         """
         started = time.perf_counter()
         check_outputs(self.outputs, self.report, self.model)
-        if (log := self._log_file()) is not None:
-            check_writable(log)
+        for file in (log := self._log_file(), self.junit):
+            if file is not None:
+                check_writable(file)
         recipe, task = self._checked()
         self.stage(f"loading {self.model}")
         before = load_program(
             self.model, recipe.inputs, task, factory=self.factory, trust=self.trust, device=self.device
         )
         loaded = time.perf_counter()
+        self._check_program(before)
         self.stage("running passes")
         with ExitStack() as stack:
             listeners: list[Listener] = [*stack.enter_context(tracking(self.trackers)), self._warned]
@@ -115,12 +121,38 @@ class Job:
             report = {**result.report, "model": str(self.model), "recipe": recipe.as_dict()}
             report["log"] = None if log is None else str(log)
             report["load_seconds"] = round(loaded - started, 3)
-            self._gate(report)
-            self._write(before, result, report)
+            report["command"] = replace(self, recipe=recipe).command
+            verdicts = self._deliver(before, result, report)
             report["seconds"] = round(time.perf_counter() - started, 3)
             if self.report is not None:
                 write_json(self.report, report)
+            if self.junit is not None:
+                write_junit(self.junit, verdicts, report["seconds"])
+            refuse(verdicts, report, "No output was written." if self.outputs else "")
         return report
+
+    @property
+    def command(self) -> str:
+        """The command that does the same; what only changes what is shown is not in it."""
+        options = {
+            "--model": self.factory,
+            "--device": None if self.device == "cpu" else self.device,
+            "--work": self.work,
+            "--max-drop": _number(self.max_drop),
+            "--min-speedup": _number(self.min_speedup),
+            "--max-size": self.max_size,
+            "--storage": None if self.storage == "dense" else self.storage,
+            "--compress": self.compress,
+            "--report": self.report,
+            "--junit": self.junit,
+        }
+        unsaid = self.compact and "compact=" not in (self.recipe.retrain or "")  # its canonical form says it
+        flags = {"--trust": self.trust, "--no-verify": not self.verify, "--compact": unsaid}
+        words = ["sparsify", str(self.model), *self.recipe.options()]
+        words += [word for spec in self.trackers for word in ("--track", spec)]
+        words += [word for path in self.outputs for word in ("-o", str(path))]
+        words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
+        return shlex.join([*words, *(name for name, given in flags.items() if given)])
 
     def _execute(self, before: Program, recipe: Recipe, task: Task | None, listeners: Sequence[Listener]) -> Result:
         with recipe.blamed("retrain", OptionError):
@@ -152,6 +184,7 @@ class Job:
                 "Only --retrain lth, pai and early-bird find a ticket: there is none to write to a .ticket file."
             )
         self._check_storage()
+        self._check_gates()
         if any(path.suffix == ".mlpackage" for path in self.outputs):
             check_tools()
         about_training = [
@@ -161,13 +194,32 @@ class Job:
             raise UsageError(f"--{about_training[0]} is about a retraining: give --retrain too.")
         for spec in self.trackers:
             registry.find("sparsify.trackers", parse_spec(spec)[0])
-        if self.max_drop is not None and recipe.task is None:
-            raise UsageError("--max-drop compares scores: give --task too.")
         with recipe.blamed("inputs"):
             if recipe.inputs is not None:
                 parse(recipe.inputs)
         with recipe.blamed("task"):
             return recipe, None if recipe.task is None else resolve(recipe.task)
+
+    @property
+    def _gates(self) -> Gates:
+        return Gates(self.min_speedup, self.max_size, self.max_drop)
+
+    def _check_gates(self) -> None:
+        if self.max_drop is not None and self.recipe.task is None:
+            raise UsageError("--max-drop compares scores: give --task too.")
+        if self.max_size is not None and not self.outputs:
+            raise UsageError("--max-size looks at what is written: give -o too.")
+        if not self._gates and self.junit is not None:  # limits that are none are refused here, too
+            raise UsageError("--junit says what gates found: give --max-drop, --min-speedup or --max-size too.")
+
+    def _check_program(self, before: Program) -> None:
+        """Refuse before the passes run what no ONNX file can hold."""
+        names = [str(path) for path in self.outputs if path.suffix == ".onnx"]
+        for name in names or (["--min-speedup measures ONNX"] if self.min_speedup is not None else []):
+            try:
+                check_types(before, name)
+            except ExportError as error:
+                raise InputError(str(error)) from error
 
     def _check_storage(self) -> None:
         chosen, endings = parse_storage(self.storage), {path.suffix for path in self.outputs}
@@ -194,88 +246,53 @@ class Job:
         if event["event"] == "warning":
             self.warn(str(event["text"]))
 
-    def _gate(self, report: Mapping[str, Any]) -> None:
-        if self.max_drop is None:
-            return
-        scores = report["scores"]
-        drop = scores["before"]["value"] - scores["after"]["value"]
-        if not drop <= self.max_drop:  # a score that is not a number passes no gate
-            raise GateError(
-                f"The {scores['after']['name']} fell by {drop:.4f}, more than --max-drop {self.max_drop:g} allows: "
-                f"{scores['before']['value']:.4f} before, {scores['after']['value']:.4f} after. Nothing was written."
-            )
+    def _deliver(self, before: Program, result: Result, report: dict[str, Any]) -> list[Verdict]:
+        """Write, measure and judge; with gates no output is in its place before all are passed.
 
-    def _write(self, before: Program, result: Result, report: dict[str, Any]) -> None:
-        after = result.program
-        if result.ticket is None and any(path.suffix == ".ticket" for path in self.outputs):
-            raise PassError(
-                "There is no ticket: channels were removed at once, which no masks can say. Write .pt2 instead, or "
-                "leave those groups out with protect=; `sparsify inspect` lists them. Nothing was written."
-            )
-        metadata = {"sparsify.recipe": json.dumps(report["recipe"])}
-        report["artefacts"] = []
-        report["latency"] = None
-        self._add_notes(after, report["notes"])
+        Where the score fell too much and no other gate asks for more, nothing is written to be looked at.
+        """
+        gates = self._gates
+        verdicts = gates.drop(report["scores"])
+        report.update(artefacts=[], latency=None)
+        with staging(self.outputs, staged=bool(gates)) as stage:
+            if gates.of_files or all(verdict.passed for verdict in verdicts):
+                verdicts += self._write(before, result, report, stage)
+            if all(verdict.passed for verdict in verdicts):
+                stage.commit()
+            else:
+                report.update(artefacts=[], log=None)
+        report["gates"] = [verdict.as_dict() for verdict in verdicts]
+        return verdicts
+
+    def _write(self, before: Program, result: Result, report: dict[str, Any], stage: Staging) -> list[Verdict]:
+        """Write every output and measure; return what the gates of files say."""
+        artefacts = Artefacts(
+            result, self.model, self.storage, self.compress, {"sparsify.recipe": json.dumps(report["recipe"])}
+        )
+        artefacts.check(self.outputs)
         for path in self.outputs:
             self.stage(f"writing {path}")
-            checked: dict[str, Any]
-            if path.suffix == ".ticket" and result.ticket is not None:
-                result.ticket.save(path)
-                checked = {"bytes": path.stat().st_size}
-            elif path.suffix == ".onnx":
-                checked = export_onnx(after, path, metadata=metadata, storage=self.storage)
-                if not any(artefact["path"].endswith(".onnx") for artefact in report["artefacts"]):
-                    report["latency"] = self._compare(before, after, path, report["notes"])
-            elif path.suffix == ".pt2":
-                checked = save(after, path)
-            elif path.suffix == ".mlpackage":
-                checked = export_coreml(after, path)
-            elif is_folder(path):
-                model = read_folder(self.model, cache=True)
-                checked = save_hugging_face(after, model, path, source=self.model)
-            elif path.suffix == ".safetensors":
-                mode = parse_storage(self.storage).mode
-                checked = save_state(after, path, mode, compress=self.compress is not None)
-            else:
-                checked = save_plain(after, path)
-            if note := _storage_note(after, path, self.storage, checked):
-                report["notes"].append(note)
+            with stage.writing(path) as place:
+                checked = artefacts.write(path, place)
+            report["notes"] += [note for note in artefacts.notes(path, checked) if note not in report["notes"]]
             report["artefacts"].append({"path": str(path), **checked})
+        verdicts = self._measure(before, result.program, report, stage)
+        return verdicts + self._gates.sizes({item["path"]: item["bytes"] for item in report["artefacts"]})
 
-    def _add_notes(self, after: Program, notes: list[str]) -> None:
-        if has_sparse_layers(after) and any(path.suffix == ".onnx" for path in self.outputs):
-            notes.append("Sparse layers compute in PyTorch (.pt2). ONNX files have dense layers with zeros in their "
-                         "place: their size and latency are those of dense.")  # fmt: skip
-
-    def _compare(self, before: Program, after: Program, path: Path, notes: list[str]) -> dict[str, Any] | None:
-        """Measure the dense model beside the new one, in the same run."""
+    def _measure(self, before: Program, after: Program, report: dict[str, Any], stage: Staging) -> list[Verdict]:
+        """Measure the model before beside the first ONNX file, in the same run; without such a file, if a gate asks."""
+        gates, file = self._gates, next((path for path in self.outputs if path.suffix == ".onnx"), None)
+        if file is None and gates.min_speedup is None:
+            return []
         self.stage("measuring latency")
-        with tempfile.TemporaryDirectory(prefix="sparsify-") as folder:
-            dense = Path(folder) / "dense.onnx"
-            try:
-                size = export_onnx(before, dense)["bytes"]
-            except ExportError as error:  # the point of pruning may be that only the result can be written
-                notes.append(f"There is no latency to compare with, for the model before cannot be written. {error}")
-                return None
-            feeds = [feed(program, with_batch(program, 1)) for program in (before, after)]
-            first, second = measure([dense, path], feeds)
-        return {"before": first.as_dict(), "after": second.as_dict(), "dense_bytes": size}
-
-
-def _storage_note(program: Program, path: Path, storage: str, checked: Mapping[str, Any]) -> str:
-    """Say what is stored otherwise than it was asked for, and why."""
-    frozen = len(frozen_draws(program)) if path.suffix == ".onnx" else 0
-    if storage != "dense" and checked.get("storage") == "dense":
-        more = (
-            " Frozen weights are computed from their seed with --storage packed only: such a file is for onnxruntime."
-        )
-        tagged = "its 2:4 weights stay so, for TensorRT must see their zeros" if checked.get("two_of_four") else ""
-        return f"{path} is stored dense: {tagged or 'packed it would not be smaller'}.{more if frozen else ''}"
-    drawn = len({item["name"] for item in checked.get("packed", ()) if item["drawn"]})
-    if parse_storage(storage).mode == "packed" and drawn < frozen:
-        return (f"{path}: {frozen - drawn} of {frozen} frozen weights are stored whole: they are small, or computing "
-                "all of them from their seed would take onnxruntime more than 4 GiB.")  # fmt: skip
-    return ""
+        place, seconds = None if file is None else stage.place(file), _TOLD if gates.min_speedup is None else _GATED
+        where = "ONNX" if file is None else str(file)
+        try:
+            report["latency"] = speedup(before, after, place, seconds=seconds)
+        except NotMeasured as error:  # the point of pruning may be that only the result can be written
+            report["notes"].append(f"There is no latency to compare with: {error}")
+            return gates.speed(str(error), where)
+        return gates.speed(speed_of(report["latency"]), f"{where}, batch {report['latency']['after']['batch']}")
 
 
 def load_program(
@@ -314,9 +331,9 @@ def check_outputs(outputs: Sequence[Path], report: Path | None, model: Path) -> 
         check_writable(report)
 
 
-def is_folder(path: Path) -> bool:
-    """Whether an output is a folder: its name has no ending; what is behind the dot of `qwen2.5-7b` is none."""
-    return not path.suffix[1:].isalpha() and path.suffix not in ENDINGS
+def _number(value: float | None) -> str | None:
+    """Write a number as short as it can be read back."""
+    return None if value is None else repr(value).removesuffix(".0")
 
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:

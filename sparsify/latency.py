@@ -7,6 +7,7 @@ sessions, each of which counts once, and the interval is that of their mean.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import statistics
@@ -17,13 +18,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SESSIONS", "Latency", "Run", "Speed", "in_turns", "measure", "onnx_run", "threads_here"]
+__all__ = ["SESSIONS", "Latency", "Run", "Speed", "compare", "in_turns", "measure", "onnx_run", "threads_here"]
 
 Run = Callable[[], object]
 
 SESSIONS = 8
-_STUDENT = 3.499  # the 99.5% quantile of Student's t with SESSIONS - 1 degrees of freedom
+_FEWEST = 3
+_STUDENT = {3: 9.925, 4: 5.841, 5: 4.604, 6: 4.032, 7: 3.707, 8: 3.499}
+"""The 99.5% quantile of Student's t with a degree of freedom less than there are sessions."""
 _WARM_UP = 5
+_WARM = 0.5  # seconds after which a model is warm, however few its runs were
 _MIN_ROUNDS = 15  # in all sessions together
 _MAX_ROUNDS = 500  # in each
 
@@ -78,15 +82,15 @@ class Speed:
         """Compare times, session by session.
 
         Raises:
-            ValueError: there are not `SESSIONS` of them.
+            ValueError: there are less than 3 sessions, or more than `SESSIONS`.
         """
         logs = [
             statistics.median(math.log(a / b) for a, b in zip(*pair, strict=True))
             for pair in zip(other, own, strict=True)
         ]
-        if len(logs) != SESSIONS:
-            raise ValueError(f"the interval is that of {SESSIONS} sessions, not of {len(logs)}")
-        mean, error = statistics.mean(logs), _STUDENT * statistics.stdev(logs) / math.sqrt(len(logs))
+        if len(logs) not in _STUDENT:
+            raise ValueError(f"the interval is that of {_FEWEST} to {SESSIONS} sessions, not of {len(logs)}")
+        mean, error = statistics.mean(logs), _STUDENT[len(logs)] * statistics.stdev(logs) / math.sqrt(len(logs))
         return cls(math.exp(mean), math.exp(mean - error), math.exp(mean + error))
 
     @property
@@ -99,30 +103,45 @@ class Speed:
         return {**asdict(self), "verdict": self.verdict}
 
 
-def in_turns(starts: Sequence[Callable[[], Run]], *, seconds: float, sessions: int = 1) -> list[list[list[float]]]:
+def in_turns(
+    starts: Sequence[Callable[[], Run]], *, seconds: float, sessions: int = 1, loading: float | None = None
+) -> list[list[list[float]]]:
     """Time models in turns.
 
     Args:
         starts: what loads each model, and returns what runs it once.
         seconds: how long it may take in all, once each model has had its least number of runs in each session.
         sessions: how often all are loaded again.
+        loading: the seconds that loading and warming up may take in all; the first session says how many of them fit,
+            three at least. Without, all are held.
 
     Returns:
         For each model and session the milliseconds of its runs; the same place in two of them is the same turn.
     """
     times: list[list[list[float]]] = [[] for _ in starts]
-    for _ in range(sessions):
+    while len(times[0]) < sessions:
+        begun = time.perf_counter()
         runs = [start() for start in starts]
+        for run in runs:
+            _warm_up(run)
+        if loading is not None and not times[0]:
+            cost = time.perf_counter() - begun
+            sessions = min(sessions, max(_FEWEST, int(loading / cost) if cost else sessions))
         found = _session(runs, seconds / sessions, -(-_MIN_ROUNDS // sessions))
         for mine, samples in zip(times, found, strict=True):
             mine.append(samples)
     return times
 
 
+def _warm_up(run: Run) -> None:
+    end = time.perf_counter() + _WARM
+    for _ in range(_WARM_UP):
+        run()
+        if time.perf_counter() > end:
+            return
+
+
 def _session(runs: Sequence[Run], seconds: float, least: int) -> list[list[float]]:
-    for run in runs:
-        for _ in range(_WARM_UP):
-            run()
     times: list[list[float]] = [[] for _ in runs]
     places, end = list(range(len(runs))), time.perf_counter() + seconds
     while len(times[0]) < least or (time.perf_counter() < end and len(times[0]) < _MAX_ROUNDS):
@@ -153,6 +172,34 @@ def measure(
     starts = [partial(onnx_run, file, feed, count) for file, feed in zip(files, inputs, strict=True)]
     found = in_turns(starts, seconds=seconds)
     return [Latency.of(samples[0], count, _batch(feed)) for samples, feed in zip(found, inputs, strict=True)]
+
+
+def compare(
+    files: Sequence[str | Path],
+    inputs: Sequence[Mapping[str, Any]],
+    *,
+    seconds: float = 2.0,
+    threads: int | None = None,
+) -> tuple[Latency, Latency, Speed]:
+    """Time two ONNX files in turns; return their latencies, and how many times as fast the second is.
+
+    They are loaded eight times, or as often as loading them takes no more than twice `seconds`, three times at least:
+    with fewer sessions the interval is wider.
+
+    Args:
+        files: two of them.
+        inputs: for each file its arrays by input name.
+        seconds: how long the timed runs may take in all.
+        threads: how many onnxruntime uses; all that this process may run on if not given.
+    """
+    count = threads or threads_here()
+    starts = [partial(onnx_run, file, feed, count) for file, feed in zip(files, inputs, strict=True)]
+    first, second = in_turns(starts, seconds=seconds, sessions=SESSIONS, loading=2 * seconds)
+    one, two = (
+        Latency.of(list(itertools.chain.from_iterable(own)), count, _batch(feed))
+        for own, feed in zip((first, second), inputs, strict=True)
+    )
+    return one, two, Speed.of(first, second)
 
 
 def onnx_run(file: str | Path, feed: Mapping[str, Any], threads: int, provider: str = "CPUExecutionProvider") -> Run:

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 __all__ = [
+    "GATES",
     "INPUT",
     "OUTPUT",
     "WORK",
@@ -23,6 +24,7 @@ __all__ = [
 INPUT = Group("Model and data", sort_key=1)
 WORK = Group("What to do", sort_key=2)
 OUTPUT = Group("Results", sort_key=3)
+GATES = Group("Gates: when one fails, no output is written and the exit status is 1", sort_key=4)
 
 Model = Annotated[
     Path,

@@ -66,8 +66,8 @@ def test_gates_fail_with_one_and_say_by_how_much(files, monkeypatch, tmp_path):
     ran = sparsify(*words)
     assert ran.status == 1
     assert "A gate failed. --min-speedup 1.5:" in ran.err
-    assert "only 1.25x as fast, 0.25x are missing" in ran.err
-    assert "passed  --max-size" in ran.out
+    assert "only 1.25x as fast (99% interval 1.25-1.25), 0.25x are missing" in ran.err
+    assert "passed  --max-size 10MB: " in ran.out
     assert 'failures="1"' in (tmp_path / "gates.xml").read_text("utf-8")
     assert sparsify("bench", *files, "--min-speedup", "1.2").status == 0
 
@@ -84,6 +84,7 @@ def in_turns(starts, *, seconds, sessions, faster):
     (["a.onnx", "--kernels"], "Say what to measure"),
     (["a.onnx", "--min-speedup", "2"], "--min-speedup compares files"),
     (["a.onnx", "b.onnx", "--junit", "x.xml"], "--junit says what they found"),
+    (["a.onnx", "b.onnx", "--min-speedup", "-1"], "--min-speedup -1: it must be more than 0"),
     (["a.onnx", "--max-size", "ten"], "--max-size ten: write bytes"),
     (["a.onnx", "--seconds", "0"], "--threads and --seconds must be more than 0"),
     (["a.onnx", "--provider", "nothing"], "--provider nothing: this onnxruntime has"),

@@ -1,4 +1,3 @@
-import functools
 import json
 import os
 import signal
@@ -9,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from helpers import passes
-from helpers.command import BLOCKS, example, small_resnet, sparsify, write_model
+from helpers.command import BLOCKS, example, measure_briefly, small_resnet, sparsify, write_model
 from rich.console import Console
 from safetensors.torch import save_file
 from torch import nn
 
 import sparsify as sp
-from sparsify import catalogue_command, cli, export, job, latency
+from sparsify import catalogue_command, cli, export, job
 from sparsify.report.quantities import count, share
 
 FACTORY = "from sparsify.demo_net import ResNet\n\n\ndef make():\n    return ResNet((2, 2), (4, 8))\n"
@@ -36,7 +35,7 @@ def folder(tmp_path_factory):
 def work(folder, monkeypatch):
     """Run in that folder, and measure latency for no longer than is needed to have a number."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(job, "measure", functools.partial(latency.measure, seconds=0))
+    measure_briefly(monkeypatch)
 
 
 def removed(*words):
@@ -132,6 +131,11 @@ WRONG = {  # words → what the error says
     (*PRUNE, "--task", "digit"): "There is no built-in task 'digit' (did you mean 'digits'?)",
     (*PRUNE, "--retrain", "fine-tune"): "--retrain needs data and a loss: give --task too",
     (*PRUNE, "--max-drop", "0.1"): "--max-drop compares scores: give --task too",
+    (*PRUNE, "--max-size", "ten", "-o", "x.pt2"): "--max-size ten: write bytes",
+    (*PRUNE, "--max-size", "1MB"): "--max-size looks at what is written: give -o too",
+    (*PRUNE, "--min-speedup", "0"): "--min-speedup 0: it must be more than 0",
+    (*PRUNE, "--junit", "x.xml"): "--junit says what gates found: give --max-drop, --min-speedup or --max-size",
+    (*PRUNE, "-o", "x.pt2", "--max-size", "1MB", "--junit", "no/x.xml"): "the folder no does not exist",
     (*PRUNE, "--print-after", "shrink"): "--print-after shrink: no such pass runs; give all or one of layer-prune",
     (*PRUNE, "-o", "small.tflite"): "use one of .onnx, .pt2, .safetensors",
     (*PRUNE, "-o", "no/small.onnx"): "the folder no does not exist",
@@ -166,10 +170,26 @@ def test_debug_adds_the_traceback():
 def test_a_gate_that_fails_is_1_and_writes_nothing(folder):
     words = ("model.pt2", "--pass", "layer-prune", "--task", "digits", "-o", "gated.safetensors")
     ran = sparsify(*words, "--max-drop", "-1")  # no model gets that much better
-    assert (ran.status, ran.out) == (1, "")
-    assert "more than --max-drop -1 allows" in ran.err
+    assert ran.status == 1
+    assert "FAILED  --max-drop -1: accuracy: " in ran.out
+    assert "wrote" not in ran.out
+    assert ran.err.startswith("sparsify: A gate failed. --max-drop -1: accuracy: ")
+    assert ran.err.endswith(" after). No output was written.\n")
     assert not (folder / "gated.safetensors").exists()
-    assert sparsify(*words, "--max-drop", "1").status == 0
+    passed = sparsify(*words, "--max-drop", "1")
+    assert passed.status == 0
+    assert "passed  --max-drop 1: accuracy: " in passed.out
+    assert (folder / "gated.safetensors").exists()
+
+
+def test_a_gate_that_fails_leaves_json_on_stdout():
+    ran = sparsify("model.pt2", "--pass", "layer-prune", "-o", "gated.safetensors", "--max-size", "1kB", "--json")
+    assert ran.status == 1
+    report = json.loads(ran.out)
+    assert [(gate["gate"], gate["passed"]) for gate in report["gates"]] == [
+        ("--max-size 1kB: gated.safetensors", False)
+    ]
+    assert "A gate failed. --max-size 1kB: gated.safetensors: " in ran.err
 
 
 def test_a_broken_contract_is_3(monkeypatch, folder):
@@ -275,7 +295,7 @@ def test_help_and_version():
     assert sparsify("--version").out == f"{sp.__version__}\n"
     text = sparsify("--help").out
     assert "Usage: sparsify" in text
-    for word in ("--pass", "--recipe", "--retrain", "--task", "--inputs", "--max-drop", "--trust", "inspect", "demo"):
+    for word in ("--pass", "--recipe", "--retrain", "--task", "--inputs", "--max-drop", "--junit", "inspect", "demo"):
         assert word in text
 
 

@@ -1,17 +1,15 @@
 """The command on ONNX files: good ones, and ones that somebody sends."""
 
-import functools
 import json
 
 import numpy as np
 import onnx
 import pytest
-from helpers.command import sparsify, write_model
+from helpers.command import measure_briefly, sparsify, write_model
 from helpers.onnx_files import model_of, rand, save
 from onnx import TensorProto, helper
 
 import sparsify as sp
-from sparsify import job, latency
 
 X = {"x": (1, ["batch", 4])}
 node = helper.make_node
@@ -20,7 +18,7 @@ node = helper.make_node
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(job, "measure", functools.partial(latency.measure, seconds=0))
+    measure_briefly(monkeypatch)
     return tmp_path
 
 

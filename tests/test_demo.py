@@ -1,16 +1,15 @@
 import dataclasses
-import functools
 import io
 import json
 import shlex
 
 import onnxruntime
 import pytest
-from helpers.command import small_resnet, sparsify
+from helpers.command import measure_briefly, small_resnet, sparsify
 from rich.console import Console
 
 import sparsify as sp
-from sparsify import demo, job, latency
+from sparsify import demo, latency
 from sparsify.console import Show
 from sparsify.demo import run_demo
 from sparsify.errors import InputError
@@ -43,8 +42,8 @@ def made(tmp_path_factory):
         patch.setattr(demo, "_COUNTS", (2,))
         patch.setattr(demo, "_RETRAIN", "fine-tune:steps=2it")
         patch.setattr(demo, "DIGITS_TRAINING", dataclasses.replace(demo.DIGITS_TRAINING, steps="2it", warmup="0it"))
-        for module in (demo, job):
-            patch.setattr(module, "measure", lambda files, feeds, seconds=0: latency.measure(files, feeds, seconds=0))
+        patch.setattr(demo, "measure", lambda files, feeds, seconds=0: latency.measure(files, feeds, seconds=0))
+        measure_briefly(patch)
         return run_demo(folder, 0, stages), stages.texts
 
 
@@ -92,7 +91,7 @@ def test_the_commands_are_for_repeating(made):
 
 
 def test_the_command_that_was_printed_makes_the_same_file(made, monkeypatch, tmp_path):
-    monkeypatch.setattr(job, "measure", functools.partial(latency.measure, seconds=0))
+    measure_briefly(monkeypatch)
     words = shlex.split(made[0].commands[1])[1:]
     target = tmp_path / "again.safetensors"  # quick to write
     ran = sparsify(*words[:-1], target, "--json")

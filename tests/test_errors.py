@@ -17,6 +17,11 @@ def test_untrusted_input_is_bad_input():
     assert issubclass(errors.UntrustedError, errors.InputError)
 
 
+def test_a_gate_has_the_report_of_the_run():
+    assert errors.GateError("Too slow.", {"a": 1}).report == {"a": 1}
+    assert errors.GateError("Too slow.").report is None
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [("a: [1, 2", "line 1, column 9: expected ',' or ']'"), ("a: 1\n b: 2", "line 2, column 3: mapping values")],

@@ -20,6 +20,7 @@ from helpers.source_tree import File, Function, Tree, imports, targets
 ROOT = Path(__file__).resolve().parents[1]
 TESTS_OF_NO_FILE = (
     "tests/test_house.py",
+    "tests/test_action.py",
     "tests/test_api.py",
     "tests/test_theorem",
     "tests/families/",

@@ -9,12 +9,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from helpers.command import example, small_resnet, sparsify, write_model
+from helpers.command import example, measure_briefly, small_resnet, sparsify, write_model
 from safetensors.torch import load_file
 
 import sparsify as sp
-from sparsify import job, latency
-from sparsify.errors import ExportError, GateError, InputError, UsageError
+from sparsify import artefacts, job, speedup
+from sparsify.errors import ExportError, InputError, UsageError
 from sparsify.job import ENDINGS, Job, check_outputs
 from sparsify.recipe import Recipe
 from sparsify.report.history import read_history
@@ -85,24 +85,6 @@ def test_outputs_are_checked_before_any_work(tmp_path):
         check_outputs([], tmp_path / "no" / "r.json", model)
 
 
-def test_the_gate_lets_through_what_falls_by_no_more(model):
-    def gate(before, after, limit):
-        scores = {
-            "before": {"name": "accuracy", "value": before},
-            "after": {"name": "accuracy", "value": after},
-        }
-        Job(model, Recipe(), max_drop=limit)._gate({"scores": scores})
-
-    gate(0.9, 0.85, 0.06)
-    gate(0.9, 0.95, 0.0)
-    with pytest.raises(
-        GateError, match=r"accuracy fell by 0.1000, more than --max-drop 0.05 .*: 0.9000 before, 0.8000"
-    ):
-        gate(0.9, 0.8, 0.05)
-    with pytest.raises(GateError):
-        gate(0.9, float("nan"), 0.05)
-
-
 @pytest.mark.parametrize("broken", ["save_state", "write_json"])
 def test_a_run_that_fails_keeps_the_old_files(model, tmp_path, monkeypatch, broken):
     output, report = tmp_path / "old.safetensors", tmp_path / "old.json"
@@ -112,7 +94,7 @@ def test_a_run_that_fails_keeps_the_old_files(model, tmp_path, monkeypatch, brok
     def fail(*arguments, **options):
         raise InputError("The disk is full.")
 
-    monkeypatch.setattr(job, broken, fail)
+    monkeypatch.setattr(artefacts if broken == "save_state" else job, broken, fail)
     with pytest.raises(InputError):
         Job(model, Recipe(("layer-prune",)), [output], report).run()
     assert report.read_bytes() == b"old"
@@ -123,22 +105,16 @@ def test_a_run_that_fails_keeps_the_old_files(model, tmp_path, monkeypatch, brok
 def test_latency_is_measured_beside_the_model_before(model, tmp_path, monkeypatch):
     measured = []
 
-    def fake(files, feeds):
-        measured.append(([Path(file).name for file in files], [feed["images"].shape for feed in feeds]))
-        return [job_latency(4.0), job_latency(3.0)]
+    def fake(before, after, file, seconds):
+        measured.append((len(before.parameters) > len(after.parameters), file, seconds))
+        return {"speed": {"ratio": 1.5, "low": 1.4, "high": 1.6}, "after": {"batch": 1}}
 
-    monkeypatch.setattr(job, "measure", fake)
-    monkeypatch.setattr(job, "export_onnx", lambda program, path, **options: {"bytes": 10})
+    monkeypatch.setattr(job, "speedup", fake)
+    monkeypatch.setattr(artefacts, "export_onnx", lambda program, path, **options: {"bytes": 10})
     report = Job(model, Recipe(("layer-prune",)), [tmp_path / "a.onnx", tmp_path / "b.onnx"]).run()
-    assert measured == [(["dense.onnx", "a.onnx"], [(1, 1, 8, 8), (1, 1, 8, 8)])]
-    assert report["latency"]["dense_bytes"] == 10
-    assert [report["latency"][when]["median"] for when in ("before", "after")] == [4.0, 3.0]
-
-
-def job_latency(median):
-    from sparsify.latency import Latency
-
-    return Latency(median, median, median, 15, 1, 1)
+    assert measured == [(True, tmp_path / "a.onnx", 2.0)]
+    assert report["latency"]["speed"]["ratio"] == 1.5
+    assert report["gates"] == []
 
 
 def test_a_report_is_written_whole(tmp_path):
@@ -161,7 +137,7 @@ def ran(folder):
     """The whole job by the command, twice: as written, and as its last line says, in JSON."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(job, "measure", functools.partial(latency.measure, seconds=0))
+        measure_briefly(patch)
         digest = hashlib.sha256((folder / "model.pt2").read_bytes()).digest()
         first = sparsify("model.pt2", *WHOLE)
         files = {path.name: path.read_bytes() for path in folder.glob("small.*")}
@@ -230,7 +206,7 @@ def test_a_retraining_that_fails_keeps_the_log_of_an_earlier_one(model, tmp_path
     def fail(*arguments, **options):
         raise InputError("The disk is full.")
 
-    monkeypatch.setattr(job, broken, fail)
+    monkeypatch.setattr(artefacts if broken == "save_state" else job, broken, fail)
     with pytest.raises(InputError, match="disk is full"):
         ran.run()
     assert (tmp_path / "small.log.jsonl").read_bytes() == old
@@ -264,6 +240,10 @@ def test_json_is_the_report_and_nothing_else(ran, folder):
         "seed": 3,
     }
     assert report["schema"] == 1
+    assert f"again: {report['command']}" == ran[0].out.splitlines()[-1]
+    assert report["gates"] == []
+    assert report["latency"]["speed"]["verdict"] in ("faster", "slower", "within noise")
+    assert report["latency"]["bytes"] == report["artefacts"][0]["bytes"]
     assert list(report["scores"]) == ["before", "pruned", "after"]
     assert [artefact["path"] for artefact in report["artefacts"]] == ["small.onnx", "small.pt2", "small.safetensors"]
     assert report["after"]["parameters"] < report["before"]["parameters"]
@@ -279,22 +259,32 @@ def test_the_file_says_how_it_was_made(ran):
 
 
 def test_a_dense_model_that_cannot_be_written_costs_only_the_comparison(model, tmp_path, monkeypatch):
-    small, real = tmp_path / "small.onnx", job.export_onnx
+    small = tmp_path / "small.onnx"
 
     def export(program, path, **options):
-        if path.name == "dense.onnx":
-            raise ExportError("It cannot be written.")
-        return real(program, path, **options)
+        raise ExportError("No such operator.")
 
-    monkeypatch.setattr(job, "export_onnx", export)
+    monkeypatch.setattr(speedup, "export_onnx", export)
     report = Job(model, Recipe(("layer-prune:count=3",)), [small]).run()
     assert small.exists()
     assert report["latency"] is None
-    assert any("no latency to compare" in note for note in report["notes"])
+    assert report["notes"] == [
+        "There is no latency to compare with: the model before cannot be written as ONNX. No such operator."
+    ]
+
+
+def test_what_no_onnx_file_holds_is_refused_before_anything_runs(tmp_path):
+    half = sp.capture(torch.nn.Linear(4, 4).bfloat16(), (torch.randn(2, 4).bfloat16(),))
+    sp.save(half, tmp_path / "half.pt2")
+    ran = functools.partial(Job, tmp_path / "half.pt2", Recipe(("weight-prune:sparsity=0.5",)), observer=pytest.fail)
+    with pytest.raises(InputError, match=r"small\.onnx: onnxruntime has no bfloat16 on the CPU"):
+        ran([tmp_path / "small.onnx"]).run()
+    with pytest.raises(InputError, match=r"--min-speedup measures ONNX: onnxruntime has no bfloat16"):
+        ran([tmp_path / "small.pt2"], min_speedup=1.5).run()
 
 
 def test_onnx_files_of_sparse_layers_are_said_to_be_dense(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "measure", functools.partial(latency.measure, seconds=0))
+    measure_briefly(monkeypatch)
     recipe = Recipe(("weight-prune:sparsity=0.9,scope=layer", "lower-index"))
     notes = {}
     for name in ("a.onnx", "a.pt2"):

@@ -23,7 +23,7 @@ from sparsify.program import Program, dynamic_sizes
 from sparsify.tracing import export, quiet
 from sparsify.version import __version__
 
-__all__ = ["export_onnx", "feed"]
+__all__ = ["check_types", "export_onnx", "feed"]
 
 
 def export_onnx(
@@ -52,7 +52,7 @@ def export_onnx(
         ExportError: the model cannot be written as ONNX, or onnxruntime computes something else.
         InputError: the path cannot be written.
     """
-    _check_types(program, path)
+    check_types(program, path)
     chosen = parse_storage(storage)
     trials = verify.trial_inputs(program)
     with writing_model(path) as temporary:
@@ -69,7 +69,16 @@ def export_onnx(
         }
 
 
-def _check_types(program: Program, path: str | Path) -> None:
+def check_types(program: Program, path: str | Path) -> None:
+    """Check before the work starts that ONNX has the types of a program's values.
+
+    Args:
+        program: what should be written.
+        path: of the file, or what else is named in the error.
+
+    Raises:
+        ExportError: it has not, or there is nothing to compute.
+    """
     leaves = [leaf for leaf in output_leaves(program.graph) if is_tensor(leaf)]
     if not leaves:
         raise ExportError(f"{path}: the model returns no tensor, so there is nothing that ONNX could compute.")

@@ -22,7 +22,16 @@ from sparsify.export.sparse_values import Numbers
 from sparsify.export.tags import two_of_four
 from sparsify.spec import build, nearest, parse_spec
 
-__all__ = ["Storage", "parse_storage", "save_model", "size", "stored", "unpacked_file", "writing_model"]
+__all__ = [
+    "Storage",
+    "move_model",
+    "parse_storage",
+    "save_model",
+    "size",
+    "stored",
+    "unpacked_file",
+    "writing_model",
+]
 
 MODES = ("dense", "packed", "auto")
 _LIMIT = 2**31 - 2**20  # a protobuf file cannot be larger than 2 GiB
@@ -66,17 +75,37 @@ def writing_model(path: str | Path) -> Iterator[Path]:
 
     Such a file that only the replaced model has goes with it.
     """
-    beside = Path(f"{path}{_DATA}")
+    beside = _beside(Path(path))
     with writing(path) as temporary:
         yield temporary
         stale = beside.is_file() and _reads(Path(path), beside.name)
-        data = temporary.with_name(temporary.name + _DATA)
-        if data.exists():
+        if _beside(temporary).exists():
             stale = False
             with writing(beside) as target:
-                shutil.move(data, target)
+                shutil.move(_beside(temporary), target)
     if stale:
         beside.unlink()
+
+
+def move_model(source: Path, target: Path) -> None:
+    """Rename a file to one on the same file system, of the same name; weights that lie beside a model go with it.
+
+    As with `writing_model`, such weights that only the replaced model has go, too.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    new, old = _beside(source), _beside(target)
+    stale = old.is_file() and not new.exists() and _reads(target, old.name)
+    if new.exists():
+        new.replace(old)
+    source.replace(target)
+    if stale:
+        old.unlink()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + _DATA)
 
 
 def _reads(path: Path, data: str) -> bool:
@@ -98,7 +127,7 @@ def save_model(model: ir.Model, path: Path) -> None:
 
 def size(path: Path) -> int:
     """Return how many bytes a model takes, with the file beside it."""
-    data = path.with_name(path.name + _DATA)
+    data = _beside(path)
     return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from sparsify.naming import plural
 from sparsify.registry import Entry, data_of
-from sparsify.report.quantities import batch, change, count, size, speed, time, time_range
+from sparsify.report.quantities import batch, change, count, size, time, time_range
 from sparsify.report.retraining import print_retraining
 
 if TYPE_CHECKING:
@@ -23,20 +23,19 @@ if TYPE_CHECKING:
     from sparsify.blocks import Block
     from sparsify.inspection import Inspection
 
-__all__ = ["print_block_list", "print_entries", "print_entry", "print_report", "print_summary"]
+__all__ = ["print_block_list", "print_entries", "print_entry", "print_gates", "print_report", "print_summary"]
 
 _WIDTHS = 5  # different changes of width that are listed
 _OPTIONS = re.compile(r"(Options|Attributes):\n")
 
 
-def print_report(console: Console, report: Mapping[str, Any], command: str, path: Path | None = None) -> None:
+def print_report(console: Console, report: Mapping[str, Any], *written: Path | None) -> None:
     """Print what a run changed: one row for each quantity, before and after.
 
     Args:
         console: where to.
         report: what the job returned.
-        command: what makes the same again.
-        path: where the report was written, if it was.
+        written: where the report and what the gates found were written, if they were.
     """
     console.print(_changes(report))
     if report.get("latency"):
@@ -44,7 +43,7 @@ def print_report(console: Console, report: Mapping[str, Any], command: str, path
         threads = "1 thread" if one["threads"] == 1 else f"{one['threads']} threads"
         console.print(
             f"Latency in onnxruntime on {threads}, batch {one['batch']}: median of {one['runs']} runs, in turns with "
-            "the model before.",
+            "the model before; below it quartiles, and the 99% interval of the speed.",
             style="dim",
             highlight=False,
         )
@@ -57,11 +56,20 @@ def print_report(console: Console, report: Mapping[str, Any], command: str, path
     for artefact in report.get("artefacts", ()):
         text = f"wrote {artefact['path']} ({size(artefact['bytes'])}{_packed(artefact)}{_checked(artefact)})"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-    for also in filter(None, (path, report.get("log"))):
+    for also in filter(None, (*written, report.get("log"))):
         console.print(f"wrote {also}", highlight=False, markup=False, soft_wrap=True)
     for note in report["notes"]:
         console.print(f"note: {note}", highlight=False, markup=False)
-    console.print(f"again: {command}", highlight=False, markup=False, soft_wrap=True)
+    print_gates(console, report["gates"])
+    console.print(f"again: {report['command']}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_gates(console: Console, gates: Sequence[Mapping[str, Any]]) -> None:
+    """Print for each gate whether it was passed, and what was found."""
+    for gate in gates:
+        passed, text = gate["passed"], f"{gate['gate']}: {gate['text']}"
+        console.print(f"{'passed' if passed else 'FAILED'}  {text}", style="green" if passed else "red",
+                      highlight=False, markup=False, soft_wrap=not console.is_terminal)  # fmt: skip
 
 
 def _checked(artefact: Mapping[str, Any]) -> str:
@@ -131,14 +139,20 @@ def _changes(report: Mapping[str, Any]) -> Table:
         table.add_row(label, count(before[key]), count(after[key]), change(before[key], after[key]))
     latency = report.get("latency")
     if latency:
-        dense = latency["dense_bytes"]
-        small = next(a["bytes"] for a in report["artefacts"] if a["path"].endswith(".onnx"))
+        dense, small = latency["dense_bytes"], latency["bytes"]
         table.add_row("ONNX file", size(dense), size(small), change(dense, small))
-        one, two = latency["before"], latency["after"]
-        table.add_row("latency", time(one["median"]), time(two["median"]), speed(one["median"], two["median"]))
-        table.add_row("  quartiles", *(time_range(x["low"], x["high"]) for x in (one, two)), "", style="dim")
+        one, two, found = latency["before"], latency["after"], latency["speed"]
+        table.add_row("latency", time(one["median"]), time(two["median"]), _speed(found))
+        interval = f"{found['low']:.2f}-{found['high']:.2f}x"
+        table.add_row("  quartiles", *(time_range(x["low"], x["high"]) for x in (one, two)), interval, style="dim")
     _add_scores(table, report["scores"])
     return table
+
+
+def _speed(found: Mapping[str, Any]) -> str:
+    """Say how much faster or slower a model is, if that is more than noise."""
+    verdict, ratio = found["verdict"], found["ratio"]
+    return f"{max(ratio, 1 / ratio):.2f}x {verdict}" if verdict in ("faster", "slower") else str(verdict)
 
 
 def _add_scores(table: Table, scores: Mapping[str, Any] | None) -> None:

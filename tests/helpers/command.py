@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from sparsify import cli
+from sparsify import cli, latency, speedup
 from sparsify.capture import capture
 from sparsify.demo_net import ResNet
 from sparsify.export.archive import save
@@ -54,3 +54,8 @@ def write_model(folder: Path) -> Path:
     path = folder / "model.pt2"
     save(small_program(), path)
     return path
+
+
+def measure_briefly(patch) -> None:
+    """Let jobs measure latency for no longer than is needed to have a number."""
+    patch.setattr(speedup, "compare", lambda files, inputs, **_: latency.compare(files, inputs, seconds=0))
