@@ -126,7 +126,7 @@ def test_a_run_that_passes(work):
     assert ran.outputs == {"status": "0", "report": "r.json", "junit": "j.xml"}
     assert ran.summary.startswith("### sparsify: model.pt2 - done\n")
     report = json.loads((work / "r.json").read_text())
-    assert report["pipeline"] == ["layer-prune", "weight-prune:sparsity=0.5"]
+    assert report["pipeline"] == ["layer-prune:count=1", "weight-prune:sparsity=0.5"]
     assert [item["path"] for item in report["artefacts"]] == ["a b.safetensors", "c d.pt"]
     assert all((work / item["path"]).is_file() for item in report["artefacts"])
     parameters = report["before"]["parameters"], report["after"]["parameters"]
