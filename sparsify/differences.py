@@ -9,30 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from sparsify.coding.bits import equal_bits
-from sparsify.cost import Cost, cost, macs_by_node
-from sparsify.layers import layers
-from sparsify.masking import baked
+from sparsify.cost import Cost, cost
+from sparsify.modules import Modules, Side, in_order
 from sparsify.program import Program
 from sparsify.verify import difference, outputs, signature, tolerance
 
-__all__ = ["Difference", "Differences", "Side", "differences"]
-
-
-@dataclass(frozen=True)
-class Side:
-    """A module in one of two models.
-
-    Attributes:
-        shape: of its largest parameter.
-        parameters: how many values it has.
-        nonzero: how many of them are not zero.
-        macs: multiply-accumulates of its layers.
-    """
-
-    shape: tuple[int, ...]
-    parameters: int
-    nonzero: int
-    macs: int
+__all__ = ["Difference", "Differences", "differences"]
 
 
 @dataclass(frozen=True)
@@ -82,8 +64,8 @@ class Differences:
 
 def differences(before: Program, after: Program) -> Differences:
     """Compare two models: parameters by the names of their modules, and outputs on the first one's example."""
-    first, second = _Modules.of(before), _Modules.of(after)
-    names = _in_order(list(first.values), list(second.values))
+    first, second = Modules.of(before), Modules.of(after)
+    names = in_order(list(first.values), list(second.values))
     found, same = [], 0
     for name in names:
         one, two = first.values.get(name), second.values.get(name)
@@ -93,47 +75,6 @@ def differences(before: Program, after: Program) -> Differences:
         found.append(Difference(name, first.side(name), second.side(name), _moved(one, two)))
     gap, equal = _computed(before, after)
     return Differences((cost(before), cost(after)), found, same, gap, equal)
-
-
-@dataclass(frozen=True)
-class _Modules:
-    """The parameters of a model by module, masks applied, and the multiply-accumulates of each."""
-
-    values: Mapping[str, Mapping[str, Tensor]]
-    macs: Mapping[str, int]
-
-    @classmethod
-    def of(cls, program: Program) -> _Modules:
-        values: dict[str, dict[str, Tensor]] = {}
-        for name, value in baked(program).parameters.items():
-            values.setdefault(name.rpartition(".")[0] or name, {})[name] = value.detach()
-        counted, macs = macs_by_node(program), dict[str, int]()
-        for node, module in {layer.node.name: layer.module for layer in layers(program)}.items():
-            macs[module] = macs.get(module, 0) + counted.get(node, 0)
-        return cls(values, macs)
-
-    def side(self, module: str) -> Side | None:
-        if module not in self.values:
-            return None
-        held = self.values[module].values()
-        return Side(
-            shape=tuple(max(held, key=Tensor.numel).shape),
-            parameters=sum(value.numel() for value in held),
-            nonzero=sum(int(value.count_nonzero()) for value in held),
-            macs=self.macs.get(module, 0),
-        )
-
-
-def _in_order(first: list[str], second: list[str]) -> list[str]:
-    """Merge the names of both; what only the second has stands behind what it follows there."""
-    names, place = list(first), 0
-    for name in second:
-        if name in first:
-            place = names.index(name) + 1
-        else:
-            names.insert(place, name)
-            place += 1
-    return names
 
 
 def _same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:

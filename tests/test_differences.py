@@ -6,7 +6,8 @@ from helpers.command import example, small_program, small_resnet
 from torch import nn
 
 import sparsify as sp
-from sparsify.differences import Side, differences
+from sparsify.differences import differences
+from sparsify.modules import Side
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from sparsify.report.quantities import change, count, size
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sparsify.differences import Difference, Differences, Side
+    from sparsify.differences import Difference, Differences
+    from sparsify.modules import Side
 
 __all__ = ["print_differences"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sparsify.atomic import writing
 from sparsify.report.heat import cell, explanation, heat, labels
-from sparsify.report.page import render
+from sparsify.report.rendering import render
 from sparsify.sensitivity import Scan
 
 __all__ = ["write_heat"]

@@ -16,6 +16,7 @@ from sparsify.naming import plural
 from sparsify.registry import Entry, data_of
 from sparsify.report.quantities import batch, change, count, size, time, time_range
 from sparsify.report.retraining import print_retraining
+from sparsify.report.timeline import proof
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,9 +49,7 @@ def print_report(console: Console, report: Mapping[str, Any], *written: Path | N
             highlight=False,
         )
     for step in report["passes"]:
-        console.print(
-            f"[bold]{escape(step['pass'])}[/]{escape(_done(step))}, [green]{_proof(step)}[/]", highlight=False
-        )
+        console.print(f"[bold]{escape(step['pass'])}[/]{escape(_done(step))}, [green]{proof(step)}[/]", highlight=False)
     if report.get("retrain"):
         print_retraining(console, report["retrain"])
     for artefact in report.get("artefacts", ()):
@@ -118,12 +117,6 @@ def _widths(changes: Mapping[str, str]) -> str:
     found = Counter(changes.values()).most_common()
     texts = [f"{change} x{times}" if times > 1 else change for change, times in found[:_WIDTHS]]
     return ", ".join([*texts, f"{len(found) - _WIDTHS} more"] if len(found) > _WIDTHS else texts)
-
-
-def _proof(step: Mapping[str, Any]) -> str:
-    if "contract" not in step:
-        return "not verified"
-    return "proven equal" if step["contract"] == "exact" else "checked"
 
 
 def _changes(report: Mapping[str, Any]) -> Table:

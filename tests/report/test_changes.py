@@ -3,7 +3,8 @@ import io
 from rich.console import Console
 
 from sparsify.cost import Cost
-from sparsify.differences import Difference, Differences, Side
+from sparsify.differences import Difference, Differences
+from sparsify.modules import Side
 from sparsify.report.changes import print_differences
 
 COSTS = (Cost(2000, 2000, 4000, 8000, 2000), Cost(1000, 500, 2000, 4000, 1000))

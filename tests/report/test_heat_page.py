@@ -40,8 +40,8 @@ def test_every_number_is_there_with_its_exact_value(tmp_path):
 def test_every_layer_has_a_row_and_every_sparsity_a_column(tmp_path):
     page = Page(drawn(tmp_path))
     heads = [(held, text) for held, text in page.all("th")]
-    assert [text for held, text in heads if "scope" in held] == [name.removesuffix(".weight") for name in LAYERS]
-    assert [text for held, text in heads if "scope" not in held] == ["layer", "weights", "0.3", "0.5", "0.95"]
+    assert [text for held, text in heads if held["scope"] == "row"] == [name.removesuffix(".weight") for name in LAYERS]
+    assert [text for held, text in heads if held["scope"] == "col"] == ["layer", "weights", "0.3", "0.5", "0.95"]
     sizes = [text for held, text in page.all("td") if held["class"] == "number"]
     assert sizes == ["36", "12.50k", "2.36M"]
 
@@ -75,7 +75,7 @@ def test_names_are_escaped(tmp_path):
     assert page.all("img") == []
     assert len(page.all("script")) == 1
     assert NASTY in page.all("h1")[0][1]
-    assert [text for held, text in page.all("th") if "scope" in held] == [NASTY]
+    assert [text for held, text in page.all("th") if held["scope"] == "row"] == [NASTY]
     assert page.all("td", **{"class": "hot"})[0][0]["title"] == f"{NASTY} at 0.3: 1"
     assert not any(key.startswith("on") for _, held, _ in page.elements for key in held)
 

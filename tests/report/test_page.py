@@ -11,8 +11,9 @@ from torch import nn
 from sparsify.capture import capture
 from sparsify.errors import InputError
 from sparsify.inspection import inspection
-from sparsify.report.page import render, write_page
+from sparsify.report.page import write_page
 from sparsify.report.quantities import count
+from sparsify.report.rendering import render
 from sparsify.report.sketch import sketch
 
 ALL = {"small": None, **{name: zoo.FAMILIES[name] for name in ("bert", "t5")}, "mystery": zoo.NETWORKS["mystery"]}
@@ -136,7 +137,7 @@ def test_the_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     program = small_program()
     found = inspection(program)
     (tmp_path / "page.html").write_text("old")
-    monkeypatch.setattr("sparsify.report.page.sketch", lambda *args: 1 // 0)
+    monkeypatch.setattr("sparsify.report.diagram.sketch", lambda *args: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         write_page(tmp_path / "page.html", program, found, "model.pt2")
     assert (tmp_path / "page.html").read_text() == "old"

@@ -1,0 +1,80 @@
+"""The modules of a program in numbers: shapes, zeros, multiply-accumulates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sparsify.cost import macs_by_node
+from sparsify.layers import layers
+from sparsify.masking import baked
+from sparsify.program import Program
+
+__all__ = ["Modules", "Side", "in_order"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A module in one of two models.
+
+    Attributes:
+        shape: of its largest parameter.
+        parameters: how many values it has.
+        nonzero: how many of them are not zero.
+        macs: multiply-accumulates of its layers.
+    """
+
+    shape: tuple[int, ...]
+    parameters: int
+    nonzero: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Modules:
+    """The modules of a program that hold parameters.
+
+    Attributes:
+        values: by module and name the parameters, masks applied.
+        macs: by module the multiply-accumulates of its layers, of one example where the batch size is dynamic.
+    """
+
+    values: Mapping[str, Mapping[str, Tensor]]
+    macs: Mapping[str, int]
+
+    @classmethod
+    def of(cls, program: Program) -> Modules:
+        """Look at a program."""
+        values: dict[str, dict[str, Tensor]] = {}
+        for name, value in baked(program).parameters.items():
+            values.setdefault(name.rpartition(".")[0] or name, {})[name] = value.detach()
+        counted, macs = macs_by_node(program), dict[str, int]()
+        for node, module in {layer.node.name: layer.module for layer in layers(program)}.items():
+            macs[module] = macs.get(module, 0) + counted.get(node, 0)
+        return cls(values, macs)
+
+    def side(self, module: str) -> Side | None:
+        """Return a module in numbers; None where there is none of that name."""
+        if module not in self.values:
+            return None
+        held = self.values[module].values()
+        return Side(
+            shape=tuple(max(held, key=Tensor.numel).shape),
+            parameters=sum(value.numel() for value in held),
+            nonzero=sum(int(value.count_nonzero()) for value in held),
+            macs=self.macs.get(module, 0),
+        )
+
+
+def in_order(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """Merge the names of both; what only the second has stands behind what it follows there."""
+    names, place = list(first), 0
+    for name in second:
+        if name in first:
+            place = names.index(name) + 1
+        else:
+            names.insert(place, name)
+            place += 1
+    return names

@@ -1,0 +1,148 @@
+"""The verdict on a run, for who has ten seconds: what it bought, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sparsify.report.quantities import batch, change, count, size, time, time_range
+
+__all__ = ["Card", "cards", "headline"]
+
+Mood = Literal["good", "bad", "even"]
+_SAME = 0.005  # of a size: less is no difference to speak of
+
+
+@dataclass(frozen=True)
+class Card:
+    """One quantity before and after.
+
+    Attributes:
+        label: what it is.
+        before: how much it was.
+        after: how much it is.
+        change: between them.
+        mood: whether that is what one wants.
+        note: what a reader must know of it.
+    """
+
+    label: str
+    before: str
+    after: str
+    change: str
+    mood: Mood
+    note: str = ""
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """Return the verdict in one sentence, such as `2.34x as fast, file 46% smaller, accuracy 2.9 points lower`."""
+    parts = [part for part in (_speed_in_words(report), _size_in_words(report), _score_in_words(report)) if part]
+    text = ", ".join(parts) or "nothing changed"
+    return f"{text[0].upper()}{text[1:]}"
+
+
+def cards(report: Mapping[str, Any]) -> list[Card]:
+    """Return every quantity of the verdict."""
+    before, after = report["before"], report["after"]
+    found = _score(report) + _latency(report) + _file(report)
+    names = (("parameters", "parameters", ""), ("non-zeros", "nonzero", ""),
+             ("MACs", "macs", f"multiply-accumulates at {batch(report['dynamic_batch'])}"))  # fmt: skip
+    for label, key, note in names:
+        found.append(_amount(label, (before[key], after[key]), count, note))
+    note = "with masks, a byte for each weight" if after["bytes"] > before["bytes"] else ""
+    found.append(_amount("in memory", (before["bytes"], after["bytes"]), size, note))
+    return found
+
+
+def _amount(label: str, amounts: tuple[float, float], text: Callable[[float], str], note: str = "") -> Card:
+    before, after = amounts
+    ratio = after / before if before else 1.0
+    mood: Mood = "good" if ratio < 1 - _SAME else "bad" if ratio > 1 + _SAME else "even"
+    return Card(label, text(before), text(after), change(before, after) if before != after else "the same", mood, note)
+
+
+def _onnx(report: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the bytes of the ONNX file before and after."""
+    latency = report.get("latency")
+    sizes = [item["bytes"] for item in report.get("artefacts") or () if item["path"].endswith(".onnx")]
+    return (latency["dense_bytes"], sizes[0]) if latency and sizes else None
+
+
+def _file(report: Mapping[str, Any]) -> list[Card]:
+    sizes = _onnx(report)
+    return [] if sizes is None else [_amount("ONNX file", sizes, size)]
+
+
+def _latency(report: Mapping[str, Any]) -> list[Card]:
+    latency = report.get("latency")
+    if not latency:
+        return []
+    one, two = latency["before"], latency["after"]
+    threads = "1 thread" if one["threads"] == 1 else f"{one['threads']} threads"
+    spread = " and ".join(time_range(side["low"], side["high"]) for side in (one, two))
+    note = f"onnxruntime, {threads}, batch {one['batch']}, both in this run, in turns; quartiles {spread}"
+    ratio, verdict = _ratio(latency)
+    mood: Mood = {"faster": "good", "slower": "bad"}.get(verdict, "even")  # type: ignore[assignment]
+    text = "within noise" if verdict == "within noise" else f"{ratio:.2f}x"
+    return [Card("latency", time(one["median"]), time(two["median"]), text, mood, note)]
+
+
+def _ratio(latency: Mapping[str, Any]) -> tuple[float, str]:
+    speed = latency["speed"]
+    return speed["ratio"], speed["verdict"]
+
+
+def _score(report: Mapping[str, Any]) -> list[Card]:
+    scores = report.get("scores")
+    if not scores:
+        return []
+    one, two = scores["before"], scores["after"]
+    moved = two["value"] - one["value"]
+    apart = _apart(one, two)
+    mood: Mood = "even" if not apart else "good" if moved > 0 else "bad"
+    note = ""
+    if one["interval"]:
+        low_high = " and ".join("{:.3f} to {:.3f}".format(*side["interval"]) for side in (one, two))
+        overlap = "do not overlap" if apart else "overlap"
+        note = f"n = {two['n']}; 95% intervals {low_high}, which {overlap}"
+    return [Card(one["name"], f"{one['value']:.4f}", f"{two['value']:.4f}", f"{moved:+.4f}", mood, note)]
+
+
+def _apart(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
+    """Whether two scores differ by more than their intervals say is chance; without intervals whether they differ."""
+    if not one["interval"] or not two["interval"]:
+        return bool(one["value"] != two["value"])
+    return bool(one["interval"][1] < two["interval"][0] or two["interval"][1] < one["interval"][0])
+
+
+def _speed_in_words(report: Mapping[str, Any]) -> str:
+    latency = report.get("latency")
+    if not latency:
+        return ""
+    ratio, verdict = _ratio(latency)
+    return "as fast as before, within noise" if verdict == "within noise" else f"{ratio:.2f}x as fast"
+
+
+def _size_in_words(report: Mapping[str, Any]) -> str:
+    sizes, what = _onnx(report), "file"
+    if sizes is None:
+        sizes, what = (report["before"]["nonzero"], report["after"]["nonzero"]), "non-zero parameters"
+    part = 1 - sizes[1] / sizes[0] if sizes[0] else 0.0
+    if abs(part) < _SAME:
+        return f"{what} as large as before"
+    less, more = ("smaller", "larger") if what == "file" else ("fewer", "more")
+    amount = f"{abs(part):.0%} {less if part > 0 else more}"
+    return f"{what} {amount}" if what == "file" else f"{amount} {what}"
+
+
+def _score_in_words(report: Mapping[str, Any]) -> str:
+    scores = report.get("scores")
+    if not scores:
+        return ""
+    one, two = scores["before"], scores["after"]
+    moved = two["value"] - one["value"]
+    accuracy = one["name"] == "accuracy"
+    amount = f"{100 * abs(moved):.1f} points" if accuracy else f"{abs(moved):.4g}"
+    text = f"{one['name']} {amount} {'higher' if moved > 0 else 'lower'}" if moved else f"{one['name']} as before"
+    return f"{text} (95% intervals overlap)" if moved and one["interval"] and not _apart(one, two) else text
