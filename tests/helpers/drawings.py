@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from sparsify.groups import Group, Member
 from sparsify.prunable import Frozen, Prunable
 
-VOID = {"meta", "wbr"}
+VOID = {"br", "img", "meta", "wbr"}
 
 
 def group(name, kind="channels", size=8, members=2, note=""):

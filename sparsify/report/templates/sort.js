@@ -8,7 +8,7 @@ for (const button of document.querySelectorAll("th button")) {
     const value = (row) => row.cells[place].dataset.v ?? row.cells[place].textContent.trim();
     const compare = (a, b) => {
       const [one, two] = [value(a), value(b)];
-      if (!one || !two) return !two - !one;
+      if (!one || !two) return !one - !two;
       const order = isNaN(one) || isNaN(two) ? one.localeCompare(two, undefined, { numeric: true }) : one - two;
       return falling ? -order : order;
     };
