@@ -7,21 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sparsify.errors import PassError
+from sparsify.atomic import check_new_folder, check_writable
+from sparsify.errors import PassError, UsageError
 from sparsify.export.archive import save
 from sparsify.export.checkpoint import save_state
-from sparsify.export.coreml import export_coreml
+from sparsify.export.coreml import check_package, export_coreml
 from sparsify.export.hugging_face import save_hugging_face
 from sparsify.export.onnx import export_onnx
 from sparsify.export.plain_state import save_plain
 from sparsify.export.storage import parse_storage
 from sparsify.freezing import frozen_draws
-from sparsify.loading.hugging_face import read_folder
+from sparsify.loading.hugging_face import is_model_folder, read_folder
 from sparsify.lowering.raising import has_sparse_layers
 from sparsify.pipeline import Result
 from sparsify.program import Program
 
-__all__ = ["ENDINGS", "Artefacts", "is_folder"]
+__all__ = ["ENDINGS", "Artefacts", "check_outputs", "is_folder"]
 
 ENDINGS = (".onnx", ".pt2", ".safetensors", ".pt", ".pth", ".mlpackage", ".ticket")
 
@@ -96,6 +97,30 @@ class Artefacts:
         if note := _storage_note(self.result.program, target, self.storage, checked):
             found.append(note)
         return found
+
+
+def check_outputs(outputs: Sequence[Path], model: Path) -> None:
+    """Check endings and folders before any work is done.
+
+    Raises:
+        UsageError: an ending says no known format, or the file is the model itself.
+        InputError: a file cannot be written.
+    """
+    for path in outputs:
+        if is_folder(path):
+            if not is_model_folder(model):
+                raise UsageError(
+                    f"{path}: the ending says what is written; use one of {', '.join(ENDINGS)}. A name without is a "
+                    f"Hugging Face folder, which is written of another: {model} is none. In Python, "
+                    "sparsify.save_hugging_face takes the model itself."
+                )
+            check_new_folder(path)
+            continue
+        if path.suffix not in ENDINGS:
+            raise UsageError(f"{path}: the ending says what is written; use one of {', '.join(ENDINGS)}.")
+        if path.exists() and model.exists() and path.samefile(model):
+            raise UsageError(f"{path} is the model itself, which is never overwritten; name another file.")
+        check_package(path) if path.suffix == ".mlpackage" else check_writable(path)
 
 
 def is_folder(path: Path) -> bool:

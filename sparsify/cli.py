@@ -104,7 +104,12 @@ def prune(
     compress: Annotated[
         Literal["zstd"] | None, Parameter(help="compress .safetensors files (zstd); unpack undoes it", group=OUTPUT)
     ] = None,
-    report: Annotated[Path | None, Parameter(help="write the report as .json", group=OUTPUT)] = None,
+    report: Annotated[
+        list[Path] | None,
+        Parameter(
+            negative="", help="write the report: .html for people, .json for programs; may be repeated", group=OUTPUT
+        ),
+    ] = None,
     work: Annotated[
         Path | None,
         Parameter(help="folder for the retraining's log and checkpoints; the same command goes on there", group=WORK),
@@ -163,7 +168,7 @@ def prune(
             outputs=output or (),
             storage=storage,
             compress=compress,
-            report=report,
+            reports=report or (),
             factory=factory,
             device=device,
             trust=trust,
@@ -190,7 +195,7 @@ def prune(
     if as_json:
         print_json(result)
     else:
-        terminal.print_report(out, result, report, junit)
+        terminal.print_report(out, result, *(report or ()), junit)
     if failed is not None:
         raise failed
 

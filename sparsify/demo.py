@@ -21,11 +21,12 @@ from sparsify.errors import InputError
 from sparsify.export.archive import save
 from sparsify.export.onnx import export_onnx, feed
 from sparsify.inputs import with_batch
-from sparsify.job import Job, write_json
+from sparsify.job import Job
 from sparsify.latency import Latency, measure
 from sparsify.pipeline import score
 from sparsify.program import Program
 from sparsify.recipe import Recipe
+from sparsify.report.files import write_json
 from sparsify.task import Task, example_inputs, resolve
 from sparsify.training.train import train
 

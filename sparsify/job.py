@@ -12,21 +12,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sparsify import registry
-from sparsify.artefacts import ENDINGS, Artefacts, is_folder
-from sparsify.atomic import check_new_folder, check_writable, writing
+from sparsify.artefacts import Artefacts, check_outputs
+from sparsify.atomic import check_writable
 from sparsify.coding.planes import check_zstd
 from sparsify.errors import ExportError, InputError, OptionError, UsageError
-from sparsify.export.coreml import check_package, check_tools
+from sparsify.export.coreml import check_tools
 from sparsify.export.onnx import check_types
 from sparsify.export.storage import parse_storage
 from sparsify.gates import Gates, Verdict, refuse, write_junit
 from sparsify.inputs import parse
+from sparsify.layer_table import layer_table
 from sparsify.load import load
-from sparsify.loading.hugging_face import is_model_folder
 from sparsify.pass_manager import Observer, PassManager
 from sparsify.pipeline import Result, execute
 from sparsify.program import Program
 from sparsify.recipe import Recipe
+from sparsify.report.files import check_reports, write_reports
 from sparsify.retrain import parse_method
 from sparsify.spec import parse_spec, with_option
 from sparsify.speedup import NotMeasured, speed_of, speedup
@@ -37,7 +38,7 @@ from sparsify.training.log import log_of_a_run
 from sparsify.training.train import OnStep
 from sparsify.training.work import Listener
 
-__all__ = ["ENDINGS", "Job", "check_outputs"]
+__all__ = ["Job", "load_program"]
 
 Stage = Callable[[str], None]
 _TOLD, _GATED = 2.0, 10.0  # seconds to time two models, to tell how fast they are and where a gate depends on it
@@ -51,7 +52,7 @@ class Job:
         model: the file, or the Hugging Face folder, to start from.
         recipe: what to do with it.
         outputs: files to write; the ending says the format.
-        report: a `.json` file to write, or None.
+        reports: files to write the report to, `.json` or `.html`.
         factory: makes the module for a state dict.
         device: where to run.
         trust: files may run code.
@@ -74,7 +75,7 @@ class Job:
     model: Path
     recipe: Recipe
     outputs: Sequence[Path] = ()
-    report: Path | None = None
+    reports: Sequence[Path] = ()
     factory: str | None = None
     device: str = "cpu"
     trust: bool = False
@@ -101,7 +102,8 @@ class Job:
             SparsifyError: of the kind that says what failed; nothing half-written is left behind.
         """
         started = time.perf_counter()
-        check_outputs(self.outputs, self.report, self.model)
+        check_outputs(self.outputs, self.model)
+        check_reports(self.reports)
         for file in (log := self._log_file(), self.junit):
             if file is not None:
                 check_writable(file)
@@ -123,9 +125,11 @@ class Job:
             report["load_seconds"] = round(loaded - started, 3)
             report["command"] = replace(self, recipe=recipe).command
             verdicts = self._deliver(before, result, report)
+            if self.reports:
+                self.stage("measuring layers")
+                report["layers"] = layer_table(before, result.program, task, recipe.seed).as_dict()
             report["seconds"] = round(time.perf_counter() - started, 3)
-            if self.report is not None:
-                write_json(self.report, report)
+            write_reports(self.reports, report, before, result.program)
             if self.junit is not None:
                 write_junit(self.junit, verdicts, report["seconds"])
             refuse(verdicts, report, "No output was written." if self.outputs else "")
@@ -143,7 +147,6 @@ class Job:
             "--max-size": self.max_size,
             "--storage": None if self.storage == "dense" else self.storage,
             "--compress": self.compress,
-            "--report": self.report,
             "--junit": self.junit,
         }
         unsaid = self.compact and "compact=" not in (self.recipe.retrain or "")  # its canonical form says it
@@ -151,6 +154,7 @@ class Job:
         words = ["sparsify", str(self.model), *self.recipe.options()]
         words += [word for spec in self.trackers for word in ("--track", spec)]
         words += [word for path in self.outputs for word in ("-o", str(path))]
+        words += [word for path in self.reports for word in ("--report", str(path))]
         words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
         return shlex.join([*words, *(name for name, given in flags.items() if given)])
 
@@ -239,7 +243,7 @@ class Job:
         """Return where the log of a retraining goes that has no work folder: beside what the run writes, or here."""
         if self.recipe.retrain is None or self.work is not None:
             return None
-        beside = next(iter(self.outputs), self.report) or Path(self.model.name)
+        beside = next(iter([*self.outputs, *self.reports]), None) or Path(self.model.name)
         return beside.with_suffix(".log.jsonl")
 
     def _warned(self, event: Mapping[str, Any]) -> None:
@@ -303,40 +307,6 @@ def load_program(
     return load(path, inputs, trust=trust, factory=factory, example=example, device=device)
 
 
-def check_outputs(outputs: Sequence[Path], report: Path | None, model: Path) -> None:
-    """Check endings and folders before any work is done.
-
-    Raises:
-        UsageError: an ending says no known format, or the file is the model itself.
-        InputError: a file cannot be written.
-    """
-    for path in outputs:
-        if is_folder(path):
-            if not is_model_folder(model):
-                raise UsageError(
-                    f"{path}: the ending says what is written; use one of {', '.join(ENDINGS)}. A name without is a "
-                    f"Hugging Face folder, which is written of another: {model} is none. In Python, "
-                    "sparsify.save_hugging_face takes the model itself."
-                )
-            check_new_folder(path)
-            continue
-        if path.suffix not in ENDINGS:
-            raise UsageError(f"{path}: the ending says what is written; use one of {', '.join(ENDINGS)}.")
-        if path.exists() and model.exists() and path.samefile(model):
-            raise UsageError(f"{path} is the model itself, which is never overwritten; name another file.")
-        check_package(path) if path.suffix == ".mlpackage" else check_writable(path)
-    if report is not None:
-        if report.suffix != ".json":
-            raise UsageError(f"{report}: a report is written as .json.")
-        check_writable(report)
-
-
 def _number(value: float | None) -> str | None:
     """Write a number as short as it can be read back."""
     return None if value is None else repr(value).removesuffix(".0")
-
-
-def write_json(path: Path, report: Mapping[str, Any]) -> None:
-    """Write a report."""
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

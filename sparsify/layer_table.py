@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -70,8 +71,9 @@ class LayerTable:
     sparse_layers: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything JSON-able."""
-        return asdict(self)
+        """Return everything as JSON has it."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return found
 
 
 def layer_table(before: Program, after: Program, task: Task | None = None, seed: int = 0) -> LayerTable:

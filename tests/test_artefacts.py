@@ -4,8 +4,8 @@ import pytest
 from helpers.command import small_program
 
 import sparsify as sp
-from sparsify.artefacts import ENDINGS, Artefacts, is_folder
-from sparsify.errors import PassError
+from sparsify.artefacts import ENDINGS, Artefacts, check_outputs, is_folder
+from sparsify.errors import InputError, PassError, UsageError
 from sparsify.pipeline import Result
 
 
@@ -49,3 +49,16 @@ def test_sparse_layers_are_dense_in_onnx():
     held = Artefacts(Result(program, {}), Path("model.pt2"))
     assert "ONNX files have dense layers" in held.notes(Path("a.onnx"), {})[0]
     assert held.notes(Path("a.pt2"), {}) == []
+
+
+def test_outputs_are_checked_before_any_work(tmp_path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"")
+    check_outputs([tmp_path / f"x{ending}" for ending in ENDINGS], model)
+    for wrong, message in [("x.bin", "ending"), ("x", "ending"), ("model.onnx", "never overwritten")]:
+        with pytest.raises(UsageError, match=message):
+            check_outputs([tmp_path / wrong], model)
+    (tmp_path / "folder.onnx").mkdir()
+    for wrong, message in [("no/x.onnx", "does not exist"), ("folder.onnx", "is a folder")]:
+        with pytest.raises(InputError, match=message):
+            check_outputs([tmp_path / wrong], model)

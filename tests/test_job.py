@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import sparsify as sp
 from sparsify import artefacts, job, speedup
 from sparsify.errors import ExportError, InputError, UsageError
-from sparsify.job import ENDINGS, Job, check_outputs
+from sparsify.job import Job
 from sparsify.recipe import Recipe
 from sparsify.report.history import read_history
 
@@ -44,7 +44,7 @@ def test_a_job_without_outputs_is_a_report(model):
 
 def test_state_dict_and_report_are_written(model, tmp_path):
     outputs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
-    report = Job(model, Recipe(("layer-prune",)), outputs, tmp_path / "r.json").run()
+    report = Job(model, Recipe(("layer-prune",)), outputs, [tmp_path / "r.json"]).run()
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     assert [(item["path"], item["bytes"]) for item in report["artefacts"]] == [
         (str(path), path.stat().st_size) for path in outputs
@@ -68,24 +68,7 @@ def test_what_is_wrong_fails_before_the_model_is_read(recipe, max_drop, message)
         Job(Path("this file is never opened.pt"), recipe, max_drop=max_drop).run()
 
 
-def test_outputs_are_checked_before_any_work(tmp_path):
-    model = tmp_path / "model.onnx"
-    model.write_bytes(b"")
-    check_outputs([tmp_path / f"x{ending}" for ending in ENDINGS], tmp_path / "r.json", model)
-    for wrong, message in [("x.bin", "ending"), ("x", "ending"), ("model.onnx", "never overwritten")]:
-        with pytest.raises(UsageError, match=message):
-            check_outputs([tmp_path / wrong], None, model)
-    for wrong, message in [("no/x.onnx", "does not exist"), ("folder.onnx", "is a folder")]:
-        (tmp_path / "folder.onnx").mkdir(exist_ok=True)
-        with pytest.raises(InputError, match=message):
-            check_outputs([tmp_path / wrong], None, model)
-    with pytest.raises(UsageError, match=r"written as \.json"):
-        check_outputs([], tmp_path / "r.yaml", model)
-    with pytest.raises(InputError, match="does not exist"):
-        check_outputs([], tmp_path / "no" / "r.json", model)
-
-
-@pytest.mark.parametrize("broken", ["save_state", "write_json"])
+@pytest.mark.parametrize("broken", ["save_state", "write_reports"])
 def test_a_run_that_fails_keeps_the_old_files(model, tmp_path, monkeypatch, broken):
     output, report = tmp_path / "old.safetensors", tmp_path / "old.json"
     output.write_bytes(b"old")
@@ -96,7 +79,7 @@ def test_a_run_that_fails_keeps_the_old_files(model, tmp_path, monkeypatch, brok
 
     monkeypatch.setattr(artefacts if broken == "save_state" else job, broken, fail)
     with pytest.raises(InputError):
-        Job(model, Recipe(("layer-prune",)), [output], report).run()
+        Job(model, Recipe(("layer-prune",)), [output], [report]).run()
     assert report.read_bytes() == b"old"
     assert (output.read_bytes() == b"old") == (broken == "save_state")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old.json", "old.safetensors"]
@@ -115,15 +98,6 @@ def test_latency_is_measured_beside_the_model_before(model, tmp_path, monkeypatc
     assert measured == [(True, tmp_path / "a.onnx", 2.0)]
     assert report["latency"]["speed"]["ratio"] == 1.5
     assert report["gates"] == []
-
-
-def test_a_report_is_written_whole(tmp_path):
-    path = tmp_path / "r.json"
-    job.write_json(path, {"a": [1]})
-    assert path.read_text() == '{\n  "a": [\n    1\n  ]\n}\n'
-    with pytest.raises(TypeError):
-        job.write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": [1]}
 
 
 @pytest.fixture(scope="module")
@@ -195,10 +169,10 @@ def test_a_retraining_that_writes_no_model_has_a_log_too(model, tmp_path, monkey
     assert (f"wrote {log}" in ran.out) == bool(log)
 
 
-@pytest.mark.parametrize("broken", ["execute", "save_state", "write_json"])
+@pytest.mark.parametrize("broken", ["execute", "save_state", "write_reports"])
 def test_a_retraining_that_fails_keeps_the_log_of_an_earlier_one(model, tmp_path, monkeypatch, broken):
     recipe, output = Recipe(retrain="fine-tune:steps=1it", task="digits"), tmp_path / "small.safetensors"
-    ran = Job(model, recipe, [output], tmp_path / "r.json")
+    ran = Job(model, recipe, [output], [tmp_path / "r.json"])
     assert ran.run()["log"] == str(tmp_path / "small.log.jsonl")
     assert not (tmp_path / "small.running.log.jsonl").exists()
     old = (tmp_path / "small.log.jsonl").read_bytes()

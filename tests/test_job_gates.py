@@ -64,14 +64,14 @@ def test_each_gate_passes_and_fails(model, tmp_path, gate, passes, fails):
 
 def test_all_gates_are_judged_and_all_that_failed_are_named(model, tmp_path):
     outputs = [tmp_path / "a.onnx", tmp_path / "a.safetensors"]
-    files = {"report": tmp_path / "r.json", "junit": tmp_path / "j.xml"}
+    files = {"reports": [tmp_path / "r.json"], "junit": tmp_path / "j.xml"}
     error, verdicts = refused(Job(model, PRUNE, outputs, max_drop=-1, min_speedup=1.4, max_size="3kB", **files))
     sizes = {f"--max-size 3kB: {path}": False for path in outputs}
     speed = f"--min-speedup 1.4: {outputs[0]}, batch 1"
     assert verdicts == {"--max-drop -1: accuracy": False, speed: True, **sizes}
     assert str(error).startswith("3 gates failed. --max-drop -1: accuracy: ")
     assert str(error).endswith("too many. No output was written.")
-    report = json.loads(files["report"].read_text())
+    report = json.loads(files["reports"][0].read_text())
     assert report == error.report
     assert (report["artefacts"], report["log"], report["latency"]["bytes"]) == ([], None, 1024)
     suite = ElementTree.fromstring(files["junit"].read_text())
@@ -80,9 +80,9 @@ def test_all_gates_are_judged_and_all_that_failed_are_named(model, tmp_path):
 
 
 def test_junit_and_report_are_there_when_all_pass(model, tmp_path):
-    files = {"report": tmp_path / "r.json", "junit": tmp_path / "j.xml"}
+    files = {"reports": [tmp_path / "r.json"], "junit": tmp_path / "j.xml"}
     report = Job(model, PRUNE, [tmp_path / "a.safetensors"], max_size="1MB", **files).run()
-    assert json.loads(files["report"].read_text()) == report
+    assert json.loads(files["reports"][0].read_text()) == report
     assert ElementTree.fromstring(files["junit"].read_text()).get("failures") == "0"
 
 

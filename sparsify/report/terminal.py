@@ -36,7 +36,7 @@ def print_report(console: Console, report: Mapping[str, Any], *written: Path | N
     Args:
         console: where to.
         report: what the job returned.
-        written: where the report and what the gates found were written, if they were.
+        written: where reports and what the gates found were written; None is nowhere.
     """
     console.print(_changes(report))
     if report.get("latency"):

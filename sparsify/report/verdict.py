@@ -65,8 +65,7 @@ def _amount(label: str, amounts: tuple[float, float], text: Callable[[float], st
 def _onnx(report: Mapping[str, Any]) -> tuple[int, int] | None:
     """Return the bytes of the ONNX file before and after."""
     latency = report.get("latency")
-    sizes = [item["bytes"] for item in report.get("artefacts") or () if item["path"].endswith(".onnx")]
-    return (latency["dense_bytes"], sizes[0]) if latency and sizes else None
+    return (latency["dense_bytes"], latency["bytes"]) if latency else None
 
 
 def _file(report: Mapping[str, Any]) -> list[Card]:

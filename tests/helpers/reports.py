@@ -15,10 +15,10 @@ def speed(ratio, verdict="faster"):
     return {"ratio": ratio, "low": ratio * 0.98, "high": ratio * 1.02, "verdict": verdict}
 
 
-def latency(ratio=1.6, verdict="faster"):
+def latency(ratio=1.6, verdict="faster", size=1000):
     side = {"median": 0.08, "low": 0.07, "high": 0.09, "runs": 100, "threads": 2, "batch": 1}
     after = {**side, "median": 0.08 / ratio}
-    return {"before": side, "after": after, "dense_bytes": 2000, "speed": speed(ratio, verdict)}
+    return {"before": side, "after": after, "dense_bytes": 2000, "bytes": size, "speed": speed(ratio, verdict)}
 
 
 def report(**changes):

@@ -4,7 +4,6 @@ from helpers.reports import BEFORE, latency, report, score
 from sparsify.report.verdict import cards, headline
 
 SMALLER = {**BEFORE, "parameters": 600, "nonzero": 600, "macs": 4000, "bytes": 2400}
-ONNX = [{"path": "small.onnx", "bytes": 1000}]
 
 
 def by_label(made):
@@ -13,13 +12,13 @@ def by_label(made):
 
 def test_one_sentence_says_speed_size_and_score():
     scores = {"before": score(0.99, [0.985, 0.995]), "after": score(0.95, [0.93, 0.97])}
-    made = report(after=SMALLER, latency=latency(2.3444), artefacts=ONNX, scores=scores)
+    made = report(after=SMALLER, latency=latency(2.3444), scores=scores)
     assert headline(made) == "2.34x as fast, file 50% smaller, accuracy 4.0 points lower"
 
 
 def test_what_is_within_noise_is_said_so():
     scores = {"before": score(0.99, [0.96, 0.995]), "after": score(0.985, [0.95, 0.99])}
-    made = report(latency=latency(1.01, "within noise"), artefacts=[{"path": "a.onnx", "bytes": 2000}], scores=scores)
+    made = report(latency=latency(1.01, "within noise", 2000), scores=scores)
     assert headline(made) == (
         "As fast as before, within noise, file as large as before, accuracy 0.5 points lower (95% intervals overlap)"
     )
@@ -42,9 +41,7 @@ def test_without_a_file_the_parameters_are_the_size(after, text):
 
 
 def test_slower_and_larger_are_bad():
-    made = report(
-        after={**BEFORE, "macs": 9000}, latency=latency(0.5, "slower"), artefacts=[{"path": "x.onnx", "bytes": 3000}]
-    )
+    made = report(after={**BEFORE, "macs": 9000}, latency=latency(0.5, "slower", 3000))
     found = by_label(made)
     assert (found["latency"].mood, found["latency"].change) == ("bad", "0.50x")
     assert (found["ONNX file"].mood, found["ONNX file"].change) == ("bad", "+50.0%")
