@@ -5,7 +5,6 @@ import torch
 from helpers import zoo
 from helpers.command import small_program
 from helpers.drawings import Page
-from jinja2 import UndefinedError
 from torch import nn
 
 from sparsify.capture import capture
@@ -13,7 +12,6 @@ from sparsify.errors import InputError
 from sparsify.inspection import inspection
 from sparsify.report.page import write_page
 from sparsify.report.quantities import count
-from sparsify.report.rendering import render
 from sparsify.report.sketch import sketch
 
 ALL = {"small": None, **{name: zoo.FAMILIES[name] for name in ("bert", "t5")}, "mystery": zoo.NETWORKS["mystery"]}
@@ -143,8 +141,3 @@ def test_the_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     assert (tmp_path / "page.html").read_text() == "old"
     with pytest.raises(InputError, match="does not exist"):
         write_page(tmp_path / "no" / "page.html", program, found, "model.pt2")
-
-
-def test_a_template_that_lacks_something_fails():
-    with pytest.raises(UndefinedError):
-        render("inspection.html", name="model.pt2")

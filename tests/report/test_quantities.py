@@ -31,11 +31,6 @@ def test_times(low, high, text):
     assert quantities.time_range(low, high) == text
 
 
-def test_slower_is_not_called_faster():
-    assert quantities.speed(2.0, 1.0) == "2.00x faster"
-    assert quantities.speed(1.0, 2.0) == "2.00x slower"
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [

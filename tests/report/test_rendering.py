@@ -6,12 +6,14 @@ import pytest
 from helpers.browser import browser, opened
 from helpers.command import small_program
 from helpers.reports import latency, report, score
+from jinja2 import UndefinedError
 
 import sparsify as sp
 from sparsify.inspection import inspection
 from sparsify.layer_table import layer_table
 from sparsify.report.page import write_page
 from sparsify.report.quantities import count
+from sparsify.report.rendering import render
 from sparsify.report.run_page import write_run_page
 
 
@@ -149,3 +151,8 @@ def test_the_page_of_groups_sorts_as_well(chromium, tmp_path):
             for cell in page.query_selector_all(".tables table:first-of-type tbody tr[style] td:nth-child(3)")
         ]
         assert sizes == sorted(sizes)
+
+
+def test_a_template_that_lacks_something_fails():
+    with pytest.raises(UndefinedError):
+        render("inspection.html", name="model.pt2")
