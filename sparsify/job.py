@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sparsify import registry
-from sparsify.artefacts import Artefacts, check_outputs
+from sparsify.artefacts import Artefacts, check_outputs, is_folder
 from sparsify.atomic import check_writable
 from sparsify.coding.planes import check_zstd
 from sparsify.errors import ExportError, InputError, OptionError, UsageError
 from sparsify.export.coreml import check_tools
+from sparsify.export.hugging_face import check_expressible
 from sparsify.export.onnx import check_types
 from sparsify.export.storage import parse_storage
 from sparsify.gates import Gates, Verdict, refuse, write_junit
 from sparsify.inputs import parse
 from sparsify.layer_table import layer_table
 from sparsify.load import load
+from sparsify.loading.hugging_face import read_folder
 from sparsify.pass_manager import Observer, PassManager
 from sparsify.pipeline import Result, execute
 from sparsify.program import Program
@@ -171,7 +173,13 @@ class Job:
                 work=self.work,
                 listeners=listeners,
                 verify=self.verify,
+                check=self._check_result,
             )
+
+    def _check_result(self, after: Program) -> None:
+        """Refuse before a retraining what no Hugging Face folder can say."""
+        if self.recipe.retrain is not None and any(is_folder(path) for path in self.outputs):
+            check_expressible(after, read_folder(self.model, cache=True))
 
     def _checked(self) -> tuple[Recipe, Task | None]:
         """Return the recipe in canonical form and its task; what is wrong should fail before the model is loaded."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,22 @@ def execute(
     work: Path | None = None,
     listeners: Sequence[Listener] = (),
     verify: bool = True,
+    check: Callable[[Program], None] = lambda program: None,
 ) -> Result:
     """Run passes, then a retraining method if there is one, and report on both.
+
+    Args:
+        program: what to start from; it stays as it is.
+        passes: specs, in order.
+        method: the spec of a retraining, or None.
+        task: data, loss and score.
+        seed: of everything random.
+        observer: called at every step of the passes.
+        on_step: called after every training step.
+        work: a folder for checkpoints and the log.
+        listeners: called with every event of the log.
+        verify: check the program and the pass's contract after every pass.
+        check: called with what the passes made, before the retraining; it may raise.
 
     Raises:
         UsageError: a spec does not fit, or a method is given without a task.
@@ -126,6 +140,7 @@ def execute(
         raise UsageError("Retraining needs data and a loss: give a task (digits, my_task.py:make).")
     scores = {} if known is None else {"before": score(program, known)}
     after = manager.run(program, task=known, seed=seed)
+    check(after)
     record = ticket = None
     if method is not None and known is not None:
         if steps:

@@ -7,7 +7,7 @@ from torch import nn
 
 from sparsify.capture import capture
 from sparsify.cost import cost
-from sparsify.errors import UsageError
+from sparsify.errors import ExportError, UsageError
 from sparsify.pipeline import Result, execute, retrain, run, score
 from sparsify.program import Program
 from sparsify.task import Score, resolve
@@ -129,3 +129,16 @@ def test_a_score_that_is_no_score_is_the_tasks_fault(program, monkeypatch):
     monkeypatch.setattr(type(task), "score", lambda self, model: 0.5)
     with pytest.raises(UsageError, match=r"must return a sparsify.Score from score, not float"):
         score(program, task)
+
+
+def test_what_the_passes_made_is_checked_before_the_retraining(monkeypatch):
+    program, seen = small_program(), []
+
+    def check(after):
+        seen.append(len(after.parameters))
+        raise ExportError("it cannot be said")
+
+    monkeypatch.setattr("sparsify.pipeline.run_method", lambda *args, **options: seen.append("trained"))
+    with pytest.raises(ExportError, match="cannot be said"):
+        execute(program, ["layer-prune"], "fine-tune:steps=1it", "digits", 0, check=check)
+    assert seen == [len(program.parameters) - 6]

@@ -26,7 +26,7 @@ from sparsify.naming import first_names
 from sparsify.program import Program, dynamic_sizes
 from sparsify.writing.trials import Trials
 
-__all__ = ["save_hugging_face"]
+__all__ = ["check_expressible", "save_hugging_face"]
 
 _OWN = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".index.json", ".py")
 """Endings of files that are not copied: weights, which are others now, and code."""
@@ -56,6 +56,26 @@ def save_hugging_face(
     if not isinstance(model, needed().PreTrainedModel):
         raise InputError(f"save_hugging_face takes a model of transformers, not a {type(model).__name__}.")
     make = _Maker(model)
+    held, settings = _expressed(program, model, make)
+    with writing_folder(folder) as temporary, quiet():
+        fitted = _written(program, model, make, settings, held, folder=temporary)
+        if source is not None:
+            _copy_others(Path(source), temporary)
+        size = sum(file.stat().st_size for file in temporary.iterdir())
+        return {"bytes": size, "config": _changes(make.settings, fitted)}
+
+
+def check_expressible(program: Program, model: nn.Module) -> None:
+    """Check that a configuration of a model of transformers gives the shapes of a program.
+
+    Raises:
+        ExportError: the model's code cannot express it.
+    """
+    _expressed(program, model, _Maker(model))
+
+
+def _expressed(program: Program, model: nn.Module, make: _Maker) -> tuple[dict[str, Tensor], Settings]:
+    """Return the state of a program by the model's names, and the configuration that has its shapes."""
     held, removed = _state(program, model)
     settings: Settings = copy.deepcopy(make.settings)
     for path, (count, places) in removed.items():
@@ -64,12 +84,7 @@ def save_hugging_face(
     wanted = {name: tuple(value.shape) for name, value in held.items()}
     if strange := sorted(set(make(settings)).symmetric_difference(wanted)):
         raise ExportError(f"{type(model).__name__} cannot express {first_names(strange)}: {_WHY} {INSTEAD}")
-    with writing_folder(folder) as temporary, quiet():
-        fitted = _written(program, model, make, with_sizes(settings, make, wanted), held, folder=temporary)
-        if source is not None:
-            _copy_others(Path(source), temporary)
-        size = sum(file.stat().st_size for file in temporary.iterdir())
-        return {"bytes": size, "config": _changes(make.settings, fitted)}
+    return held, with_sizes(settings, make, wanted)
 
 
 _WHY = "a pass took a part of a layer out, or added a parameter, and the model's code has every part in every layer."

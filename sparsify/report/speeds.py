@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from sparsify.report.groups import broken
 from sparsify.report.quantities import size, time
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_speeds"]
 
+_OTHERS, _LEAST = 62, 12  # places that the other columns take, and that names have at least
 _STYLES = {"faster": "green", "slower": "red", "within noise": "dim"}
 
 
@@ -21,6 +24,7 @@ def print_speeds(console: Console, tables: Sequence[Table]) -> None:
     """Print a table for each batch size, and what was measured how."""
     from rich.table import Table as Lines
 
+    names = _short([row.name for row in tables[0].rows])
     for table in tables:
         runtimes = dict.fromkeys(row.runtime for row in table.rows)
         lines = Lines(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
@@ -29,7 +33,8 @@ def print_speeds(console: Console, tables: Sequence[Table]) -> None:
             lines.add_column(name, justify="right", no_wrap=True)
         lines.add_column("", no_wrap=True)
         for row in table.rows:
-            name = row.name if len(runtimes) == 1 else f"{row.name} ({row.runtime.split()[0]})"
+            runtime = f" ({row.runtime.split()[0]})" if len(runtimes) > 1 else ""
+            name = broken(names[row.name] + runtime, max(_LEAST, console.width - _OTHERS))
             lines.add_row(name, *_cells(row), style="" if row.speed is None else _STYLES[row.speed.verdict])
         threads = f"{table.threads} {'thread' if table.threads == 1 else 'threads'}"
         console.print(f"batch {table.batch}, {threads}, {' and '.join(runtimes)}", highlight=False)
@@ -38,6 +43,12 @@ def print_speeds(console: Console, tables: Sequence[Table]) -> None:
     more = " Speeds are those against the first file." if len(tables[0].rows) > 1 else ""
     text = f"Latency is the median of {runs} runs in turns, spread the distance of its quartiles.{more}"
     console.print(text, style="dim", highlight=False)
+
+
+def _short(paths: Sequence[str]) -> dict[str, str]:
+    """Return for each path the file's name alone, where those differ."""
+    names = {path: PurePath(path).name for path in paths}
+    return names if len(set(names.values())) == len(names) else {path: path for path in paths}
 
 
 def _cells(row: Measured) -> list[str]:

@@ -103,6 +103,17 @@ def test_what_it_cannot_is_refused_and_nothing_is_written(tmp_path, make, specs,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_command_refuses_it_before_it_trains(tmp_path):
+    source = tmp_path / "llama"
+    llama().save_pretrained(source)
+    (tmp_path / "text.txt").write_text("1 0-1,0. " * 200)  # bytes that its vocabulary holds
+    words = ["--task", f"text:{tmp_path / 'text.txt'},length=8,inputs=input_ids", "--retrain", "fine-tune:steps=1000ep"]
+    ran = sparsify(source, "--pass", "layer-prune:count=1,granularity=sublayer", *words, "-o", tmp_path / "small")
+    assert ran.status == 3
+    assert "cannot express" in ran.err
+    assert not (tmp_path / "small").exists()
+
+
 def test_other_models_and_folders_with_something_in_them(tmp_path):
     model = torch.nn.Linear(4, 4)
     with pytest.raises(InputError, match="takes a model of transformers, not a Linear"):

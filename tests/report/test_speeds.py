@@ -44,3 +44,16 @@ def test_long_names_break_and_hide_nothing(name):
     lines = printed(row(name, 5.0), row(name, 2.5, Speed(2.0, 1.9, 2.1)))
     assert "2.00x     1.90-2.10  faster" in "\n".join(lines)
     assert max(map(len, lines)) <= 80
+
+
+def test_long_names_are_broken_where_they_can_be_read():
+    lines = printed(row("some/folder/bert-base-uncased.dense.onnx", 5.0),
+                    row("other/folder/bert-base-uncased.pruned.onnx", 2.5, Speed(2.0, 1.9, 2.1)))  # fmt: skip
+    first = [line.split()[0] for line in lines[2:6]]
+    assert first == ["bert-base-uncased.", "dense.onnx", "bert-base-uncased.", "pruned.onnx"]
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_folders_stay_where_files_have_the_same_name():
+    lines = printed(row("a/m.onnx", 5.0), row("b/m.onnx", 2.5, Speed(2.0, 1.9, 2.1)))
+    assert [line.split()[0] for line in lines[2:4]] == ["a/m.onnx", "b/m.onnx"]
