@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,9 @@ def save_hugging_face(
     if not isinstance(model, needed().PreTrainedModel):
         raise InputError(f"save_hugging_face takes a model of transformers, not a {type(model).__name__}.")
     make = _Maker(model)
-    held, settings = _expressed(program, model, make)
+    held, possible = _expressed(program, model, make)
     with writing_folder(folder) as temporary, quiet():
-        fitted = _written(program, model, make, settings, held, folder=temporary)
+        fitted = _written(program, model, make, possible, held, folder=temporary)
         if source is not None:
             _copy_others(Path(source), temporary)
         size = sum(file.stat().st_size for file in temporary.iterdir())
@@ -71,11 +71,12 @@ def check_expressible(program: Program, model: nn.Module) -> None:
     Raises:
         ExportError: the model's code cannot express it.
     """
-    _expressed(program, model, _Maker(model))
+    _, possible = _expressed(program, model, _Maker(model))
+    next(possible)
 
 
-def _expressed(program: Program, model: nn.Module, make: _Maker) -> tuple[dict[str, Tensor], Settings]:
-    """Return the state of a program by the model's names, and the configuration that has its shapes."""
+def _expressed(program: Program, model: nn.Module, make: _Maker) -> tuple[dict[str, Tensor], Iterator[Settings]]:
+    """Return the state of a program by the model's names, and configurations that have its shapes, one at a time."""
     held, removed = _state(program, model)
     settings: Settings = copy.deepcopy(make.settings)
     for path, (count, places) in removed.items():

@@ -20,6 +20,7 @@ from transformers import (
 
 import sparsify as sp
 from sparsify.errors import ExportError, InputError
+from sparsify.export.hugging_face import check_expressible
 from sparsify.verify import outputs
 
 SMALL = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -98,9 +99,17 @@ def test_experts_are_written_as_published_files_have_them(tmp_path, make, key, e
 ])  # fmt: skip
 def test_what_it_cannot_is_refused_and_nothing_is_written(tmp_path, make, specs, error):
     model = make()
+    program = pruned(model, *specs)
     with pytest.raises(ExportError, match=error):
-        sp.save_hugging_face(pruned(model, *specs), model, tmp_path / "small")
+        sp.save_hugging_face(program, model, tmp_path / "small")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_most_of_it_is_known_without_writing():
+    model = bert()
+    with pytest.raises(ExportError, match="No number of the configuration gives"):
+        check_expressible(pruned(model, "channel-prune:sparsity=0.5,units=heads,scope=uniform", "shrink"), model)
+    check_expressible(pruned(model, "layer-prune:count=1"), model)
 
 
 def test_the_command_refuses_it_before_it_trains(tmp_path):
