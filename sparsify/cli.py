@@ -22,6 +22,7 @@ from sparsify.console import err, out, print_json, progress
 from sparsify.diff_command import diff
 from sparsify.doctor_command import doctor
 from sparsify.errors import GateError, InputError, SparsifyError, UsageError
+from sparsify.evaluate_command import evaluate
 from sparsify.options import GATES, OUTPUT, WORK, AsJson, Device, Factory, Inputs, Model, Task, Trust
 from sparsify.plot_command import plot
 from sparsify.recipe import Recipe, read_recipe
@@ -254,7 +255,7 @@ def inspect(
         out.print(f"wrote {html}", highlight=False, markup=False, soft_wrap=True)
 
 
-for _command in (bench, sensitivity, plot, compare, unpack, passes, criteria, explain, diff, doctor):
+for _command in (bench, evaluate, sensitivity, plot, compare, unpack, passes, criteria, explain, diff, doctor):
     app.command(_command)
 
 

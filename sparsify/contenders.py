@@ -19,7 +19,7 @@ from sparsify.latency import Run, onnx_run
 from sparsify.load import load
 from sparsify.program import Program
 
-__all__ = ["Contender", "contender", "provider_called"]
+__all__ = ["Contender", "contender", "provider_called", "torch_run"]
 
 _TYPES = {
     "tensor(float)": torch.float32, "tensor(double)": torch.float64, "tensor(float16)": torch.float16,
@@ -150,22 +150,30 @@ class _Torch:
     def starting(self, batch: int, threads: int) -> Callable[[], Run]:
         if not self.program.dynamic_batch and batch != 1:
             raise UsageError(f"{self.path} is captured for one batch size: leave --batches out.")
-        return partial(self._start, with_batch(self.program, batch), threads)
+        return partial(torch_run, self.program, batch, threads)
 
-    def _start(self, leaves: list[Any], threads: int) -> Run:
-        torch.set_num_threads(threads)
-        module = self.program.module(training=False)
-        example = self.program.example
-        args, kwargs = pytree.tree_unflatten(leaves, pytree.tree_structure((example.args, dict(example.kwargs))))
-        wait = torch.cuda.synchronize if any(_on_gpu(leaf) for leaf in leaves) else None
 
-        def run() -> None:
-            with torch.inference_mode():
-                module(*args, **kwargs)
-            if wait is not None:
-                wait()
+def torch_run(program: Program, batch: int, threads: int) -> Run:
+    """Make the module of a program; return what runs it once in PyTorch.
 
-        return run
+    Args:
+        program: in evaluation mode, on its example again and again.
+        batch: how many examples a run has, where that may vary.
+        threads: how many PyTorch uses from now on.
+    """
+    torch.set_num_threads(threads)
+    module, leaves = program.module(training=False), with_batch(program, batch)
+    structure = pytree.tree_structure((program.example.args, dict(program.example.kwargs)))
+    args, kwargs = pytree.tree_unflatten(leaves, structure)
+    wait = torch.cuda.synchronize if any(_on_gpu(leaf) for leaf in leaves) else None
+
+    def run() -> None:
+        with torch.inference_mode():
+            module(*args, **kwargs)
+        if wait is not None:
+            wait()
+
+    return run
 
 
 def _on_gpu(leaf: Any) -> bool:

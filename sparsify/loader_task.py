@@ -53,6 +53,8 @@ class LoaderTask:
             Without either score it is minus the mean loss.
         name: what reports call the task.
         score_name: what reports call the score, if not accuracy or score.
+        pixel_range: of images, what black and what white is in them: two numbers, or two lists with one for each
+            channel. `sparsify evaluate` corrupts images by it; without it, it takes the extremes of the data.
 
     Raises:
         UsageError: a loader can be gone through only once or not at all, or there are two scores.
@@ -65,6 +67,7 @@ class LoaderTask:
     score_all: Callable[[nn.Module], float | Score] | None = None
     name: str = "loaders"
     score_name: str | None = None
+    pixel_range: tuple[Any, Any] | None = None
 
     def __post_init__(self) -> None:
         for split in ("train", "validation"):

@@ -34,6 +34,7 @@ FRONT = (
     "sparsify.job",
     "sparsify.recipe",
     "sparsify.plot_command",
+    "sparsify.evaluate_command",
     "sparsify.sensitivity_command",
     "sparsify.__main__",
 )

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sparsify.data.augmentation import resized_box
 from sparsify.data.labelled import LabelledBatch
+from sparsify.data.pixels import scaled_range
 from sparsify.errors import InputError, UsageError
 from sparsify.naming import first_names
 from sparsify.task import Split
@@ -24,7 +25,7 @@ from sparsify.task import Split
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["ImageBatches", "ImageFile", "find", "read"]
+__all__ = ["PIXEL_RANGE", "ImageBatches", "ImageFile", "find", "read"]
 
 ImageFile = tuple[Path, int]  # where it is, and its label
 
@@ -33,6 +34,7 @@ _VALIDATION = ("val", "validation")
 _MARGIN = 256 / 224  # how much longer than the part that is shown the short side is made
 _MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]  # of ImageNet's training images, red, green, blue
 _DEVIATION = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+PIXEL_RANGE = scaled_range(_MEAN, _DEVIATION)  # what black and white become
 _SPREAD = 1_000_003  # keeps what is drawn for the images of one epoch apart from that of the next
 
 

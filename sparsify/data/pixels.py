@@ -14,7 +14,7 @@ from sparsify.data.labelled import LabelledBatch
 from sparsify.errors import InputError
 from sparsify.task import Split
 
-__all__ = ["Pixels", "moments"]
+__all__ = ["Pixels", "moments", "scaled_range"]
 
 
 class Pixels(Classification):
@@ -48,6 +48,11 @@ class Pixels(Classification):
         mean, deviation = self._moments
         return (images.float() - mean) / deviation, labels
 
+    @property
+    def pixel_range(self) -> tuple[list[float], list[float]]:
+        """What black and white are in the images that a model gets, by channel."""
+        return scaled_range(*self._moments, white=255.0)
+
     @cached_property
     def _splits(self) -> Mapping[Split, LabelledBatch]:
         return self.load()
@@ -71,3 +76,9 @@ def moments(images: Tensor) -> tuple[Tensor, Tensor]:
     mean = shares @ values
     deviation = (shares * (values - mean[:, None]) ** 2).sum(1).sqrt()
     return mean.float()[:, None, None], deviation.float()[:, None, None]
+
+
+def scaled_range(mean: Tensor, deviation: Tensor, white: float = 1.0) -> tuple[list[float], list[float]]:
+    """Return what black (0) and white become when the mean is taken away and the deviation divided out, by channel."""
+    low, high = -mean / deviation, (white - mean) / deviation
+    return low.flatten().tolist(), high.flatten().tolist()

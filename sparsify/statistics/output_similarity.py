@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from sparsify.errors import PassError
+from sparsify.evaluation.cka import Moments
 from sparsify.observation.subject import Subject
 from sparsify.observation.trials import Closed, Trials
 from sparsify.statistics import Statistic
@@ -55,29 +57,11 @@ def _rows(output: Tensor) -> Tensor:
     return rows @ torch.randn(rows.shape[1], _WIDEST, generator=generator, dtype=rows.dtype)
 
 
-class _Moments:
-    """Mean and scatter matrix of two outputs side by side, batch by batch."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._mean: Tensor | float = 0.0
-        self._scatter: Tensor | float = 0.0
-
-    def add(self, one: Tensor, other: Tensor) -> None:
-        both = torch.cat([one, other], 1)
-        count = self._count + len(both)
-        mean = both.mean(0)
-        centred, step = both - mean, mean - self._mean
-        shift = torch.outer(step, step) * (self._count * len(both) / count)
-        self._scatter = self._scatter + centred.T @ centred + shift
-        self._mean = self._mean + step * (len(both) / count)
-        self._count = count
+class _Moments(Moments):
+    """The moments of one trial, and what their similarity is where CKA is not defined."""
 
     def similarity(self) -> float:
-        if self._count < 2:
+        if self.count < 2:
             raise PassError("The criterion cka needs several examples, and the data holds one.")
-        assert isinstance(self._scatter, Tensor)
-        width = len(self._scatter) // 2
-        one, cross, other = self._scatter[:width, :width], self._scatter[:width, width:], self._scatter[width:, width:]
-        scale = float(one.norm() * other.norm())
-        return float(cross.square().sum()) / scale if scale else float(torch.equal(one, other))
+        found = self.cka()
+        return found if not math.isnan(found) else float(self.constant())

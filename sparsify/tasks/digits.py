@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from sparsify.data.classification import Classification
+from sparsify.data.pixels import scaled_range
 from sparsify.errors import UsageError
 from sparsify.task import Split
 
 __all__ = ["Digits"]
 
 _VALIDATION = 450  # a quarter
+_WHITE = 16.0  # the largest value of a pixel
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,17 @@ class Digits(Classification):
         Raises:
             UsageError: scikit-learn is not installed.
         """
-        return _load(self.split_seed)[split]
+        return _load(self.split_seed)[0][split]
+
+    @property
+    def pixel_range(self) -> tuple[list[float], list[float]]:
+        """What black and white are in the images that a model gets."""
+        return _load(self.split_seed)[1]
 
 
 @functools.cache
-def _load(split_seed: int) -> dict[Split, tuple[Tensor, Tensor]]:
+def _load(split_seed: int) -> tuple[dict[Split, tuple[Tensor, Tensor]], tuple[list[float], list[float]]]:
+    """Return both splits, and their black and white."""
     try:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
@@ -56,6 +64,11 @@ def _load(split_seed: int) -> dict[Split, tuple[Tensor, Tensor]]:
         range(len(labels)), test_size=_VALIDATION, stratify=labels, random_state=split_seed
     )
     x = torch.from_numpy(images).float().unsqueeze(1)
-    x = (x - x[train].mean()) / x[train].std()
+    mean, deviation = x[train].mean(), x[train].std()
+    x = (x - mean) / deviation
     y = torch.from_numpy(labels).long()
-    return {"train": (x[train], y[train]), "validation": (x[validation], y[validation])}
+    splits: dict[Split, tuple[Tensor, Tensor]] = {
+        "train": (x[train], y[train]),
+        "validation": (x[validation], y[validation]),
+    }
+    return splits, scaled_range(mean, deviation, _WHITE)

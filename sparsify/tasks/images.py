@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sparsify.data.image_files import ImageBatches, ImageFile, find
+from sparsify.data.image_files import PIXEL_RANGE, ImageBatches, ImageFile, find
 from sparsify.data.labelled import Labelled, check_size, check_split
 from sparsify.errors import UsageError
 from sparsify.task import Split
@@ -71,6 +71,11 @@ class Images(Labelled):
         if split == "validation":
             return ImageBatches(files, self.size, self.batch_size, workers=self.workers)
         return ImageBatches(files, self.size, self.batch_size, seed, self.augment, partial=False, workers=self.workers)
+
+    @property
+    def pixel_range(self) -> tuple[list[float], list[float]]:
+        """What black and white are in the images that a model gets, by channel."""
+        return PIXEL_RANGE
 
     def example(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return 8 images of the training split, from all of its classes if it has so few."""

@@ -1,0 +1,1 @@
+"""What is measured of a model beside its score: likeness to another, robustness, memory, energy."""
