@@ -64,7 +64,7 @@ def ratio(cross: float, one: float, other: float) -> float:
 def gram(x: Tensor) -> Tensor:
     """Return X Xᵀ `[n, n]` in float64, of features that the mean is taken from, which changes no HSIC but rounding."""
     found = torch.zeros(len(x), len(x), dtype=torch.float64, device=x.device)
-    for part in x.split(_SLICE, 1):
+    for part in torch.split(x, _SLICE, 1):
         wide = part.double()
         wide = wide - wide.mean(0)
         found += wide @ wide.T

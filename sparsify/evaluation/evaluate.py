@@ -145,7 +145,7 @@ def _similarity(places: Sequence[Likeness]) -> dict[str, Any]:
 
 
 def _add_robustness(
-    rows: list[dict[str, Any]], modules: list[nn.Module], task: Task, clean: list[Score], how: Evaluation
+    rows: list[dict[str, Any]], modules: Sequence[nn.Module], task: Task, clean: Sequence[Score], how: Evaluation
 ) -> dict[str, Any]:
     """Add scores on corrupted images; return what they were made of."""
     for row in rows:
@@ -170,7 +170,7 @@ def _add_robustness(
     return about
 
 
-def _add_shifted(rows: list[dict[str, Any]], modules: list[nn.Module], how: Evaluation) -> None:
+def _add_shifted(rows: list[dict[str, Any]], modules: Sequence[nn.Module], how: Evaluation) -> None:
     for row in rows:
         row["shifted"] = {}
     for name, task in how.shifted.items():

@@ -59,6 +59,9 @@ class Robustness:
         value = self.overall if name is None else self.mean(name)
         return accuracy(round(value * self.clean.n), self.clean.n).interval
 
+    def _ends(self, name: str | None = None) -> list[float] | None:
+        return None if (found := self.interval(name)) is None else list(found)  # as JSON has it
+
     def corruption_error(self, other: Robustness) -> float | None:
         """Return mCE against another model: the mean over corruptions of Σ errors / Σ the other's errors.
 
@@ -85,12 +88,12 @@ class Robustness:
         """Return everything by name, beside the first model's."""
         return {
             "mean": self.overall if self.scores else None,
-            "interval": self.interval() if self.scores else None,
+            "interval": self._ends() if self.scores else None,
             "drop": self.clean.value - self.overall if self.scores else None,
             "mce": self.corruption_error(first),
             "relative_mce": self.relative_error(first),
             "corruptions": {
-                name: {"mean": self.mean(name), "interval": self.interval(name), "scores": [s.value for s in scores]}
+                name: {"mean": self.mean(name), "interval": self._ends(name), "scores": [s.value for s in scores]}
                 for name, scores in self.scores.items()
             },
         }

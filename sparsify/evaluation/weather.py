@@ -71,8 +71,8 @@ def brightness(images: Tensor, level: Level, draws: Draws) -> Tensor:
 
 def _layers(images: Tensor, draws: Draws, finer: int = 0) -> list[Tensor]:
     """Draw noise of 2, 4, 8, ... grains up to one for each pixel."""
-    size, sides = max(_size(images)), []
-    grains = 2 << finer
+    size, grains = max(_size(images)), 2 << finer
+    sides: list[int] = []
     while grains < 2 * size and len(sides) < 8:
         sides.append(min(grains, size) + 1)
         grains *= 2

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_evaluation"]
 
-_SIDE_BY_SIDE = 3  # models in a table besides the first; more do not fit into 80 columns
+_SIDE_BY_SIDE = 2  # models in a table besides the first; more do not fit into 80 columns
 _LAYERS = 25  # in a table; more are in the JSON
 _Row = Mapping[str, Any]
 _Line = tuple[str, Callable[[_Row], str]]

@@ -88,7 +88,7 @@ def test_the_numbers_are_those_of_the_formulas():
     found = small.as_dict(dense)
     assert found["drop"] == pytest.approx(0.8 - 0.475)
     assert found["corruptions"]["fog"]["scores"] == [0.7, 0.4]
-    assert found["interval"] == accuracy(48, 100).interval  # 47.5 right answers in 100
+    assert found["interval"] == list(accuracy(48, 100).interval)  # 47.5 right answers in 100
     assert small.interval("fog") == accuracy(55, 100).interval
 
 
