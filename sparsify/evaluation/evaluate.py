@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from sparsify.contenders import torch_run
@@ -188,8 +189,15 @@ def _add_speed(rows: list[dict[str, Any]], programs: list[Program], how: Evaluat
             raise UsageError(f"{row['name']} is captured for one batch size: leave --batch out.")
     if how.seconds <= 0:
         return
+    before = torch.get_num_threads()
+    try:
+        _measure(rows, programs, how, how.threads or threads_here())
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measure(rows: list[dict[str, Any]], programs: list[Program], how: Evaluation, threads: int) -> None:
     how.stage("measuring latency")
-    threads = how.threads or threads_here()
     starts = [partial(torch_run, program, how.batch, threads) for program in programs]
     times = in_turns(starts, seconds=how.seconds, sessions=SESSIONS)
     for row, program, start, own in zip(rows, programs, starts, times, strict=True):

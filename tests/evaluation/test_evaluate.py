@@ -109,11 +109,19 @@ def test_a_fixed_batch(programs):
     program = sp.capture(model, (torch.randn(2, 4),), dynamic_batch=False)
     data = [(torch.randn(2, 4), torch.zeros(2).long())] * 3
     task = sp.LoaderTask(data, data, lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]))
-    found = evaluate({"it": program}, task, Evaluation(corruptions=(), seconds=0.01))["models"][0]
+    found = evaluate({"it": program}, task, Evaluation(corruptions=(), seconds=0.01, threads=1))["models"][0]
     assert found["macs"] == 8  # of one of the two examples
     assert found["latency_ms"]["batch"] == 2
     with pytest.raises(UsageError, match="captured for one batch size: leave --batch out"):
         evaluate({"it": program}, task, Evaluation(corruptions=(), batch=3))
+
+
+def test_the_number_of_threads_stays_as_it_was(programs):
+    before = torch.get_num_threads()
+    how = Evaluation(corruptions=(), similarity="none", seconds=0.01, threads=before + 1)
+    found = evaluate(programs, resolve("digits"), how)
+    assert found["models"][0]["latency_ms"]["threads"] == before + 1
+    assert torch.get_num_threads() == before
 
 
 def test_no_model_at_all():
