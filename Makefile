@@ -15,7 +15,7 @@ STAMP := $(VENV)/stamp
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
 
-.PHONY: help demo test lint fix types house wheel-test triton-test bench clean
+.PHONY: help demo test lint fix types house wheel-test triton-test bench docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,10 @@ wheel-test: $(STAMP) ## Import all of the built wheel and run some tests against
 
 triton-test: $(STAMP) ## Test the GPU kernels with another Triton: make triton-test VERSION=3.6.0
 	bash .ci/triton-test $(BIN)/python $(VERSION) $(PYTEST_ARGS)
+
+docs: $(STAMP) ## Build the documentation into build/site; warnings are errors
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(STAMP) ## Run every benchmark behind a claim in the README
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'

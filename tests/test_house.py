@@ -22,6 +22,7 @@ TESTS_OF_NO_FILE = (
     "tests/test_house.py",
     "tests/test_action.py",
     "tests/test_api.py",
+    "tests/test_docs.py",
     "tests/test_theorem",
     "tests/families/",
     "tests/gpu/",
