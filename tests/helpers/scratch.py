@@ -37,14 +37,14 @@ from sparsify.demo_net import ResNet
 
 
 def Net():
-    return ResNet((3,), (8,))
+    return ResNet((3,), (16,))
 """
 
 
 def trained() -> sp.Program:
     """A network of three blocks after two epochs on the digits."""
     torch.manual_seed(0)
-    program = sp.capture(ResNet((3,), (8,)), (torch.randn(2, 1, 8, 8),))
+    program = sp.capture(ResNet((3,), (16,)), (torch.randn(2, 1, 8, 8),))
     return train(program, Digits(), TrainOptions(steps="2ep", learning_rate=3e-3, optimizer="adamw")).program
 
 
@@ -74,7 +74,7 @@ def _for_mnist(path: Path) -> None:
 
 def _data(folder: Path) -> None:
     folder.mkdir()
-    write_idx(folder)
+    write_idx(folder, train=300, validation=60)
 
 
 def _run(*words: object) -> Callable[[Path], None]:
@@ -90,7 +90,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "model.pt2": lambda path: sp.save(trained(), path),
     "untrained.pt2": _untrained,
     "model28.pt2": _for_mnist,
-    "module.pt": lambda path: torch.save(ResNet((1, 1), (4, 8)), path),
+    "module.pt": lambda path: torch.save(nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU()), path),
     "weights.safetensors": _run("-o"),
     "model.onnx": _run("-o"),
     "dense.onnx": _run("-o"),
@@ -168,7 +168,7 @@ class Scratch:
             program = sp.load(self.cache / "model.pt2")
             self.names |= {
                 "program": program,
-                "model": ResNet((3,), (8,)).eval(),
+                "model": ResNet((3,), (16,)).eval(),
                 "images": torch.zeros(2, 1, 8, 8),
             }
         with redirect_stdout(None):
