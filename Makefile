@@ -7,13 +7,15 @@
 
 PYTHON      ?= python3
 VENV        ?= .venv
-PYTEST_ARGS ?= -n auto --maxprocesses 8
+PYTEST_ARGS ?= -n auto --maxprocesses 8 --durations=60 --durations-min=4
 VERSION     ?= 3.6.0
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/stamp
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
+# Without bytecode every process compiles torch again, which takes seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test lint fix types house wheel-test triton-test bench docs clean
 
