@@ -13,8 +13,10 @@ from sparsify.batches import of_task
 from sparsify.cost import cost
 from sparsify.embedding import making
 from sparsify.errors import UsageError
+from sparsify.naming import first_names
 from sparsify.pass_manager import Event, Observer, PassManager
 from sparsify.program import Program
+from sparsify.pruning.zeros import zero_masks
 from sparsify.report.record import environment
 from sparsify.retrain import retrain as run_method
 from sparsify.task import Score, Task, resolve
@@ -142,6 +144,7 @@ def execute(
     after = manager.run(program, task=known, seed=seed)
     check(after)
     record = ticket = None
+    revived = [] if method is None else list(zero_masks(after))
     if method is not None and known is not None:
         if steps:
             scores["pruned"] = score(after, known)
@@ -160,10 +163,20 @@ def execute(
         "retrain": record,
         "score": scores["after"]["value"] if scores else None,
         "scores": scores or None,
-        "notes": [*after.notes, *_masks_left(after, retrained=method is not None)],
+        "notes": [*after.notes, *_masks_left(after, retrained=method is not None), *_revived(revived)],
         "environment": environment(),
     }
     return Result(after, report, ticket)
+
+
+def _revived(names: list[str]) -> list[str]:
+    """Warn of zeros that a retraining could move, as no mask held them."""
+    if not names:
+        return []
+    return [
+        f"{first_names(names)} had zeros that no mask held, so the retraining moved them. The pass mask-zeros, in "
+        "front of it, keeps them."
+    ]
 
 
 def _masks_left(program: Program, *, retrained: bool) -> list[str]:
