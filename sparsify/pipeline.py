@@ -144,7 +144,7 @@ def execute(
     after = manager.run(program, task=known, seed=seed)
     check(after)
     record = ticket = None
-    revived = [] if method is None else list(zero_masks(after))
+    zeros = list(zero_masks(after))
     if method is not None and known is not None:
         if steps:
             scores["pruned"] = score(after, known)
@@ -163,20 +163,28 @@ def execute(
         "retrain": record,
         "score": scores["after"]["value"] if scores else None,
         "scores": scores or None,
-        "notes": [*after.notes, *_masks_left(after, retrained=method is not None), *_revived(revived)],
+        "notes": [
+            *after.notes,
+            *_masks_left(after, retrained=method is not None),
+            *_zeros_without_masks(zeros, retrained=method is not None),
+        ],
         "environment": environment(),
     }
     return Result(after, report, ticket)
 
 
-def _revived(names: list[str]) -> list[str]:
-    """Warn of zeros that a retraining could move, as no mask held them."""
+def _zeros_without_masks(names: list[str], *, retrained: bool) -> list[str]:
+    """Say what becomes of zeros that no mask holds, such as those of a model that was pruned elsewhere."""
     if not names:
         return []
-    return [
-        f"{first_names(names)} had zeros that no mask held, so the retraining moved them. The pass mask-zeros, in "
-        "front of it, keeps them."
-    ]
+    which = first_names(names)
+    if retrained:
+        moved = "so the retraining moved them. The pass mask-zeros, in front of it, keeps them"
+        return [f"{which} had zeros that no mask held, {moved}."]
+    words = (
+        "only --storage packed leaves them out of files, and a retraining would move them unless mask-zeros came first"
+    )
+    return [f"{which} {'have' if len(names) > 1 else 'has'} zeros that no mask holds: {words}."]
 
 
 def _masks_left(program: Program, *, retrained: bool) -> list[str]:
