@@ -143,11 +143,11 @@ def execute(
     scores = {} if known is None else {"before": score(program, known)}
     after = manager.run(program, task=known, seed=seed)
     check(after)
-    record = ticket = None
+    record = ticket = pruned = None
     zeros = list(zero_masks(after))
     if method is not None and known is not None:
         if steps:
-            scores["pruned"] = score(after, known)
+            scores["pruned"], pruned = score(after, known), cost(after).as_dict()
         retrained = run_method(after, method, known, seed=seed, on_step=on_step, folder=work, listeners=listeners)
         after, record, ticket = retrained.program, retrained.record, retrained.ticket
     if known is not None:
@@ -157,6 +157,7 @@ def execute(
         "pipeline": list(after.history),
         "seed": seed,
         "before": cost(program).as_dict(),
+        "pruned": pruned,
         "after": cost(after).as_dict(),
         "dynamic_batch": after.dynamic_batch,
         "passes": steps,

@@ -44,9 +44,8 @@ def points(report: Mapping[str, Any]) -> list[Point]:
     left = report["after"][key] / report["before"][key]
     found = [_point("dense", "before", 1.0, scores["before"])]
     if "pruned" in scores:
-        passed = report.get("pruned", {}).get(key)
-        place = left if passed is None else passed / report["before"][key]
-        found.append(_point("pruned", "after the passes", place, scores["pruned"]))
+        passed = report["pruned"][key] / report["before"][key]
+        found.append(_point("pruned", "after the passes", passed, scores["pruned"]))
     record = report.get("retrain") or {}
     share = f"{key}_share"
     found += _networks(record.get("rounds", ()), share, "round")

@@ -31,6 +31,7 @@ def report(**changes):
         "seed": 0,
         "before": BEFORE,
         "after": BEFORE,
+        "pruned": None,
         "dynamic_batch": True,
         "passes": [],
         "retrain": None,

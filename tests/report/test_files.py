@@ -22,7 +22,7 @@ RUNS = {
     "not verified": ["--pass", "layer-prune", "--no-verify"],
     "a retraining": ["--task", "digits", "--retrain", "fine-tune:steps=1it", "-o", "a.pt2", "-o", "a.pt"],
     "a lottery": ["--task", "digits", "--retrain", "lth:rounds=1,steps=1it,controls=random", "-o", "a.ticket"],
-    "frozen": ["--task", "digits", "--retrain", "freeze:density=0.1,steps=1it"],
+    "frozen": ["--task", "digits", "--retrain", "freeze:sparsity=0.9,steps=1it"],
 }  # fmt: skip
 
 

@@ -35,7 +35,6 @@ def case(tmp_path_factory):
         artefacts=[{"path": "small.onnx", "bytes": 1000}],
         scores={
             "before": score(0.99, [0.97, 1.0]),
-            "pruned": score(0.5, [0.4, 0.6]),
             "after": score(0.98, [0.96, 0.99]),
         },
         gates=[{"gate": "--max-drop 0.001", "passed": False, "text": "0.009 too much"}],

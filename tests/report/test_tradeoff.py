@@ -11,9 +11,10 @@ def test_without_scores_there_is_no_point():
 
 def test_dense_pruned_and_result():
     scores = {"before": score(0.9, [0.8, 0.95]), "pruned": score(0.5), "after": score(0.85)}
-    assert points(report(after=SPARSE, scores=scores)) == [
+    made = report(after=SPARSE, pruned={**BEFORE, "nonzero": 500}, scores=scores)
+    assert points(made) == [
         Point("dense", "before", 1.0, 0.9, (0.8, 0.95)),
-        Point("pruned", "after the passes", 0.25, 0.5),
+        Point("pruned", "after the passes", 0.5, 0.5),
         Point("result", "result", 0.25, 0.85),
     ]
 
