@@ -182,9 +182,7 @@ def _zeros_without_masks(names: list[str], *, retrained: bool) -> list[str]:
     if retrained:
         moved = "so the retraining moved them. The pass mask-zeros, in front of it, keeps them"
         return [f"{which} had zeros that no mask held, {moved}."]
-    words = (
-        "only --storage packed leaves them out of files, and a retraining would move them unless mask-zeros came first"
-    )
+    words = "files leave them out with --storage packed or auto; a retraining moves them unless mask-zeros came first"
     return [f"{which} {'have' if len(names) > 1 else 'has'} zeros that no mask holds: {words}."]
 
 
@@ -197,7 +195,7 @@ def _masks_left(program: Program, *, retrained: bool) -> list[str]:
     notes = []
     if weights:
         more = "" if retrained else "; the pass reconstruct (no labels needed) and --retrain win accuracy back"
-        text = f"{weights:,} weights are masked: they are zeros, which only --storage packed leaves out of files"
+        text = f"{weights:,} weights are masked: they are zeros, which files leave out with --storage packed or auto"
         notes.append(f"{text}. The pass shrink removes whole channels{more}.")
     if coefficients:
         text = f"{coefficients:,} of the values that embedded weights are made of are masked"

@@ -45,7 +45,7 @@ def unpack(
 
         names, before, after = unpacked_state(model, output)
     out.print(
-        f"wrote {output} ({size(after)}, from {size(before)}): {plural(len(names), 'weight')} whole again",
+        f"wrote {output} ({size(after)}, from {size(before)}): {plural(len(names), 'tensor')} whole again",
         highlight=False,
         markup=False,
         soft_wrap=True,

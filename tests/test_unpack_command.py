@@ -24,7 +24,7 @@ def test_a_packed_file_is_written_and_unpacked(packed, tmp_path):
     path, ran, as_json = packed
     assert ran.status == 0, ran.err
     assert "small.onnx (" in ran.out
-    assert ", packed: 0." in ran.out
+    assert "% of " in ran.out
     assert ran.out.rstrip().endswith("small.onnx --storage packed")
     artefact = json.loads(as_json.out)["artefacts"][0]
     assert artefact["storage"] == "packed"
@@ -81,7 +81,7 @@ def test_a_compressed_state_is_written_and_unpacked(tmp_path, packed):
     assert ran.out.rstrip().endswith("--storage packed --compress zstd")
     unpacked = sparsify("unpack", path, "-o", dense)
     assert unpacked.status == 0, unpacked.err
-    assert "weights whole again" in unpacked.out
+    assert "tensors whole again" in unpacked.out
     assert "0.weight" in load_file(dense)
     for words, message in (
         (("unpack", path, "-o", tmp_path / "a.onnx"), "is unpacked to a file of its own kind, .safetensors"),
@@ -97,3 +97,20 @@ def test_packing_nothing_is_noted(tmp_path):
     ran = sparsify(write_model(tmp_path), "-o", tmp_path / "a.onnx", "--storage", "packed")
     assert ran.status == 0
     assert "is stored dense: packed it would not be smaller" in " ".join(ran.out.split())
+
+
+def test_data_outside_the_folder_is_not_read(packed, tmp_path):
+    """What a packed file refers to outside its folder would be written into the unpacked one."""
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(b"\x01\x02\x03\x04" * 4)
+    model = onnx.load(packed[0])
+    stolen = onnx.TensorProto(name="stolen", data_type=onnx.TensorProto.FLOAT, dims=[4], data_location=1)
+    stolen.external_data.add(key="location", value="../secret.bin")
+    model.graph.initializer.append(stolen)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "bad.onnx").write_bytes(model.SerializeToString())
+    ran = sparsify("unpack", folder / "bad.onnx", "-o", folder / "dense.onnx")
+    assert ran.status == 2
+    assert "secret.bin" in ran.err
+    assert not (folder / "dense.onnx").exists()

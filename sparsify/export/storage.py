@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from sparsify.atomic import writing
@@ -20,6 +21,7 @@ from sparsify.export.drawn import DrawnWeight
 from sparsify.export.packing import pack, unpack
 from sparsify.export.sparse_values import Numbers
 from sparsify.export.tags import two_of_four
+from sparsify.onnx_in.tensors import check_tensors
 from sparsify.spec import build, nearest, parse_spec
 
 __all__ = [
@@ -225,7 +227,10 @@ def unpacked_file(source: Path, target: Path) -> tuple[list[str], int, int]:
         InputError: the file cannot be read, nothing in it is packed, or it is damaged.
     """
     try:
+        check_tensors(onnx.load_model(source, load_external_data=False), source)
         model = ir.load(source)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{source} cannot be opened: {error.strerror or error}.") from error
     except Exception as error:

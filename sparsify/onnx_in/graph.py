@@ -13,7 +13,10 @@ import torch
 
 from sparsify.errors import InputError
 
-__all__ = ["Input", "OnnxGraph", "Step", "graph_of", "torch_type"]
+__all__ = ["LINEAR", "Input", "OnnxGraph", "Step", "graph_of", "torch_type"]
+
+LINEAR = "sparsify.Linear"
+"""The type of a product with a weight, and the bias behind it."""
 
 _TYPES = {
     ir.DataType.FLOAT: torch.float32,
@@ -47,6 +50,11 @@ class Step:
     inputs: tuple[str | None, ...]
     outputs: tuple[str | None, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def operator(self) -> str:
+        """What a user's file calls it, as far as that is known: a product may have been a MatMul or a Gemm."""
+        return "MatMul" if self.type == LINEAR else self.type
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from sparsify.errors import InputError
-from sparsify.onnx_in.graph import OnnxGraph, Step
+from sparsify.onnx_in.graph import LINEAR, OnnxGraph, Step
 
 __all__ = ["with_layers"]
 
-LINEAR = "sparsify.Linear"
 _ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}  # PyTorch's gates, by their places in ONNX
 _ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
@@ -160,4 +159,4 @@ def _ordered(array: Any, order: tuple[int, ...]) -> Any:
 
 
 def _refused(step: Step, reason: str) -> InputError:
-    return InputError(f"{step.type} {step.name!r:.100} cannot be read: {reason}")
+    return InputError(f"{step.operator} {step.name!r:.100} cannot be read: {reason}")

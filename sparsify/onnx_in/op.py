@@ -160,7 +160,7 @@ class Op:
 
     def refused(self, reason: str) -> InputError:
         """Return the error that says why an operator cannot be read."""
-        return InputError(f"{self.step.type} {self.step.name!r:.100} cannot be read: {reason}")
+        return InputError(f"{self.step.operator} {self.step.name!r:.100} cannot be read: {reason}")
 
 
 Rule = Callable[[Op], Any]

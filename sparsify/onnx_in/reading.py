@@ -22,7 +22,7 @@ from sparsify.export.packing import PACKED, unpack
 from sparsify.kernels._hash import DISTRIBUTIONS
 from sparsify.onnx_in import rules
 from sparsify.onnx_in.op import RULES
-from sparsify.onnx_in.structure import check_structure, expanded_size
+from sparsify.onnx_in.structure import check_arguments, check_structure, expanded_size
 from sparsify.onnx_in.tensors import check_tensors
 
 __all__ = ["OPSETS", "read_model"]
@@ -44,12 +44,13 @@ def read_model(path: Path) -> ir.Model:
             version that sparsify does not read; the message lists all such operators.
     """
     proto = _without_drawing(_parsed(path))
-    _check_opset(proto, path)
+    version = _check_opset(proto, path)
     if any(len(function.node) > _MOST_NODES for function in proto.functions) or len(proto.graph.node) > _MOST_NODES:
         raise InputError(f"{path} has more than {_MOST_NODES:,} nodes, which no model has that can be pruned here.")
     if expanded_size(proto, path) > _MOST_NODES:
         raise InputError(f"{path} has functions that call each other to more than {_MOST_NODES:,} nodes.")
     _check_operators(proto, path)
+    check_arguments(_nodes((proto.graph.node, *(function.node for function in proto.functions))), version, path)
     check_structure(proto.graph, path)
     check_tensors(proto, path)
     try:
@@ -92,7 +93,7 @@ def _without_drawing(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
-def _check_opset(proto: onnx.ModelProto, path: Path) -> None:
+def _check_opset(proto: onnx.ModelProto, path: Path) -> int:
     versions = {item.version for item in proto.opset_import if item.domain in _OURS}
     if len(versions) != 1:
         raise InputError(f"{path} does not say which version of ONNX's operators (opset) it uses, so it is damaged.")
@@ -106,6 +107,7 @@ def _check_opset(proto: onnx.ModelProto, path: Path) -> None:
         (f for f in proto.functions for i in f.opset_import if i.domain in _OURS and i.version != version), None
     ):
         raise InputError(f"{path}: its function {other.name!r:.100} uses another opset than its graph.")
+    return version
 
 
 def _check_operators(proto: onnx.ModelProto, path: Path) -> None:

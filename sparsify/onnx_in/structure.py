@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -10,7 +10,10 @@ import onnx
 
 from sparsify.errors import InputError
 
-__all__ = ["check_structure", "expanded_size"]
+__all__ = ["check_arguments", "check_structure", "expanded_size"]
+
+_Formal = onnx.defs.OpSchema.FormalParameterOption
+_MANY = 100  # inputs; a definition that allows more sets no limit
 
 
 def check_structure(graph: onnx.GraphProto, path: Path) -> None:
@@ -41,6 +44,42 @@ def check_structure(graph: onnx.GraphProto, path: Path) -> None:
         node = graph.node[error.args[1][0]]
         name = node.name or next(iter(node.output), "")
         raise InputError(f"{path} is damaged: {node.op_type:.80} {name!r:.100} waits for its own result.") from None
+
+
+def check_arguments(nodes: Iterable[onnx.NodeProto], version: int, path: Path) -> None:
+    """Check that operators of ONNX have the inputs and attributes that their definition says.
+
+    Args:
+        nodes: of the graph and of functions; operators that are not ONNX's are left out.
+        version: of the operators (opset).
+        path: of the file.
+
+    Raises:
+        InputError: an operator has too few or too many inputs or outputs, lacks one, or has an unknown attribute.
+    """
+    for node in nodes:
+        if not onnx.defs.has(node.op_type, version):
+            continue
+        schema = onnx.defs.get_schema(node.op_type, version)
+        who = f"{path} is damaged: {node.op_type:.80} {node.name or next(iter(node.output), '')!r:.100}"
+        given, made = len(node.input), len(node.output)
+        if not schema.min_input <= given <= schema.max_input:
+            raise InputError(f"{who} has {given} inputs; it takes {_range(schema.min_input, schema.max_input)}.")
+        if not schema.min_output <= made <= schema.max_output:
+            raise InputError(f"{who} has {made} outputs; it gives {_range(schema.min_output, schema.max_output)}.")
+        for formal, name in zip(schema.inputs, node.input, strict=False):
+            if not name and formal.option == _Formal.Single:
+                raise InputError(f"{who} lacks its input {formal.name}.")
+        unknown = [item.name for item in node.attribute if item.name not in schema.attributes]
+        if unknown:
+            raise InputError(f"{who} has the attribute {unknown[0]!r:.100}, which opset {version} does not define.")
+        needed = [name for name, item in schema.attributes.items() if item.required]
+        if missing := set(needed) - {item.name for item in node.attribute}:
+            raise InputError(f"{who} lacks its attribute {min(missing)}.")
+
+
+def _range(least: int, most: int) -> str:
+    return str(least) if least == most else f"{least} or more" if most > least + _MANY else f"{least} to {most}"
 
 
 def _check_distinct(names: Sequence[str], path: Path) -> None:

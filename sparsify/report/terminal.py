@@ -85,7 +85,7 @@ def _packed(artefact: Mapping[str, Any]) -> str:
         return ", compressed" if "compress" in artefact else ""
     if "dense_bytes" not in artefact:
         return ", packed and compressed" if "compress" in artefact else ", packed"
-    text = f", packed: {artefact['bytes'] / artefact['dense_bytes']:.3f} of {size(artefact['dense_bytes'])}"
+    text = f", packed: {artefact['bytes'] / artefact['dense_bytes']:.1%} of {size(artefact['dense_bytes'])}"
     if any(item["drawn"] for item in artefact["packed"]):
         text += ", frozen weights from their seed, for onnxruntime alone"
     if artefact["values"] == "fp32":

@@ -28,6 +28,24 @@ def test_graphs_that_contradict_themselves_are_refused(nodes, outputs, reason, t
         read_model(save(model_of(nodes, X, outputs, {"w": rand(4)}), tmp_path / "model.onnx"))
 
 
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (node("MatMul", ["x"], ["y"], name="own"), "MatMul 'own' has 1 inputs; it takes 2."),
+        (node("Relu", ["x", "x"], ["y"]), "has 2 inputs; it takes 1"),
+        (node("Conv", ["x"], ["y"]), "has 1 inputs; it takes 2 to 3"),
+        (node("Concat", [], ["y"], axis=0), "has 0 inputs; it takes 1 or more"),
+        (node("Relu", ["x"], ["y", "z"]), "has 2 outputs; it gives 1"),
+        (node("Gemm", ["x", ""], ["y"]), "lacks its input B"),
+        (node("Relu", ["x"], ["y"], bogus=3), "has the attribute 'bogus', which opset"),
+        (node("Concat", ["x", "x"], ["y"]), "lacks its attribute axis"),
+    ],
+)
+def test_operators_that_their_definition_does_not_allow_are_refused(made, reason, tmp_path):
+    with pytest.raises(InputError, match=reason):
+        read_model(save(model_of([made], X, ["y"], {"w": rand(4)}), tmp_path / "model.onnx"))
+
+
 def test_two_constants_of_the_same_name_are_refused(tmp_path):
     model = model_of([node("Add", ["x", "w"], ["y"])], X, ["y"], {"w": rand(4)})
     model.graph.initializer.append(numpy_helper.from_array(rand(4), "w"))

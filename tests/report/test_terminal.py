@@ -112,7 +112,7 @@ def test_files_that_only_some_can_read_say_so():
     }  # fmt: skip
     lines = printed(200, terminal.print_report, report).splitlines()
     seed = "frozen weights from their seed, for onnxruntime alone"
-    assert f"wrote a.onnx (1.00 KiB, packed: 0.100 of 10.00 KiB, {seed}, exact)" in lines
+    assert f"wrote a.onnx (1.00 KiB, packed: 10.0% of 10.00 KiB, {seed}, exact)" in lines
     assert "wrote a.mlpackage (1.00 KiB, 3 weights as bitmasks, not run: that takes a Mac)" in lines
 
 
