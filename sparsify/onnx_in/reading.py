@@ -97,7 +97,7 @@ def _check_opset(proto: onnx.ModelProto, path: Path) -> int:
     versions = {item.version for item in proto.opset_import if item.domain in _OURS}
     if len(versions) != 1:
         raise InputError(f"{path} does not say which version of ONNX's operators (opset) it uses, so it is damaged.")
-    version = versions.pop()
+    version: int = versions.pop()
     if version not in OPSETS:
         raise InputError(
             f"{path} uses opset {version}; sparsify reads {OPSETS[0]} to {OPSETS[-1]}. Export the model again with "
