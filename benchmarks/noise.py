@@ -27,9 +27,9 @@ from sparsify.file_bench import compare
 from sparsify.latency import Speed
 
 WIDTH, BATCH = 512, 16
-SAME, LONGER = (4, 2) if QUICK else (100, 30)
+SAME, LONGER = (4, 2) if QUICK else (60, 20)
 SECONDS = 0.5 if QUICK else 4.0
-ALARMS, FOUND = 0.03, 0.95  # shares that hold the claim: 3 alarms in 100 are likely where one is expected
+ALARMS, FOUND = 0.03, 0.95  # shares that hold the claim: 1 alarm in 60 is likely where 0.6 are expected
 
 
 def chain(length: int, path: Path) -> Path:

@@ -120,7 +120,7 @@ class Gates:
         if math.isnan(drop):
             text = "is no number any more"
         elif drop > self.max_drop:
-            text += f", {drop - self.max_drop:.2g} too {'little' if drop < 0 else 'much'}"
+            text += f", {drop - self.max_drop:.4f} too {'little' if drop < 0 else 'much'}"
         gate = f"--max-drop {self.max_drop:g}: {scores['after']['name']}"
         return [Verdict(gate, drop <= self.max_drop, f"{text} ({before:.4f} before, {after:.4f} after)")]
 

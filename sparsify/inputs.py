@@ -7,6 +7,7 @@ number after `%` (default 2: any embedding has two rows), booleans are true.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ _SPEC = re.compile(
     r"(?:\[(?P<listed>[\d,\s]*)\]|(?P<crossed>\d+(?:x\d+)*))"
     r"(?:%(?P<range>\d+))?"
 )
+_MOST = 2**30  # values of an input; more is a slip, or a hostile file
 _TYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 _SEPARATOR = re.compile(r",(?![^\[]*\])")  # a comma outside of brackets
 _HOW = "Write 1x3x224x224, or name:type[2,128], several separated by commas, or a .npz or .safetensors file."
@@ -84,6 +86,8 @@ def _draw(match: re.Match[str], type_name: str, item: str, generator: torch.Gene
     shape = [int(size) for size in sizes if size]
     if 0 in shape:
         raise UsageError(f"The input spec {item!r} has a dimension of size 0; every size must be at least 1.")
+    if math.prod(shape) > _MOST:
+        raise UsageError(f"The input spec {item!r} has {math.prod(shape):,} values; an example has at most {_MOST:,}.")
     dtype: torch.dtype = getattr(torch, type_name)
     if match["range"] and (dtype == torch.bool or dtype.is_floating_point):
         raise UsageError(f"The input spec {item!r} has a range, but only integers have one; {type_name} has none.")

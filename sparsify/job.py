@@ -292,9 +292,10 @@ class Job:
         return verdicts + self._gates.sizes({item["path"]: item["bytes"] for item in report["artefacts"]})
 
     def _measure(self, before: Program, after: Program, report: dict[str, Any], stage: Staging) -> list[Verdict]:
-        """Measure the model before beside the first ONNX file, in the same run; without such a file, if a gate asks."""
+        """Measure the model before beside the first ONNX file, in one run; without a file, if a gate or a page asks."""
         gates, file = self._gates, next((path for path in self.outputs if path.suffix == ".onnx"), None)
-        if file is None and gates.min_speedup is None:
+        shown = any(path.suffix == ".html" for path in self.reports)
+        if file is None and gates.min_speedup is None and not shown:
             return []
         self.stage("measuring latency")
         place, seconds = None if file is None else stage.place(file), _TOLD if gates.min_speedup is None else _GATED

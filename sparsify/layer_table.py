@@ -8,15 +8,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch import Tensor
+
 from sparsify.cost import cost
 from sparsify.errors import PassError
 from sparsify.layers import layers
+from sparsify.layout import Layout
 from sparsify.lowering.raising import has_sparse_layers
 from sparsify.masking import baked
 from sparsify.module_times import REST, module_times
 from sparsify.modules import Modules, Side, in_order
 from sparsify.patterns import NofM, pattern_of
 from sparsify.program import Program
+from sparsify.pruning.zeros import FEW
 from sparsify.sensitivity import Scan, scan
 from sparsify.task import Task
 
@@ -27,7 +31,6 @@ LEVEL = 0.8
 
 _BATCHES = 2
 _BUDGET = 20.0  # seconds that measuring sensitivities may take
-_FEW = 0.05  # zeros, which are no pattern without a mask
 _WIDE = 32  # weights; N of every M of more is how many a row keeps
 
 
@@ -41,7 +44,8 @@ class Row:
         after: how it is; None where it is gone.
         milliseconds: how long it took before and after; None where it is not there.
         sensitivity: what pruning its weight alone costs the model before; None where that is not measured.
-        pattern: in which the zeros of its weight lie, such as `2:4`; empty where it has none, or hardly any.
+        pattern: in which the zeros of its weight lie, such as `2:4`, or `channels` where they are whole rows and
+            columns; empty where it has none, or hardly any.
     """
 
     module: str
@@ -113,11 +117,19 @@ def _patterns(program: Program, modules: Modules) -> dict[str, str]:
         if weight is None:
             continue
         kept = weight != 0
-        if layer.parameter in program.masks or int(kept.sum()) <= (1 - _FEW) * kept.numel():
-            pattern = pattern_of(kept, layer.layout)
-            chance = isinstance(pattern, NofM) and pattern.m > _WIDE
-            found[layer.module] = "unstructured" if chance else str(pattern)
+        few = 0.0 if layer.parameter in program.masks else FEW
+        if 0 < int((~kept).sum()) >= few * kept.numel():
+            found[layer.module] = _pattern(kept, layer.layout)
     return found
+
+
+def _pattern(kept: Tensor, layout: Layout) -> str:
+    matrices = layout.matrices(kept)
+    if bool((matrices == matrices.any(2, keepdim=True) & matrices.any(1, keepdim=True)).all()):
+        return "channels"
+    pattern = pattern_of(kept, layout)
+    chance = isinstance(pattern, NofM) and pattern.m > _WIDE
+    return "unstructured" if chance else str(pattern)
 
 
 def _sensitivities(program: Program, task: Task | None, seed: int) -> tuple[Mapping[str, float], str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sparsify.cost import macs_by_node
+from sparsify.freezing import thawed
 from sparsify.layers import layers
 from sparsify.masking import baked
 from sparsify.program import Program
@@ -37,7 +38,7 @@ class Modules:
     """The modules of a program that hold parameters.
 
     Attributes:
-        values: by module and name the parameters, masks applied.
+        values: by module and name the parameters, masks applied, frozen ones with what they stay at.
         macs: by module the multiply-accumulates of its layers, of one example where the batch size is dynamic.
     """
 
@@ -48,7 +49,8 @@ class Modules:
     def of(cls, program: Program) -> Modules:
         """Look at a program."""
         values: dict[str, dict[str, Tensor]] = {}
-        for name, value in baked(program).parameters.items():
+        whole = thawed(program) if program.frozen else program
+        for name, value in baked(whole).parameters.items():
             values.setdefault(name.rpartition(".")[0] or name, {})[name] = value.detach()
         counted, macs = macs_by_node(program), dict[str, int]()
         for node, module in {layer.node.name: layer.module for layer in layers(program)}.items():

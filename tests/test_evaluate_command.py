@@ -34,7 +34,8 @@ def test_a_trained_network_beside_its_pruned_one(files):
     text = " ".join(ran.out.split())
     for part in (
         "dense.pt2 small.pt2", "accuracy (n = 450)", "corrupted, mean", "relative mCE", "CKA of outputs",
-        "parameters", "values in a run", "latency, batch 1", "CO2 / 1,000*", "score by corruption", "CKA by layer",
+        "parameters", "values in a run", "latency in PyTorch, batch 1", "CO2 / 1,000*", "score by corruption",
+        "CKA by layer",
         "Left out: saturate, because the images are grey.", "measured time x 10 W; 475 g/kWh",
     ):  # fmt: skip
         assert part in text, part

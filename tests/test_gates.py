@@ -58,8 +58,8 @@ def test_what_was_not_measured_passes_no_gate():
 @pytest.mark.parametrize(("before", "after", "limit", "passed", "text"), [
     (0.9, 0.85, 0.06, True, "fell by 0.0500 (0.9000 before, 0.8500 after)"),
     (0.9, 0.95, 0.0, True, "rose by 0.0500 (0.9000 before, 0.9500 after)"),
-    (0.9, 0.8, 0.05, False, "fell by 0.1000, 0.05 too much (0.9000 before, 0.8000 after)"),
-    (0.9, 0.95, -0.1, False, "rose by 0.0500, 0.05 too little (0.9000 before, 0.9500 after)"),
+    (0.9, 0.8, 0.05, False, "fell by 0.1000, 0.0500 too much (0.9000 before, 0.8000 after)"),
+    (0.9, 0.95, -0.1, False, "rose by 0.0500, 0.0500 too little (0.9000 before, 0.9500 after)"),
     (0.9, float("nan"), 0.05, False, "is no number any more (0.9000 before, nan after)"),
 ])  # fmt: skip
 def test_a_score_may_fall_by_no_more(before, after, limit, passed, text):

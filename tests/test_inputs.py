@@ -67,6 +67,7 @@ def test_the_seed_decides():
         ("int65[2]", "unknown type 'int65'. Known: float32"),
         ("x:complex64[2]", "unknown type 'complex64'"),
         ("1x0x3", "dimension of size 0"),
+        ("1000000x8000", "8,000,000,000 values; an example has at most"),
         ("x:2x3,x:2x3", "'x' is given twice"),
         ("2x3%5", "only integers have one"),
         ("bool[3]%2", "only integers have one"),

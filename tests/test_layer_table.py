@@ -10,6 +10,7 @@ import sparsify as sp
 from sparsify import layer_table as layers
 from sparsify.cost import cost
 from sparsify.layer_table import layer_table
+from sparsify.masking import masked
 from sparsify.sensitivity import scan
 
 
@@ -47,6 +48,21 @@ def test_the_pattern_of_zeros(options, pattern):
     after = sp.run(program, [f"weight-prune:sparsity=0.5,only=0.weight{options}"]).program
     found = {row.module: row.pattern for row in layer_table(program, after).rows}
     assert found == {"0": pattern, "2": ""}
+
+
+def test_masked_channels_are_channels_and_whole_masks_nothing():
+    program = sp.capture(nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16)), (torch.randn(2, 16),))
+    after = sp.run(program, ["channel-prune:sparsity=0.5"]).program
+    assert {row.pattern for row in layer_table(program, after).rows} == {"channels"}
+    whole = masked(program, {"0.weight": torch.ones(16, 16, dtype=torch.bool)})
+    assert {row.pattern for row in layer_table(program, whole).rows} == {""}
+
+
+def test_frozen_weights_are_no_zeros(program):
+    after = sp.run(program, ["freeze:sparsity=0.9"]).program
+    found = layer_table(program, after)
+    assert sum(row.after.nonzero for row in found.rows) == cost(after).nonzero == cost(program).nonzero
+    assert {row.pattern for row in found.rows} == {""}
 
 
 def test_a_few_zeros_are_no_pattern(program):

@@ -28,6 +28,7 @@ class Run:
         interval: of the score, with 95% confidence, or None.
         n: how many examples were scored, or None.
         lacking: what the report does not say, in words.
+        task: whose data was scored, as `--task` has it, or None.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Run:
     interval: tuple[float, float] | None
     n: int | None
     lacking: tuple[str, ...]
+    task: str | None = None
 
     @property
     def change(self) -> float | None:
@@ -70,7 +72,10 @@ def read_run(path: Path) -> Run:
     if scored is None:
         lacking.append("a score (the run had no --task)" if scores is None else "a score that is a number")
         return Run(str(path), 1 - nonzero / parameters, macs, None, None, None, None, None, tuple(lacking))
-    return Run(str(path), 1 - nonzero / parameters, macs, *scored, tuple(lacking))
+    recipe = report.get("recipe")
+    task = recipe.get("task") if isinstance(recipe, Mapping) else None
+    known = task if isinstance(task, str) else None
+    return Run(str(path), 1 - nonzero / parameters, macs, *scored, tuple(lacking), known)
 
 
 def _count(report: Any, side: str, name: str) -> int | None:

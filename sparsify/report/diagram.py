@@ -83,7 +83,10 @@ def diagram(program: Program, found: Inspection, fate: Fate = Fate()) -> dict[st
     )
     frames = _frames(drawing, placed, gone)
     block = {name: frame["name"] for frame in frames for name in drawing.frames[frame["name"]]}
+    lost = frozenset(name for block in gone for name in drawing.frames.get(block, ()))
     nodes = [_node(item, placed, marks, block.get(name, ""), fate) for name, item in drawing.items.items()]
+    for node, item in zip(nodes, drawing.items.values(), strict=True):  # what has no weights goes with its block
+        node["gone"] = node["gone"] or (item.kind == "operator" and item.name in lost)
     places = {word: node["id"] for node in reversed(nodes) for word in node["in"]}
     places.update({word: node["id"] for node in reversed(nodes) for word in node["pick"]})
     items = reversed(drawing.items.values())

@@ -77,7 +77,7 @@ def _quantities(found: Mapping[str, Any]) -> Iterator[_Line]:
     yield "weights in memory", lambda row: _beside(row, first, "bytes", size)
     yield "  values in a run", lambda row: _beside(row, first, "activation_bytes", size)
     if first["latency_ms"]:
-        yield f"latency, batch {first['latency_ms']['batch']}", lambda row: time(row["latency_ms"]["median"])
+        yield f"latency in PyTorch, batch {first['latency_ms']['batch']}", lambda row: time(row["latency_ms"]["median"])
         yield "  speed (99%)", _speed
         yield "energy / 1,000*", lambda row: f"{row['energy']['joules']:.3g} J"
         yield "CO2 / 1,000*", lambda row: f"{row['energy']['co2_grams']:.2g} g"

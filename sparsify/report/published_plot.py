@@ -24,7 +24,7 @@ __all__ = ["plot_published"]
 _PANELS, _COLUMNS = 6, 2
 _WIDTH, _ROW = 9.0, 0.155  # inches of a panel with its legend, and of a line of the legend
 _MARKS, _DASHES, _COLOURS = "osD^v<>Phpd", ("-", "--", ":", "-."), 10
-_OWN = "#cf222e"
+_OWN = ("#cf222e", "#1a1a1a", "#8250df", "#bc4c00")  # of runs of one's own
 
 
 def plot_published(results: Sequence[Result], runs: Sequence[Run], path: Path) -> list[Run]:
@@ -87,16 +87,17 @@ def _draw(axis: Axes, title: str, lines: dict[str, list[tuple[float, float]]], r
     for index, (name, points) in enumerate(lines.items()):
         axis.plot(*zip(*points, strict=True), label=name, color=f"C{index % _COLOURS}", linewidth=1, markersize=4,
                   marker=_MARKS[index % len(_MARKS)], linestyle=_DASHES[index // _COLOURS % len(_DASHES)])  # fmt: skip
-    for run in runs:
+    for index, run in enumerate(runs):
+        colour, task = _OWN[index % len(_OWN)], f", task {run.task}" if run.task else ""
         if run.score is None or run.dense_score is None:  # without them it has no metric, either
             continue
         low, high = run.interval or (run.score, run.score)
         reach = ([max(0.0, run.score - low)], [max(0.0, high - run.score)])
         axis.errorbar(
-            [_left(run.sparsity)], [run.score], yerr=reach, label=f"yours: {run.name}", color=_OWN, marker="*",
+            [_left(run.sparsity)], [run.score], yerr=reach, label=f"yours: {run.name}{task}", color=colour, marker="*",
             markersize=15, markeredgecolor="white", capsize=3, linestyle="", zorder=10,
         )  # fmt: skip
-        axis.axhline(run.dense_score, color=_OWN, linewidth=1, linestyle=":", label=f"dense of {run.name}")
+        axis.axhline(run.dense_score, color=colour, linewidth=1, linestyle=":", label=f"dense of {run.name}")
     lefts = [left for points in lines.values() for left, _ in points] + [_left(run.sparsity) for run in runs]
     density_ticks(axis, lefts)
     if max(lefts) < 2 * min(lefts):

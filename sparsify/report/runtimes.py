@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 __all__ = ["Use", "uses"]
 
-_FOR_TENSOR_CORES = {"2:4", "1:4", "1:2"}  # at most two of four
-Verdict = Literal["faster", "smaller file", "no use"]
+_FOR_TENSOR_CORES = ("2:4", "1:4", "1:2")  # at most two of four
+Verdict = Literal["faster", "smaller", "no use"]
 
 
 @dataclass(frozen=True)
@@ -36,35 +37,64 @@ def uses(report: Mapping[str, Any]) -> list[Use]:
     Args:
         report: with `layers`.
     """
-    table = report["layers"]
-    patterns = {row["pattern"] for row in table["rows"] if row["pattern"]}
-    smaller = report["after"]["parameters"] < report["before"]["parameters"]
+    patterns = Counter(row["pattern"] for row in report["layers"]["rows"] if row["pattern"])
+    found = [*_smaller(report), *_channels(patterns.pop("channels", 0))]
+    if patterns:
+        found += [_onnxruntime(report), _tensorrt(patterns), _core_ml(), _pytorch(report)]
+    return found or [Use("every runtime", "no use", "no layer is smaller, and none has zeros that it had not before")]
+
+
+def _smaller(report: Mapping[str, Any]) -> list[Use]:
+    before, after = report["before"], report["after"]
+    if after["parameters"] >= before["parameters"]:
+        return []
+    text = "layers are gone or narrower, which needs no support"
+    if after["macs"] >= before["macs"]:
+        return [Use("every runtime", "smaller", f"{text}; there is as much to compute as before")]
+    if report.get("latency"):
+        speed = report["latency"]["speed"]
+        if speed["verdict"] != "faster":
+            return [Use("every runtime", "smaller", f"{text}; measured here it is {speed['verdict']}")]
+        text += f"; measured here {speed['ratio']:.2f}x as fast"
+    return [Use("every runtime", "faster", text)]
+
+
+def _channels(layers: int) -> list[Use]:
+    if not layers:
+        return []
+    text = (
+        f"whole channels of {_layers(layers)} are masked: --pass shrink removes them, which makes every runtime faster"
+    )
+    return [Use("every runtime", "no use", text)]
+
+
+def _layers(count: int) -> str:
+    return "1 layer" if count == 1 else f"{count} layers"
+
+
+def _onnxruntime(report: Mapping[str, Any]) -> Use:
     packed = any(artefact.get("storage") == "packed" for artefact in report.get("artefacts", ()))
-    dense = [Use("every runtime", "faster", "layers are gone or narrower, and what is left is dense")] * smaller
-    if not patterns:
-        return dense or [Use("every runtime", "no use", "nothing was removed, and nothing is sparse")]
-    return [*dense, _onnxruntime(packed), _tensorrt(patterns), _core_ml(), _pytorch(table["sparse_layers"])]
-
-
-def _onnxruntime(packed: bool) -> Use:
     held = "the file leaves zeros out, and they are put back when it is loaded" if packed else (
         "--storage packed leaves zeros out of the file")  # fmt: skip
-    return Use("onnxruntime, OpenVINO", "smaller file" if packed else "no use", f"zeros are computed; {held}")
+    return Use("onnxruntime, OpenVINO", "smaller" if packed else "no use", f"zeros are computed; {held}")
 
 
-def _tensorrt(patterns: set[str]) -> Use:
-    if patterns & _FOR_TENSOR_CORES:
-        return Use("TensorRT", "faster", "2:4 zeros can go into sparse tensor cores: build with --sparsity=enable, and "
-                   "look in its log whether it chose them")  # fmt: skip
-    return Use("TensorRT", "no use", f"zeros are computed: {', '.join(sorted(patterns))}; it can use 2:4")
+def _tensorrt(patterns: Mapping[str, int]) -> Use:
+    fit, every = sum(patterns.get(name, 0) for name in _FOR_TENSOR_CORES), sum(patterns.values())
+    if not fit:
+        return Use("TensorRT", "no use", f"zeros are computed: {', '.join(sorted(patterns))}; it can use 2:4")
+    where = f"2:4 zeros of {fit} of {_layers(every)} can go into sparse tensor cores"
+    return Use("TensorRT", "faster", f"{where}: build with --sparsity=enable, and look in its log where it chose them")
 
 
 def _core_ml() -> Use:
-    return Use("Core ML", "smaller file", "a .mlpackage stores sparse weights as bitmasks")
+    return Use("Core ML", "smaller", "a .mlpackage stores sparse weights as bitmasks")
 
 
-def _pytorch(sparse: bool) -> Use:
-    if sparse:
+def _pytorch(report: Mapping[str, Any]) -> Use:
+    if report["layers"]["sparse_layers"]:
         return Use("PyTorch", "faster", "the .pt2 has sparse kernels where they measured faster")
+    if any(spec.partition(":")[0] == "lower" for spec in report["pipeline"]):
+        return Use("PyTorch", "no use", "zeros are computed: the pass lower measured, and dense layers were as fast")
     return Use("PyTorch", "no use", "zeros are computed; --pass lower puts layers into sparse kernels where those are "
                "faster")  # fmt: skip

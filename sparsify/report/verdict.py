@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sparsify.report.quantities import batch, change, count, size, time, time_range
+from sparsify.report.quantities import batch, change, count, share, size, time, time_range
 
 __all__ = ["Card", "cards", "headline"]
 
@@ -37,8 +37,8 @@ class Card:
 
 def headline(report: Mapping[str, Any]) -> str:
     """Return the verdict in one sentence, such as `2.34x as fast, file 46% smaller, accuracy 2.9 points lower`."""
-    parts = [part for part in (_speed_in_words(report), _size_in_words(report), _score_in_words(report)) if part]
-    text = ", ".join(parts) or "nothing changed"
+    parts = [_speed_in_words(report), *_sizes_in_words(report), _score_in_words(report)]
+    text = ", ".join(filter(None, parts)) or "nothing changed"
     return f"{text[0].upper()}{text[1:]}"
 
 
@@ -46,11 +46,13 @@ def cards(report: Mapping[str, Any]) -> list[Card]:
     """Return every quantity of the verdict."""
     before, after = report["before"], report["after"]
     found = _score(report) + _latency(report) + _file(report)
-    names = (("parameters", "parameters", ""), ("non-zeros", "nonzero", ""),
-             ("MACs", "macs", f"multiply-accumulates at {batch(report['dynamic_batch'])}"))  # fmt: skip
+    names = [("parameters", "parameters", ""), ("non-zeros", "nonzero", "")]
+    if any(side["trainable"] < side["nonzero"] for side in (before, after)):
+        names.append(("trainable", "trainable", "the others are frozen at what they are"))
+    names.append(("MACs", "macs", f"multiply-accumulates at {batch(report['dynamic_batch'])}"))
     for label, key, note in names:
         found.append(_amount(label, (before[key], after[key]), count, note))
-    note = "with masks, a byte for each weight" if after["bytes"] > before["bytes"] else ""
+    note = "with masks and what is frozen, which files need not hold" if after["bytes"] > before["bytes"] else ""
     found.append(_amount("in memory", (before["bytes"], after["bytes"]), size, note))
     return found
 
@@ -80,8 +82,12 @@ def _latency(report: Mapping[str, Any]) -> list[Card]:
     one, two = latency["before"], latency["after"]
     threads = "1 thread" if one["threads"] == 1 else f"{one['threads']} threads"
     spread = " and ".join(time_range(side["low"], side["high"]) for side in (one, two))
-    note = f"onnxruntime, {threads}, batch {one['batch']}, both in this run, in turns; quartiles {spread}"
     ratio, verdict = _ratio(latency)
+    low, high = latency["speed"]["low"], latency["speed"]["high"]
+    note = (
+        f"onnxruntime, {threads}, batch {one['batch']}, both in this run; medians, quartiles {spread}. "
+        f"The speed is that of runs in turns, 99% interval {low:.2f}x to {high:.2f}x"
+    )
     mood: Mood = {"faster": "good", "slower": "bad"}.get(verdict, "even")  # type: ignore[assignment]
     text = "within noise" if verdict == "within noise" else f"{ratio:.2f}x"
     return [Card("latency", time(one["median"]), time(two["median"]), text, mood, note)]
@@ -123,16 +129,24 @@ def _speed_in_words(report: Mapping[str, Any]) -> str:
     return "as fast as before, within noise" if verdict == "within noise" else f"{ratio:.2f}x as fast"
 
 
-def _size_in_words(report: Mapping[str, Any]) -> str:
-    sizes, what = _onnx(report), "file"
+def _sizes_in_words(report: Mapping[str, Any]) -> list[str]:
+    """Say how much smaller the file is, or the model where there is no file; what is zero; what is still trained."""
+    before, after, sizes = report["before"], report["after"], _onnx(report)
+    found = []
     if sizes is None:
-        sizes, what = (report["before"]["nonzero"], report["after"]["nonzero"]), "non-zero parameters"
-    part = 1 - sizes[1] / sizes[0] if sizes[0] else 0.0
-    if abs(part) < _SAME:
-        return f"{what} as large as before"
-    less, more = ("smaller", "larger") if what == "file" else ("fewer", "more")
-    amount = f"{abs(part):.0%} {less if part > 0 else more}"
-    return f"{what} {amount}" if what == "file" else f"{amount} {what}"
+        for key, name in (("parameters", "parameters"), ("macs", "MACs")):
+            part = 1 - after[key] / max(1, before[key])
+            found += [f"{part:.0%} fewer {name}"] * (part > _SAME)
+    elif abs(part := 1 - sizes[1] / sizes[0]) < _SAME:
+        found.append("file as large as before")
+    else:
+        found.append(f"file {abs(part):.0%} {'smaller' if part > 0 else 'larger'}")
+    zeros = 1 - after["nonzero"] / max(1, after["parameters"])
+    if zeros > 1 - before["nonzero"] / max(1, before["parameters"]) + _SAME:
+        found.append(f"{share(zeros)} of the weights are zeros")
+    if after["trainable"] < after["nonzero"] and after["trainable"] < before["trainable"]:
+        found.append(f"{share(after['trainable'] / max(1, after['parameters']))} of the weights are trained")
+    return found
 
 
 def _score_in_words(report: Mapping[str, Any]) -> str:

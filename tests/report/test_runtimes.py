@@ -1,5 +1,5 @@
 import pytest
-from helpers.reports import BEFORE, ROW, report
+from helpers.reports import BEFORE, ROW, latency, report
 
 from sparsify.report.runtimes import uses
 
@@ -13,7 +13,12 @@ def made(pattern="", sparse=False, **changes):
 
 def test_smaller_layers_are_for_everyone():
     found = made(after={**BEFORE, "parameters": 500})
-    assert {name: use.verdict for name, use in found.items()} == {"every runtime": "faster"}
+    assert {name: use.verdict for name, use in found.items()} == {"every runtime": "smaller"}
+    found = made(after={**BEFORE, "parameters": 500, "macs": 4000})
+    assert found["every runtime"].verdict == "faster"
+    slow = latency(1.0, "within noise")
+    found = made(after={**BEFORE, "parameters": 500, "macs": 4000}, latency=slow)
+    assert (found["every runtime"].verdict, found["every runtime"].text[-12:]) == ("smaller", "within noise")
 
 
 def test_nothing_is_for_nobody():
@@ -32,5 +37,17 @@ def test_zeros_are_computed_unless_sparse_layers_are_there():
     assert made("unstructured", sparse=True)["PyTorch"].verdict == "faster"
     assert made("unstructured")["onnxruntime, OpenVINO"].verdict == "no use"
     packed = made("unstructured", artefacts=[{"path": "a.onnx", "bytes": 1, "storage": "packed"}])
-    assert packed["onnxruntime, OpenVINO"].verdict == "smaller file"
-    assert packed["Core ML"].verdict == "smaller file"
+    assert packed["onnxruntime, OpenVINO"].verdict == "smaller"
+    assert packed["Core ML"].verdict == "smaller"
+
+
+def test_masked_channels_want_to_be_removed():
+    found = made("channels")
+    assert list(found) == ["every runtime"]
+    assert "--pass shrink" in found["every runtime"].text
+
+
+def test_what_lower_has_measured_is_not_advised_again():
+    found = made("unstructured", pipeline=["weight-prune:sparsity=0.5", "lower:by=time"])
+    assert "measured" in found["PyTorch"].text
+    assert "1 of 1 layer " in made("2:4")["TensorRT"].text

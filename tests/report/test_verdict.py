@@ -3,7 +3,7 @@ from helpers.reports import BEFORE, latency, report, score
 
 from sparsify.report.verdict import cards, headline
 
-SMALLER = {**BEFORE, "parameters": 600, "nonzero": 600, "macs": 4000, "bytes": 2400}
+SMALLER = {"parameters": 600, "nonzero": 600, "macs": 4000, "bytes": 2400, "trainable": 600}
 
 
 def by_label(made):
@@ -31,13 +31,26 @@ def test_what_is_within_noise_is_said_so():
 @pytest.mark.parametrize(
     ("after", "text"),
     [
-        (BEFORE, "Non-zero parameters as large as before"),
-        (SMALLER, "40% fewer non-zero parameters"),
-        ({**BEFORE, "nonzero": 1500}, "50% more non-zero parameters"),
+        (BEFORE, "Nothing changed"),
+        (SMALLER, "40% fewer parameters, 50% fewer MACs"),
+        ({**BEFORE, "nonzero": 200}, "80.0% of the weights are zeros"),
+        ({**BEFORE, "trainable": 100}, "10.0% of the weights are trained"),
     ],
 )
-def test_without_a_file_the_parameters_are_the_size(after, text):
+def test_without_a_file_the_model_is_the_size(after, text):
     assert headline(report(after=after)) == text
+
+
+def test_zeros_in_a_file_of_the_same_size_are_said():
+    made = report(after={**BEFORE, "nonzero": 100}, latency=latency(1.0, "within noise", 2000))
+    assert headline(made) == "As fast as before, within noise, file as large as before, 90.0% of the weights are zeros"
+
+
+def test_what_is_trained_has_a_card_where_something_is_frozen():
+    assert "trainable" not in by_label(report())
+    found = by_label(report(after={**BEFORE, "trainable": 100, "bytes": 9000}))
+    assert found["trainable"].after == "100"
+    assert "frozen" in found["in memory"].note
 
 
 def test_slower_and_larger_are_bad():
@@ -55,7 +68,7 @@ def test_a_score_that_is_no_accuracy_keeps_its_unit():
         "after": score(-2.1, [-2.2, -2.0], "minus the loss"),
     }
     made = report(scores=scores)
-    assert headline(made).endswith("minus the loss 0.4 higher")
+    assert headline(made) == "Minus the loss 0.4 higher"
     assert by_label(made)["minus the loss"].mood == "good"
 
 
