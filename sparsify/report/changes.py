@@ -24,6 +24,10 @@ def print_differences(console: Console, found: Differences, names: tuple[str, st
     if found.modules:
         console.print()
         console.print(_modules(found.modules))
+    folded = [item for item in found.modules if item.before is not None and item.after is None and not item.before.macs]
+    if folded and names[1].endswith(".onnx"):
+        text = "Exporters fold norms into the layer before them: a norm that is gone from an ONNX file may be in there."
+        console.print(text, style="dim", highlight=False)
     console.print()
     console.print(f"{plural(found.same, 'module')} the same, bit for bit", highlight=False)
     console.print(_outputs(found, names[0]), highlight=False, markup=False)

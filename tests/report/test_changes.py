@@ -10,9 +10,9 @@ from sparsify.report.changes import print_differences
 COSTS = (Cost(2000, 2000, 4000, 8000, 2000), Cost(1000, 500, 2000, 4000, 1000))
 
 
-def printed(modules, *, gap=0.5, equal=False):
+def printed(modules, *, gap=0.5, equal=False, second="b.pt2"):
     console = Console(file=io.StringIO(), width=80)
-    print_differences(console, Differences(COSTS, modules, 1, gap, equal), ("a.pt2", "b.pt2"))
+    print_differences(console, Differences(COSTS, modules, 1, gap, equal), ("a.pt2", second))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
@@ -42,3 +42,11 @@ def test_what_is_computed():
     assert "both compute the same (1e-07 apart, which is rounding)" in printed([], gap=1e-7, equal=True)[-1]
     assert "bit for bit" in printed([], gap=0.0, equal=True)[-1]
     assert "cannot be compared" in " ".join(printed([], gap=None)[-2:])
+
+
+def test_norms_may_be_folded_in_onnx_files():
+    norm, layer = Side((4,), 8, 8, 0), Side((4, 8), 32, 32, 64)
+    text = " ".join(printed([Difference("bn", norm, None, None)], second="b.onnx"))
+    assert "fold norms" in text
+    assert "fold norms" not in " ".join(printed([Difference("bn", norm, None, None)]))
+    assert "fold norms" not in " ".join(printed([Difference("fc", layer, None, None)], second="b.onnx"))
