@@ -11,9 +11,10 @@ from torch.utils import _pytree as pytree
 
 from sparsify.adapted_task import AdaptedTask
 from sparsify.errors import UsageError
+from sparsify.wrapped_task import WrappedTask
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from sparsify.task import Batch, Score, Split, Task
 
@@ -26,7 +27,7 @@ def examples_of(batch: Batch) -> int:
     return 1 if found is None else len(found)
 
 
-class LimitedTask:
+class LimitedTask(WrappedTask):
     """A task whose validation split ends with the batch in which a number of examples is reached.
 
     The task itself stays as it is: its score is computed by a copy with other `batches`. A score that does not go
@@ -38,8 +39,8 @@ class LimitedTask:
     """
 
     def __init__(self, task: Task, examples: int) -> None:
+        super().__init__(copy.copy(task))
         self._examples, self._asked = examples, False
-        self._task = copy.copy(task)
         inner: Any = self._task
         if isinstance(inner, AdaptedTask):
             inner._task = copy.copy(inner._task)
@@ -54,21 +55,6 @@ class LimitedTask:
             return _Few(found, examples)
 
         object.__setattr__(inner, "batches", few)  # tasks may be frozen dataclasses
-        self.name = task.name
-
-    def __getattr__(self, name: str) -> Any:
-        """Return what the task has besides."""
-        if name == "_task":  # while a copy is being made
-            raise AttributeError(name)
-        return getattr(self._task, name)
-
-    def batches(self, split: Split, *, seed: int = 0) -> Iterable[Batch]:
-        """Go once through a split, or its first batches."""
-        return self._task.batches(split, seed=seed)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the mean loss over a batch."""
-        return self._task.loss(model, batch)
 
     def score(self, model: nn.Module) -> Score:
         """Measure a model on the first examples of the validation split.

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+
+from sparsify.wrapped_task import WrappedTask
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from sparsify.task import Batch, Score, Split, Task
+    from sparsify.task import Batch, Task
 
 __all__ = ["PenalizedTask"]
 
 _COMPILED = "_orig_mod."  # before the names of what torch.compile wraps
 
 
-class PenalizedTask:
+class PenalizedTask(WrappedTask):
     """A task with an L1 penalty: in training the loss is the task's + λ Σ |θ|, over the parameters that are named.
 
     In evaluation mode it is the task's own, so that validation losses are what they are without it.
@@ -29,27 +31,13 @@ class PenalizedTask:
     """
 
     def __init__(self, task: Task, names: Iterable[str], strength: float) -> None:
-        self._task, self._names, self._strength = task, tuple(names), strength
-        self.name = task.name
-
-    def __getattr__(self, name: str) -> Any:
-        """Return what the task has besides."""
-        if name == "_task":  # while a copy is being made
-            raise AttributeError(name)
-        return getattr(self._task, name)
-
-    def batches(self, split: Split, *, seed: int = 0) -> Iterable[Batch]:
-        """Go once through a split."""
-        return self._task.batches(split, seed=seed)
+        super().__init__(task)
+        self._names, self._strength = tuple(names), strength
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss over a batch, with the penalty where the model is being trained."""
-        loss = self._task.loss(model, batch)
+        loss = super().loss(model, batch)
         if not model.training or not self._names or not self._strength:
             return loss
         named = {name.removeprefix(_COMPILED): value for name, value in model.named_parameters(remove_duplicate=False)}
         return loss + self._strength * torch.stack([named[name].abs().sum() for name in self._names]).sum()
-
-    def score(self, model: nn.Module) -> Score:
-        """Measure a model on the validation split."""
-        return self._task.score(model)
