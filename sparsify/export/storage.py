@@ -21,7 +21,7 @@ from sparsify.export.drawn import DrawnWeight
 from sparsify.export.packing import pack, unpack
 from sparsify.export.sparse_values import Numbers
 from sparsify.export.tags import two_of_four
-from sparsify.onnx_in.tensors import check_tensors
+from sparsify.onnx_in.tensors import check_places
 from sparsify.spec import build, nearest, parse_spec
 
 __all__ = [
@@ -227,7 +227,7 @@ def unpacked_file(source: Path, target: Path) -> tuple[list[str], int, int]:
         InputError: the file cannot be read, nothing in it is packed, or it is damaged.
     """
     try:
-        check_tensors(onnx.load_model(source, load_external_data=False), source)
+        check_places(onnx.load_model(source, load_external_data=False), source)
         model = ir.load(source)
     except InputError:
         raise

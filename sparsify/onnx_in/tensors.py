@@ -11,7 +11,7 @@ import onnx
 
 from sparsify.errors import InputError
 
-__all__ = ["check_tensors"]
+__all__ = ["check_places", "check_tensors"]
 
 _Tensor = onnx.TensorProto
 _BYTES: dict[int, int] = {
@@ -54,6 +54,17 @@ def check_tensors(proto: onnx.ModelProto, path: Path) -> None:
                 f"{path} is damaged: {name} has the shape {shape:.100}, which takes {wanted} bytes; there are {found}. "
                 f"{_AGAIN}."
             )
+
+
+def check_places(proto: onnx.ModelProto, path: Path) -> None:
+    """Check that the constants of a model that lie in other files lie in its folder, and are there.
+
+    Raises:
+        InputError: one does not.
+    """
+    for tensor in _tensors(proto):
+        if tensor.data_location == _Tensor.EXTERNAL:
+            _external_bytes(tensor, path, 0)
 
 
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
