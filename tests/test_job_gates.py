@@ -203,7 +203,7 @@ def test_errors_name_the_target_and_not_where_it_is_staged(model, tmp_path, monk
 
 COMMANDS = [
     "sparsify model.pt2 --pass layer-prune:count=3 --task digits --seed 2 -o 'a b.safetensors' -o a.pt2 "
-    "--max-drop 0.0123456789 --min-speedup 1.1 --max-size 1MB --storage packed --report r.json --junit j.xml",
+    "--report r.json --max-drop 0.0123456789 --min-speedup 1.1 --max-size 1MB --storage packed --junit j.xml",
     "sparsify model.pt2 --pass weight-prune:sparsity=0.5 --retrain fine-tune:steps=1it,compact=yes --task digits "
     "--work w --max-drop 1 --no-verify",
 ]

@@ -58,7 +58,7 @@ def test_the_page_has_a_row_for_each_layer(folder):
     ran = sparsify("sensitivity", "model.pt2", *TASK, "--html", "heat.html")
     assert ran.out.splitlines()[-2:] == ["wrote sensitivity.json", "wrote heat.html"]
     page = Page((folder / "heat.html").read_text("utf-8"))
-    assert [text for held, text in page.all("th") if "scope" in held] == LAYERS
+    assert [text for held, text in page.all("th") if held["scope"] == "row"] == LAYERS
     assert page.all("h1")[0][1] == "model.pt2: sensitivity"
 
 
