@@ -35,7 +35,7 @@ class MaskZeros(Pass):
 
     def run(self, program: Program, context: Context) -> Program:
         """Find the zeros, and mask them."""
-        found = zero_masks(program, self.least)
+        found = dict(zero_masks(program, self.least))
         if not found:
             raise PassError(f"There is nothing to mask: no layer has {self.least:.0%} of zeros that are not masked.")
         zeros = sum(int((~mask).sum()) for mask in found.values())

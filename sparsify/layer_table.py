@@ -10,14 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsify.cost import cost
 from sparsify.errors import PassError
 from sparsify.layers import layers
 from sparsify.layout import Layout
 from sparsify.lowering.raising import has_sparse_layers
-from sparsify.masking import baked
 from sparsify.module_times import REST, module_times
-from sparsify.modules import Modules, Side, in_order
+from sparsify.modules import Modules, Side, in_order, written_out
 from sparsify.patterns import NofM, pattern_of
 from sparsify.program import Program
 from sparsify.pruning.zeros import FEW
@@ -90,7 +88,7 @@ def layer_table(before: Program, after: Program, task: Task | None = None, seed:
         seed: of the data's order.
     """
     first, second = Modules.of(before), Modules.of(after)
-    times = module_times([baked(program) for program in (before, after)])  # masks take time in training alone
+    times = module_times([written_out(program) for program in (before, after)])  # masks take time in training alone
     found, text = _sensitivities(before, task, seed)
     patterns = _patterns(after, second)
     rows = [
@@ -104,9 +102,8 @@ def layer_table(before: Program, after: Program, task: Task | None = None, seed:
         )
         for name in in_order(list(first.values), list(second.values))
     ]
-    macs = [cost(program).macs - sum(side.macs.values()) for program, side in ((before, first), (after, second))]
     rest = (times[0].get(REST, 0.0), times[1].get(REST, 0.0))
-    return LayerTable(rows, (macs[0], macs[1]), rest, text, has_sparse_layers(after))
+    return LayerTable(rows, (first.rest, second.rest), rest, text, has_sparse_layers(after))
 
 
 def _patterns(program: Program, modules: Modules) -> dict[str, str]:

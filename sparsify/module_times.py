@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 
 from sparsify.inputs import with_batch
+from sparsify.naming import module_of
 from sparsify.program import Program
 
 __all__ = ["REST", "module_times", "owners"]
@@ -59,7 +59,7 @@ def owners(graph: fx.Graph, parameters: Sequence[str]) -> dict[str, str]:
     for node in graph.nodes:
         if node.op == "get_attr":
             name = str(node.target)
-            found[node.name] = (name.rpartition(".")[0] or name) if name in known else REST
+            found[node.name] = module_of(name) if name in known else REST
             made.add(node.name)
         elif node.op == "call_function":
             sources = [source.name for source in node.all_input_nodes]
@@ -76,10 +76,8 @@ class _Timed(fx.Interpreter):
     def __init__(self, program: Program) -> None:
         module = program.module(training=False, copy=False)
         super().__init__(module)
-        example = program.example
-        leaves = with_batch(program, 1)
-        self._inputs = pytree.tree_unflatten(leaves, pytree.tree_structure((example.args, dict(example.kwargs))))
-        self._wait = any(isinstance(leaf, Tensor) and leaf.is_cuda for leaf in leaves)
+        self._leaves = with_batch(program, 1)
+        self._wait = any(isinstance(leaf, Tensor) and leaf.is_cuda for leaf in self._leaves)
         self._owners = owners(module.graph, list(program.parameters))
         self._found: dict[str, float] = {}
         self.samples: list[dict[str, float]] = []
@@ -87,10 +85,8 @@ class _Timed(fx.Interpreter):
     def once(self) -> None:
         """Run the program once."""
         self._found = {}
-        args, kwargs = self._inputs
-        flat = pytree.tree_leaves((args, kwargs))
         with torch.inference_mode():
-            self.run(*flat, enable_io_processing=False)
+            self.run(*self._leaves, enable_io_processing=False)
         self.samples.append(self._found)
 
     def run_node(self, n: fx.Node) -> Any:

@@ -11,9 +11,15 @@ from sparsify.cost import macs_by_node
 from sparsify.freezing import thawed
 from sparsify.layers import layers
 from sparsify.masking import baked
+from sparsify.naming import module_of
 from sparsify.program import Program
 
-__all__ = ["Modules", "Side", "in_order"]
+__all__ = ["Modules", "Side", "in_order", "written_out"]
+
+
+def written_out(program: Program) -> Program:
+    """Return a program with its masks written into the weights, and what is frozen, too."""
+    return baked(thawed(program) if program.frozen else program)
 
 
 @dataclass(frozen=True)
@@ -40,22 +46,23 @@ class Modules:
     Attributes:
         values: by module and name the parameters, masks applied, frozen ones with what they stay at.
         macs: by module the multiply-accumulates of its layers, of one example where the batch size is dynamic.
+        rest: the multiply-accumulates of operators that belong to no module.
     """
 
     values: Mapping[str, Mapping[str, Tensor]]
     macs: Mapping[str, int]
+    rest: int
 
     @classmethod
     def of(cls, program: Program) -> Modules:
         """Look at a program."""
         values: dict[str, dict[str, Tensor]] = {}
-        whole = thawed(program) if program.frozen else program
-        for name, value in baked(whole).parameters.items():
-            values.setdefault(name.rpartition(".")[0] or name, {})[name] = value.detach()
+        for name, value in written_out(program).parameters.items():
+            values.setdefault(module_of(name), {})[name] = value.detach()
         counted, macs = macs_by_node(program), dict[str, int]()
         for node, module in {layer.node.name: layer.module for layer in layers(program)}.items():
             macs[module] = macs.get(module, 0) + counted.get(node, 0)
-        return cls(values, macs)
+        return cls(values, macs, sum(counted.values()) - sum(macs.values()))
 
     def side(self, module: str) -> Side | None:
         """Return a module in numbers; None where there is none of that name."""

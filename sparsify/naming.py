@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["common_module", "distinct_names", "first_are", "first_names", "layer_keys", "plural", "repeated_module"]
+__all__ = [
+    "common_module",
+    "distinct_names",
+    "first_are",
+    "first_names",
+    "layer_keys",
+    "module_of",
+    "plural",
+    "repeated_module",
+]
 
 
 def common_module(parameters: Sequence[str]) -> str:
@@ -17,6 +26,11 @@ def common_module(parameters: Sequence[str]) -> str:
             break
         common.append(parts[0])
     return ".".join(common)
+
+
+def module_of(parameter: str) -> str:
+    """Return the module that a parameter belongs to; one of the model itself stands for itself."""
+    return parameter.rpartition(".")[0] or parameter
 
 
 def first_names(names: Sequence[str], limit: int = 3) -> str:

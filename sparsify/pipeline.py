@@ -144,7 +144,7 @@ def execute(
     after = manager.run(program, task=known, seed=seed)
     check(after)
     record = ticket = pruned = None
-    zeros = list(zero_masks(after))
+    zeros = [name for name, _ in zero_masks(after)]
     if method is not None and known is not None:
         if steps:
             scores["pruned"], pruned = score(after, known), cost(after).as_dict()
@@ -167,15 +167,18 @@ def execute(
         "notes": [
             *after.notes,
             *_masks_left(after, retrained=method is not None),
-            *_zeros_without_masks(zeros, retrained=method is not None),
+            *_zeros_without_masks(zeros, after, retrained=method is not None),
         ],
         "environment": environment(),
     }
     return Result(after, report, ticket)
 
 
-def _zeros_without_masks(names: list[str], *, retrained: bool) -> list[str]:
+def _zeros_without_masks(names: list[str], after: Program, *, retrained: bool) -> list[str]:
     """Say what becomes of zeros that no mask holds, such as those of a model that was pruned elsewhere."""
+    if retrained:
+        held = {*after.masks, *after.frozen, *(name for name, _ in zero_masks(after))}
+        names = [name for name in names if name not in held]
     if not names:
         return []
     which = first_names(names)
@@ -213,8 +216,7 @@ def score(program: Program, task: Task) -> dict[str, Any]:
         found = task.score(program.module(copy=False))
     if not isinstance(found, Score):
         raise UsageError(f"The task {task.name} must return a sparsify.Score from score, not {type(found).__name__}.")
-    interval = None if found.interval is None else list(found.interval)  # as JSON has it
-    return {"value": found.value, "name": found.name, "n": found.n, "interval": interval}
+    return found.as_dict()
 
 
 def _recorder(steps: list[dict[str, Any]], observer: Observer | None) -> Observer:

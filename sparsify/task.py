@@ -41,6 +41,11 @@ class Score:
     n: int
     interval: tuple[float, float] | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name, as JSON has them."""
+        interval = None if self.interval is None else list(self.interval)
+        return {"value": self.value, "name": self.name, "n": self.n, "interval": interval}
+
     def __str__(self) -> str:
         """Return such as `accuracy 0.9778 (0.9596 to 0.9879, n = 450)`."""
         low_high = f"{self.interval[0]:.4f} to {self.interval[1]:.4f}, " if self.interval else ""

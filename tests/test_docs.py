@@ -15,8 +15,6 @@ import sparsify
 from sparsify import latency
 from sparsify.registry import entries
 
-pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="these tests are a copy without the docs")
-
 PAGES = pages()
 LANGUAGES = {"sh", "python", "yaml", "json", "text"}
 # Options of other programs that pages speak of.

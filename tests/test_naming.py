@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsify.naming import common_module, distinct_names, first_are, first_names, plural, repeated_module
+from sparsify.naming import common_module, distinct_names, first_are, first_names, module_of, plural, repeated_module
 
 NAMES = st.lists(st.sampled_from(["a", "b", "0", "1"]), min_size=1, max_size=4).map(".".join)
 
@@ -57,3 +57,7 @@ def test_first_names():
 
 def test_plural():
     assert [plural(count, "layer") for count in (0, 1, 1200)] == ["0 layers", "1 layer", "1,200 layers"]
+
+
+def test_the_module_of_a_parameter():
+    assert [module_of(name) for name in ("a.b.weight", "weight")] == ["a.b", "weight"]

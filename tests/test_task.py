@@ -136,3 +136,9 @@ def test_a_file_alone_means_its_make(tmp_path, monkeypatch):
     (tmp_path / "other.py").write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match=r"other\.py has no 'make'"):
         resolve("other.py")
+
+
+def test_a_score_as_json_has_it():
+    found = Score(0.5, "accuracy", 10, (0.2, 0.8)).as_dict()
+    assert found == {"value": 0.5, "name": "accuracy", "n": 10, "interval": [0.2, 0.8]}
+    assert Score(0.5, "accuracy", 10).as_dict()["interval"] is None

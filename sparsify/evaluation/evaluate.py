@@ -94,7 +94,7 @@ def evaluate(models: Mapping[str, Program], task: Task, how: Evaluation | None =
     how.stage("scoring")
     clean = [scored(data, module) for module in modules]
     rows: list[dict[str, Any]] = [
-        {"name": name, "score": _score(score), **_size(program, how.batch)}
+        {"name": name, "score": score.as_dict(), **_size(program, how.batch)}
         for (name, program), score in zip(models.items(), clean, strict=True)
     ]
     _add_likeness(rows, programs, data, how)
@@ -102,11 +102,6 @@ def evaluate(models: Mapping[str, Program], task: Task, how: Evaluation | None =
     _add_shifted(rows, modules, how)
     _add_speed(rows, programs, how)
     return {"task": task.name, "seed": how.seed, "batch": how.batch, **about, "models": rows}
-
-
-def _score(score: Score) -> dict[str, Any]:
-    interval = None if score.interval is None else list(score.interval)
-    return {"name": score.name, "value": score.value, "n": score.n, "interval": interval}
 
 
 def _size(program: Program, batch: int) -> dict[str, Any]:
@@ -178,7 +173,7 @@ def _add_shifted(rows: list[dict[str, Any]], modules: Sequence[nn.Module], how: 
         how.stage(f"scoring on {name}")
         data = how.limited(task)
         for row, module in zip(rows, modules, strict=True):
-            row["shifted"][name] = _score(scored(data, module))
+            row["shifted"][name] = scored(data, module).as_dict()
 
 
 def _add_speed(rows: list[dict[str, Any]], programs: list[Program], how: Evaluation) -> None:

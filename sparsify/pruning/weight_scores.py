@@ -15,7 +15,7 @@ from sparsify.errors import PassError
 from sparsify.layers import layers
 from sparsify.masking import baked
 from sparsify.measuring import collect, portions
-from sparsify.naming import first_names
+from sparsify.naming import first_names, module_of
 from sparsify.observation.calibration import Calibration
 from sparsify.observation.subject import Subject
 from sparsify.program import Program
@@ -83,7 +83,7 @@ def _check_known(program: Program, asked: Sequence[str], unknown: Sequence[str])
             f"The criterion has no score for any weight, such as {first_names(names)}: {why}. Take another criterion, "
             "such as magnitude."
         )
-    modules = Counter(name.rpartition(".")[0] or name for name in names)
+    modules = Counter(map(module_of, names))
     protect = names if max(modules.values()) == 1 else list(modules)
     raise PassError(
         f"The criterion has no score for {first_names(names)}: {why}. Leave it out with protect={','.join(protect)}, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
 from sparsify.embedding import embedded_names
@@ -14,19 +16,18 @@ FEW = 0.05
 """The fraction of a layer's weights below which zeros are chance."""
 
 
-def zero_masks(program: Program, least: float = FEW) -> dict[str, Tensor]:
-    """Return masks that keep what is not zero, of the layers without one that have a fraction of zeros.
+def zero_masks(program: Program, least: float = FEW) -> Iterator[tuple[str, Tensor]]:
+    """Yield masks that keep what is not zero, of the layers without one that have a fraction of zeros, by name.
 
     Args:
         program: any program; embedded and frozen weights are left out.
         least: the fraction.
     """
     apart = {*program.masks, *program.frozen, *embedded_names(program)}
-    found: dict[str, Tensor] = {}
     for layer in layers(program):
-        if layer.parameter in apart or layer.parameter in found:
+        if layer.parameter in apart:
             continue
+        apart.add(layer.parameter)
         kept = program.parameters[layer.parameter].detach() != 0
         if int((~kept).sum()) >= least * kept.numel():
-            found[layer.parameter] = kept
-    return found
+            yield layer.parameter, kept

@@ -9,7 +9,7 @@ from typing import Any
 
 from sparsify.groups import Group
 from sparsify.inspection import Inspection
-from sparsify.naming import first_names
+from sparsify.naming import first_names, module_of
 from sparsify.program import Program
 from sparsify.prunable import Frozen, Prunable, why_frozen
 from sparsify.report.groups import short_note, total
@@ -84,9 +84,10 @@ def diagram(program: Program, found: Inspection, fate: Fate = Fate()) -> dict[st
     frames = _frames(drawing, placed, gone)
     block = {name: frame["name"] for frame in frames for name in drawing.frames[frame["name"]]}
     lost = frozenset(name for block in gone for name in drawing.frames.get(block, ()))
-    nodes = [_node(item, placed, marks, block.get(name, ""), fate) for name, item in drawing.items.items()]
-    for node, item in zip(nodes, drawing.items.values(), strict=True):  # what has no weights goes with its block
-        node["gone"] = node["gone"] or (item.kind == "operator" and item.name in lost)
+    nodes = [
+        {**_node(item, placed, marks, block.get(name, ""), fate), "gone": _is_gone(item, fate, lost)}
+        for name, item in drawing.items.items()
+    ]
     places = {word: node["id"] for node in reversed(nodes) for word in node["in"]}
     places.update({word: node["id"] for node in reversed(nodes) for word in node["pick"]})
     items = reversed(drawing.items.values())
@@ -105,7 +106,13 @@ def diagram(program: Program, found: Inspection, fate: Fate = Fate()) -> dict[st
 
 
 def _modules(parameters: Iterable[str]) -> frozenset[str]:
-    return frozenset(name.rpartition(".")[0] or name for name in parameters)
+    return frozenset(map(module_of, parameters))
+
+
+def _is_gone(item: Item, fate: Fate, lost: frozenset[str]) -> bool:
+    """Whether an operator is left no more: its weights are gone, or, if it has none, its block is (`lost`)."""
+    modules = _modules(item.parameters)
+    return modules <= fate.gone if modules else item.kind == "operator" and item.name in lost
 
 
 def _node(item: Item, placed: Layout, marks: _Marks, block: str, fate: Fate) -> dict[str, Any]:
@@ -118,7 +125,6 @@ def _node(item: Item, placed: Layout, marks: _Marks, block: str, fate: Fate) -> 
         "id": f"n-{item.name}",
         "kind": item.kind,
         "known": item.known,
-        "gone": bool(modules) and modules <= fate.gone,
         "row": rows[0] if rows else "",
         "x": round(x - width / 2 + _MARGIN, 1),
         "y": round(y - height / 2 + _MARGIN, 1),
