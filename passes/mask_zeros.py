@@ -10,7 +10,7 @@ from sparsify.masking import masked
 from sparsify.naming import plural
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
-from sparsify.pruning.zeros import FEW, zero_masks
+from sparsify.pruning.zeros import zero_masks
 
 __all__ = ["MaskZeros"]
 
@@ -27,7 +27,7 @@ class MaskZeros(Pass):
 
     contract: ClassVar[Contract] = Contract.EXACT
 
-    least: float = FEW
+    least: float = 0.05
 
     def __post_init__(self) -> None:
         if not 0 < self.least <= 1:

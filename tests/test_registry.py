@@ -15,7 +15,7 @@ EVERYTHING = [(package, name) for package in PACKAGES for name in registry.entri
 # What a pass or a task cannot do without.
 NEEDED = {
     "apply-ticket": ":file=a.ticket",
-    **dict.fromkeys(("cifar10", "cifar100", "images", "mnist"), ":folder=data"),
+    **dict.fromkeys(("cifar10", "cifar100", "cifar10c", "images", "mnist"), ":folder=data"),
     "text": ":file=book.txt",
     **dict.fromkeys(("channel-prune", "freeze", "merge-channels", "pai", "weight-prune"), ":sparsity=0.5"),
     "embed": ":kind=interspace",
