@@ -10,13 +10,13 @@ from sparsify.embedding import embedded_names
 from sparsify.layers import layers
 from sparsify.program import Program
 
-__all__ = ["zero_masks"]
+__all__ = ["FEW", "zero_masks"]
 
-_FEW = 0.05
+FEW = 0.05
 """The fraction of a layer's weights below which zeros are chance."""
 
 
-def zero_masks(program: Program, least: float = _FEW) -> Iterator[tuple[str, Tensor]]:
+def zero_masks(program: Program, least: float = FEW) -> Iterator[tuple[str, Tensor]]:
     """Yield masks that keep what is not zero, of the layers without one that have a fraction of zeros, by name.
 
     Args:
