@@ -37,6 +37,7 @@ class Artefacts:
         storage: of pruned weights in `.onnx` and `.safetensors` files, as `export_onnx` takes it.
         compress: `zstd` compresses `.safetensors` files.
         metadata: of `.onnx` files.
+        before: the program that the run started from.
     """
 
     result: Result
@@ -44,6 +45,7 @@ class Artefacts:
     storage: str = "dense"
     compress: Literal["zstd"] | None = None
     metadata: Mapping[str, str] | None = None
+    before: Program | None = None
 
     def write(self, target: Path, place: Path) -> dict[str, Any]:
         """Write a file or a folder.
@@ -60,7 +62,8 @@ class Artefacts:
         """
         program = self.result.program
         if is_folder(target):
-            return save_hugging_face(program, read_folder(self.model, cache=True), place, source=self.model)
+            model = read_folder(self.model, cache=True)
+            return save_hugging_face(program, model, place, source=self.model, before=self.before)
         if target.suffix == ".ticket" and self.result.ticket is not None:
             self.result.ticket.save(place)
             return {"bytes": place.stat().st_size}

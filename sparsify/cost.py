@@ -57,7 +57,7 @@ def cost(program: Program) -> Cost:
         macs=sum(macs_by_node(program).values()),
         bytes=sum(v.numel() * v.element_size() for v in (*program.parameters.values(), *program.buffers.values())),
         trainable=sum(
-            int(chosen[name].sum()) if name in chosen else value.numel()
+            int(chosen[name].count_nonzero()) if name in chosen else value.numel()
             for name, value in program.parameters.items()
             if value.requires_grad
         ),

@@ -279,7 +279,12 @@ class Job:
     def _write(self, before: Program, result: Result, report: dict[str, Any], stage: Staging) -> list[Verdict]:
         """Write every output and measure; return what the gates of files say."""
         artefacts = Artefacts(
-            result, self.model, self.storage, self.compress, {"sparsify.recipe": json.dumps(report["recipe"])}
+            result,
+            self.model,
+            self.storage,
+            self.compress,
+            {"sparsify.recipe": json.dumps(report["recipe"])},
+            before,
         )
         artefacts.check(self.outputs)
         for path in self.outputs:

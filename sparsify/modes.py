@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from sparsify import aliasing
-from sparsify.graph import copied_graph
+from sparsify.graph import copied_graph, mask_nodes
 
 __all__ = ["ProgramModule", "assign", "evaluation_graph", "has_noise", "in_mode", "switch_on_training"]
 
@@ -77,7 +77,16 @@ class ProgramModule(fx.GraphModule):
 
 
 def _form(training_graph: fx.Graph, training: bool) -> fx.Graph:
-    return copied_graph(training_graph) if training else evaluation_graph(training_graph)
+    return copied_graph(training_graph) if training else _one_at_a_time(evaluation_graph(training_graph))
+
+
+def _one_at_a_time(graph: fx.Graph) -> fx.Graph:
+    """Make each masked weight where it is read first, in place: all at once would be a second copy of the weights."""
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    for node in mask_nodes(graph):
+        if node.users:
+            min(node.users, key=order.__getitem__).prepend(node)
+    return graph
 
 
 def _written_state(graph: fx.Graph) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,9 +61,19 @@ class NofM(Pattern):
     def mask(self, scores: Tensor, layout: Layout) -> Tensor:
         """Keep the n highest of every m scores, the first ones of equal scores; the weight's shape."""
         along = layout.along_inputs(scores)
-        rows = along.reshape(-1, self.m)
-        kept = torch.cat([self._kept(part) for part in torch.split(rows, max(1, _PIECE // self.m))])
-        return layout.from_inputs(kept.view(along.shape), scores.shape)
+        return layout.from_inputs(self.marks([along.reshape(-1)]).view(along.shape), scores.shape)
+
+    def marks(self, pieces: Iterable[Tensor]) -> Tensor:
+        """As `mask` for flat scores that come in pieces and have the groups of m one after the other."""
+        kept: list[Tensor] = []
+        rest: Tensor | None = None
+        for piece in pieces:
+            for part in torch.split(piece, _PIECE):
+                scores = part if rest is None else torch.cat([rest, part])
+                whole = len(scores) // self.m * self.m
+                kept.append(self._kept(scores[:whole].view(-1, self.m)).flatten())
+                rest = scores[whole:] if whole < len(scores) else None
+        return torch.cat(kept)
 
     def _kept(self, rows: Tensor) -> Tensor:
         if self.m > _FEW:

@@ -193,7 +193,7 @@ def _masks_left(program: Program, *, retrained: bool) -> list[str]:
     read = {str(node.target) for node in making(program.graph) if node.op == "get_attr"}
     weights, coefficients = 0, 0
     for name, mask in program.masks.items():
-        gone = int((~mask).sum())
+        gone = mask.numel() - int(mask.count_nonzero())
         weights, coefficients = (weights, coefficients + gone) if name in read else (weights + gone, coefficients)
     notes = []
     if weights:

@@ -8,6 +8,7 @@ from helpers.models import ConvNet, Net, equal_leaves, images, linear, rows, run
 from torch import nn
 
 import sparsify as sp
+from sparsify.evaluation.memory import peak_bytes
 from sparsify.modes import in_mode
 
 
@@ -166,3 +167,10 @@ def test_a_module_that_is_made_in_inference_mode_has_tensors_that_tell_of_change
             for value in tensors:
                 value.zero_()
             assert all(value._version > version for value, version in zip(tensors, before, strict=True))
+
+
+def test_masked_weights_are_made_one_at_a_time():
+    model = nn.Sequential(*[nn.Linear(32, 32) for _ in range(6)])
+    program = sp.run(sp.capture(model, (torch.randn(2, 32),)), ["weight-prune:sparsity=0.5"]).program
+    weight, row = 32 * 32 * 4, 2 * 32 * 4
+    assert weight < peak_bytes(program) <= weight + 3 * row

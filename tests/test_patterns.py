@@ -232,3 +232,10 @@ def test_single_weights_have_no_pattern(kind):
 
 def test_a_mask_that_keeps_everything_is_one_tile():
     assert pattern_of(torch.ones(6, 24, dtype=torch.bool), LINEAR) == Block(6, 24)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 8, 100])
+def test_scores_in_pieces_are_marked_as_all_of_them(size):
+    scores = random((6, 24), levels=3)
+    marks = NofM(3, 8).marks(iter(scores.reshape(-1).split(size)))
+    assert torch.equal(marks.view(6, 24), NofM(3, 8).mask(scores, LINEAR))

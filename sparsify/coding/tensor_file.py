@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from sparsify.errors import ExportError, InputError, first_line
 from sparsify.naming import first_names
 from sparsify.version import __version__
 
-__all__ = ["LAYOUT", "Part", "TensorFile", "write_tensors"]
+__all__ = ["LAYOUT", "Part", "TensorFile", "write_plain", "write_tensors"]
 
 LAYOUT = 2  # 1 had neither checksums nor Rice codes, and did not say its number
 
@@ -85,20 +85,16 @@ def write_tensors(path: Path, parts: Sequence[Part], told: Mapping[str, Any], *,
     Raises:
         ExportError: a tensor has a type that such files do not have.
     """
-    if strange := [part for part in parts if part.dtype not in _NAMES]:
-        raise ExportError(f"{strange[0].name} is {strange[0].dtype}, which .safetensors files do not have; write .pt2.")
+    _check_types(parts)
     packed = {part.name for part in parts if compress and part.nbytes >= _LEAST}
-    # as safetensors does, larger types first: then all lie at multiples of their size
-    ordered = sorted(parts, key=lambda part: (1 if part.name in packed else -part.dtype.itemsize, part.name))
+    ordered = _ordered(parts, packed)
     sizes = {part.name: longest(part.count, part.dtype) for part in parts if part.name in packed}
     room = -(-len(_header(ordered, sizes, dict.fromkeys((part.name for part in parts), 0), told)) // 8) * 8
     checksums = {}
     with path.open("wb") as file:
         file.seek(8 + room)
         for part in ordered:
-            value = part.make().detach().cpu().resolve_conj().contiguous()
-            if value.dtype != part.dtype or tuple(value.shape) != tuple(part.shape):
-                raise AssertionError(f"{part.name} is {value.dtype}{list(value.shape)}")
+            value = _made(part)
             stored = compressed(value) if part.name in packed else value
             if part.name in packed:
                 sizes[part.name] = len(stored)
@@ -109,10 +105,58 @@ def write_tensors(path: Path, parts: Sequence[Part], told: Mapping[str, Any], *,
         file.write(room.to_bytes(8, "little") + header.ljust(room))
 
 
+def write_plain(path: Path, parts: Sequence[Part], metadata: Mapping[str, str]) -> None:
+    """Write tensors one after the other, without checksums, as `safetensors.torch.save_file` writes all of them.
+
+    Args:
+        path: of the file, which is written in place.
+        parts: the tensors.
+        metadata: what the header says besides.
+
+    Raises:
+        ExportError: a tensor has a type that such files do not have.
+    """
+    _check_types(parts)
+    ordered = _ordered(parts)
+    header = _compact({"__metadata__": metadata, **_entries(ordered, {})}).encode()
+    room = -(-len(header) // 8) * 8
+    with path.open("wb") as file:
+        file.write(room.to_bytes(8, "little") + header.ljust(room))
+        for part in ordered:
+            file.write(_bytes(_made(part)))
+
+
+def _check_types(parts: Sequence[Part]) -> None:
+    if strange := [part for part in parts if part.dtype not in _NAMES]:
+        raise ExportError(f"{strange[0].name} is {strange[0].dtype}, which .safetensors files do not have; write .pt2.")
+
+
+def _ordered(parts: Sequence[Part], packed: Collection[str] = ()) -> list[Part]:
+    """Order as safetensors does, larger types first: then all lie at multiples of their size."""
+    return sorted(parts, key=lambda part: (1 if part.name in packed else -part.dtype.itemsize, part.name))
+
+
+def _made(part: Part) -> Tensor:
+    value = part.make().detach().cpu().resolve_conj().contiguous()
+    if value.dtype != part.dtype or tuple(value.shape) != tuple(part.shape):
+        raise AssertionError(f"{part.name} is {value.dtype}{list(value.shape)}")
+    return value
+
+
 def _header(
     parts: Sequence[Part], sizes: Mapping[str, int], checksums: Mapping[str, int], told: Mapping[str, Any]
 ) -> bytes:
     """Return the header; with larger sizes it is no shorter."""
+    dense = {part.name: [_NAMES[part.dtype], list(part.shape)] for part in parts if part.name in sizes}
+    crc = {name: f"{value:08x}" for name, value in checksums.items()}
+    known = {"version": __version__, "layout": LAYOUT, **told, **({"zstd": dense} if dense else {}), "crc32": crc}
+    text = _compact(known)
+    metadata = {_TOLD: text, _CRC: f"{zlib.crc32(text.encode()):08x}"}
+    return _compact({"__metadata__": metadata, **_entries(parts, sizes)}).encode()
+
+
+def _entries(parts: Sequence[Part], sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Return where tensors lie, one behind the other; those with a size are so many bytes."""
     entries: dict[str, Any] = {}
     start = 0
     for part in parts:
@@ -121,12 +165,7 @@ def _header(
         end = start + (part.nbytes if size is None else size)
         entries[part.name] = {"dtype": stored[0], "shape": stored[1], "data_offsets": [start, end]}
         start = end
-    dense = {part.name: [_NAMES[part.dtype], list(part.shape)] for part in parts if part.name in sizes}
-    crc = {name: f"{value:08x}" for name, value in checksums.items()}
-    known = {"version": __version__, "layout": LAYOUT, **told, **({"zstd": dense} if dense else {}), "crc32": crc}
-    text = _compact(known)
-    metadata = {_TOLD: text, _CRC: f"{zlib.crc32(text.encode()):08x}"}
-    return _compact({"__metadata__": metadata, **entries}).encode()
+    return entries
 
 
 def _untyped(value: Any) -> Any:

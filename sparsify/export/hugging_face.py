@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sparsify.atomic import writing_folder
 from sparsify.capture import capture
+from sparsify.coding.tensor_file import Part
 from sparsify.errors import ExportError, InputError, first_line
 from sparsify.export.config_sizes import INSTEAD, Settings, Shapes, with_sizes, without_layers
-from sparsify.export.plain_state import plain_state
+from sparsify.export.plain_state import plain_parts
+from sparsify.export.shards import write_shards
 from sparsify.loading.hugging_face import needed, quiet
 from sparsify.naming import first_names
 from sparsify.program import Program, dynamic_sizes
@@ -33,17 +35,23 @@ _OWN = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ggu
 
 
 def save_hugging_face(
-    program: Program, model: nn.Module, folder: str | Path, *, source: str | Path | None = None
+    program: Program,
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    source: str | Path | None = None,
+    before: Program | None = None,
 ) -> dict[str, Any]:
     """Write a program as a folder that `from_pretrained` reads; masked weights are zeros in it.
 
-    Experts have the names that the published files of their model have, one tensor for each, as vLLM reads them.
+    One tensor is made and written after the other, into files of at most 5 GB unless a tensor is larger. Experts have the names that the published files of their model have, one tensor for each, as vLLM reads them.
 
     Args:
         program: what `capture(model, ...)` gave, made smaller by passes.
         model: a model of transformers; it stays as it is.
         folder: a new or empty one.
         source: the folder that the model came from; its other files, such as the tokenizer's, are copied.
+        before: what `capture(model, ...)` gave; without it the model is captured again.
 
     Returns:
         What was checked: `bytes`, and `config`, old and new values of the configuration where they differ.
@@ -56,7 +64,7 @@ def save_hugging_face(
     if not isinstance(model, needed().PreTrainedModel):
         raise InputError(f"save_hugging_face takes a model of transformers, not a {type(model).__name__}.")
     make = _Maker(model)
-    held, possible = _expressed(program, model, make)
+    held, possible = _expressed(program, model, make, before)
     with writing_folder(folder) as temporary, quiet():
         fitted = _written(program, model, make, possible, held, folder=temporary)
         if source is not None:
@@ -71,18 +79,20 @@ def check_expressible(program: Program, model: nn.Module) -> None:
     Raises:
         ExportError: the model's code cannot express it.
     """
-    _, possible = _expressed(program, model, _Maker(model))
+    _, possible = _expressed(program, model, _Maker(model), None)
     next(possible)
 
 
-def _expressed(program: Program, model: nn.Module, make: _Maker) -> tuple[dict[str, Tensor], Iterator[Settings]]:
+def _expressed(
+    program: Program, model: nn.Module, make: _Maker, before: Program | None
+) -> tuple[dict[str, Part], Iterator[Settings]]:
     """Return the state of a program by the model's names, and configurations that have its shapes, one at a time."""
-    held, removed = _state(program, model)
+    held, removed = _state(program, model, before)
     settings: Settings = copy.deepcopy(make.settings)
     for path, (count, places) in removed.items():
         names = {moved for name in make(settings) if (moved := _moved(name, {path: places})) is not None}
         settings = without_layers(settings, make, names, count=count, removed=places, where=path)
-    wanted = {name: tuple(value.shape) for name, value in held.items()}
+    wanted = {name: tuple(part.shape) for name, part in held.items()}
     if strange := sorted(set(make(settings)).symmetric_difference(wanted)):
         raise ExportError(f"{type(model).__name__} cannot express {first_names(strange)}: {_WHY} {INSTEAD}")
     return held, with_sizes(settings, make, wanted)
@@ -112,13 +122,16 @@ class _Maker:
             return self._class(type(self._config).from_dict(copy.deepcopy(settings)))
 
 
-def _state(program: Program, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, tuple[int, list[int]]]]:
+def _state(
+    program: Program, model: nn.Module, before: Program | None
+) -> tuple[dict[str, Part], dict[str, tuple[int, list[int]]]]:
     """Return what the smaller model's state is, and for every list of layers how many it has and which are gone.
 
     Parameters that the program's example does not reach are the model's.
     """
-    original = _original(program, model)
-    found, whole = plain_state(program), model.state_dict()
+    original = plain_parts(_captured(program, model) if before is None else before)
+    whole = {name: Part.of(name, value) for name, value in model.state_dict().items()}
+    found = plain_parts(program)
     gone = {name for name in original if name not in found}
     removed: dict[str, tuple[int, list[int]]] = {}
     for path, module in model.named_modules():
@@ -129,18 +142,18 @@ def _state(program: Program, model: nn.Module) -> tuple[dict[str, Tensor], dict[
                 removed[path] = (len(module), places)
     moves = {path: places for path, (_, places) in removed.items()}
     held = {_moved(name, moves): found.get(name, whole.get(name)) for name in {**whole, **found} if name not in gone}
-    return {name: value for name, value in held.items() if name is not None and value is not None}, removed
+    return {name: part for name, part in held.items() if name is not None and part is not None}, removed
 
 
-def _original(program: Program, model: Any) -> Mapping[str, Tensor]:
-    """Return what the example reaches of the model as it is."""
+def _captured(program: Program, model: Any) -> Program:
+    """Return the program of the model as it is, which has what the example reaches."""
     dynamic = [set(dynamic_sizes(node)) for node in program.placeholders]
     cache = getattr(model.config, "use_cache", None)
     try:
         if cache is not None:
             model.config.use_cache = False
         example = program.example
-        return plain_state(capture(model, example.args, example.kwargs, program.dynamic_batch, dynamic=dynamic))
+        return capture(model, example.args, example.kwargs, program.dynamic_batch, dynamic=dynamic)
     finally:
         if cache is not None:
             model.config.use_cache = cache
@@ -158,7 +171,7 @@ def _moved(name: str, removed: Mapping[str, Sequence[int]]) -> str | None:
 
 
 def _written(
-    program: Program, model: Any, make: _Maker, fitting: Iterable[Settings], held: Mapping[str, Tensor], *, folder: Path
+    program: Program, model: Any, make: _Maker, fitting: Iterable[Settings], held: Mapping[str, Part], *, folder: Path
 ) -> Settings:
     """Write the model with the first configuration that is right, and return that.
 
@@ -180,14 +193,16 @@ def _written(
     raise wrong
 
 
-def _write(model: Any, make: _Maker, settings: Settings, held: Mapping[str, Tensor], folder: Path) -> None:
-    """Let transformers write the model: it splits large ones, and gives weights the names of published files."""
+def _write(model: Any, make: _Maker, settings: Settings, held: Mapping[str, Part], folder: Path) -> None:
+    """Let transformers write the configuration, and the weights as it would."""
     smaller = make.make(settings)
-    smaller.load_state_dict(held, assign=True)
+    empty = {name: torch.empty(tuple(part.shape), dtype=part.dtype, device="meta") for name, part in held.items()}
+    smaller.load_state_dict(empty, assign=True)  # the configuration says the type
     smaller.tie_weights()
     if model.can_generate():
         smaller.generation_config = copy.deepcopy(model.generation_config)
-    smaller.save_pretrained(folder)
+    smaller.save_pretrained(folder, state_dict={})
+    write_shards(smaller, held, folder)
 
 
 def _check(program: Program, kind: Any, folder: Path) -> None:

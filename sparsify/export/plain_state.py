@@ -11,19 +11,27 @@ from torch import Tensor
 from sparsify.atomic import writing
 from sparsify.coding.bits import equal_bits
 from sparsify.coding.sparse_state import state
+from sparsify.coding.tensor_file import Part
 from sparsify.errors import ExportError
 from sparsify.program import Program
 
-__all__ = ["plain_state", "save_plain"]
+__all__ = ["plain_parts", "plain_state", "save_plain"]
+
+
+def plain_parts(program: Program) -> dict[str, Part]:
+    """Return parameters and persistent buffers by all their names, each made when it is asked for.
+
+    Masked weights are zeros, frozen and embedded ones as they are computed.
+    """
+    found = state(program)
+    return {**found, **{alias: found[name] for alias, name in program.aliases.items() if name in found}}
 
 
 def plain_state(program: Program) -> dict[str, Tensor]:
-    """Return parameters and persistent buffers by all their names, as the model's `state_dict()` has them.
-
-    Masked weights are zeros, frozen and embedded ones as they are computed; tied names have one tensor.
-    """
-    found = {name: part.make().detach() for name, part in state(program).items()}
-    return {**found, **{alias: found[name] for alias, name in program.aliases.items() if name in found}}
+    """Return the values of `plain_parts`, as the model's `state_dict()` has them; tied names have one tensor."""
+    parts = plain_parts(program)
+    made = {id(part): part.make().detach() for part in parts.values()}
+    return {name: made[id(part)] for name, part in parts.items()}
 
 
 def save_plain(program: Program, path: str | Path) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Amounts:
         criterion = chosen(ranking, "weights", self.program, self.calibration)
         shares = sparsities("exponential", sparsity, criterion.rounds)
         masks = in_rounds(self.program, names, criterion, self.calibration, shares=shares, choose=self._lowest)
-        return {name: int((~mask).sum()) for name, mask in masks.items()}
+        return {name: mask.numel() - int(mask.count_nonzero()) for name, mask in masks.items()}
 
     def _lowest(self, scored: Iterable[Scored], share: float | None, _: Mapping[str, Tensor]) -> dict[str, Tensor]:
         sizes = sum(map(self.shaper.size, self.shaper.layouts))

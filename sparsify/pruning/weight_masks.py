@@ -46,11 +46,16 @@ class Shaper:
         masks = {}
         for item in scored:
             if isinstance(self.pattern, NofM):
-                scores = dense_scores(item, self.shapes[item.name])
-                masks[item.name] = self.pattern.mask(scores, self.layouts[item.name])
+                masks[item.name] = self._n_of_m(self.pattern, item)
             else:
                 masks |= self.together([item], counts[item.name])
         return masks
+
+    def _n_of_m(self, pattern: NofM, item: Scored) -> Tensor:
+        shape, layout = self.shapes[item.name], self.layouts[item.name]
+        if layout.inputs == (len(shape) - 1,):  # in their order: never all scores at once
+            return pattern.marks(item.pieces()).view(shape)
+        return pattern.mask(dense_scores(item, shape), layout)
 
     def _tiles(self, items: list[Scored], count: int) -> list[Tensor]:
         """Return masks without the lowest tiles; of equal tiles the later ones go."""

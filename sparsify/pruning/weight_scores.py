@@ -14,7 +14,7 @@ from sparsify.criteria import Criterion, WeightStats
 from sparsify.errors import PassError
 from sparsify.layers import layers
 from sparsify.masking import baked
-from sparsify.measuring import collect, portions
+from sparsify.measuring import Measured, collect, portions
 from sparsify.naming import first_names, module_of
 from sparsify.observation.calibration import Calibration
 from sparsify.observation.subject import Subject
@@ -55,13 +55,8 @@ def weight_scores(
         measured = collect(part, criterion.needs)
         _check_known(program, names, [name for name in part.parameters if not measured.knows(name, criterion.needs)])
         for name in part.parameters:
-            stats = measured.of_weight(name)
-            if criterion.regrow:
-                weight = program.parameters[name].detach()
-                left = gone.get(name, torch.ones((), dtype=torch.bool)).to(weight.device)
-                stats = replace(stats, weight=torch.where(left, weight, 0.0))
-            yield _scored(name, stats, criterion, gone.get(name))
-        del measured, stats  # before the next run collects its own
+            yield _scored(name, partial(_stats, program, measured, criterion, gone, name), criterion, gone.get(name))
+        del measured  # before the next run collects its own
 
 
 def dense_scores(scored: Scored, shape: Sequence[int]) -> Tensor:
@@ -91,11 +86,26 @@ def _check_known(program: Program, asked: Sequence[str], unknown: Sequence[str])
     )
 
 
-def _scored(name: str, stats: WeightStats, criterion: Criterion, gone: Tensor | None) -> Scored:
+def _stats(
+    program: Program, measured: Measured, criterion: Criterion, gone: Mapping[str, Tensor], name: str
+) -> WeightStats:
+    """Return what is known of a weight; of a masked one this makes a copy."""
+    stats = measured.of_weight(name)
+    if not criterion.regrow:
+        return stats
+    weight = program.parameters[name].detach()
+    left = gone.get(name, torch.ones((), dtype=torch.bool)).to(weight.device)
+    return replace(stats, weight=torch.where(left, weight, 0.0))
+
+
+def _scored(name: str, make: Callable[[], WeightStats], criterion: Criterion, gone: Tensor | None) -> Scored:
+    stats = make()
+    count = stats.weight.numel()
     if criterion.elementwise and stats.weight.ndim:
-        parts: Callable[[], Iterator[Tensor]] = partial(_in_pieces, stats, criterion)
+        parts: Callable[[], Iterator[Tensor]] = partial(_in_pieces, make, criterion)
     else:  # scored at once, so that the statistics can go before those of the next run come
         parts = partial(iter, (criterion.weight(stats).detach(),))
+    del stats
     finite = False
 
     def pieces() -> Iterator[Tensor]:
@@ -113,11 +123,12 @@ def _scored(name: str, stats: WeightStats, criterion: Criterion, gone: Tensor | 
             yield flat
         finite = True  # all of them have been seen; they are the same the next time
 
-    return Scored(name, stats.weight.numel(), pieces)
+    return Scored(name, count, pieces)
 
 
-def _in_pieces(stats: WeightStats, criterion: Criterion) -> Iterator[Tensor]:
+def _in_pieces(make: Callable[[], WeightStats], criterion: Criterion) -> Iterator[Tensor]:
     """Yield the scores of so many rows at a time that they stay in the cache."""
+    stats = make()
     weight = stats.weight
     for piece in stats.rows(max(1, _PIECE * len(weight) // max(1, weight.numel()))):
         yield criterion.weight(piece).detach()

@@ -29,5 +29,5 @@ def zero_masks(program: Program, least: float = FEW) -> Iterator[tuple[str, Tens
             continue
         apart.add(layer.parameter)
         kept = program.parameters[layer.parameter].detach() != 0
-        if int((~kept).sum()) >= least * kept.numel():
+        if kept.numel() - int(kept.count_nonzero()) >= least * kept.numel():
             yield layer.parameter, kept

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from sparsify.coding.tensor_file import LAYOUT, Part, TensorFile, write_tensors
+from sparsify.coding.tensor_file import LAYOUT, Part, TensorFile, write_plain, write_tensors
 from sparsify.errors import ExportError, InputError
 
 DTYPES = [
@@ -48,6 +48,16 @@ def test_every_bit_comes_back(tmp_path, tensors, compress):
         assert found.kind(name) == (value.dtype, list(value.shape))
         assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape)
         assert bits(found[name]) == bits(value)
+
+
+def test_plain_files_are_those_of_safetensors(tmp_path, tensors):
+    names = ("weight", "turned", "half", "flag", "double")  # of other types of one size the order differs
+    held = {name: tensors[name].contiguous() for name in names}
+    write_plain(tmp_path / "own", [Part.of(name, tensors[name]) for name in names], {"format": "pt"})
+    save_file(held, tmp_path / "theirs", {"format": "pt"})
+    assert (tmp_path / "own").read_bytes() == (tmp_path / "theirs").read_bytes()
+    with pytest.raises(ExportError, match=r"z is torch.complex128, which .safetensors files do not have"):
+        write_plain(tmp_path / "own", [Part.of("z", torch.ones(2, dtype=torch.complex128))], {})
 
 
 shapes, flags = st.lists(st.integers(0, 5), max_size=3), st.booleans()

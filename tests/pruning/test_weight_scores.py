@@ -216,3 +216,22 @@ def test_weights_without_a_score_are_named_together_with_what_to_do():
     with pytest.raises(PassError, match=r"protect=rnn, or take another criterion"):
         sp.run(program, ["weight-prune:sparsity=0.5,criterion=obs"])
     sp.run(program, ["weight-prune:sparsity=0.5,criterion=wanda,protect=rnn"])
+
+
+def test_a_copy_of_a_masked_weight_lasts_as_long_as_its_scores_are_read():
+    program = masked(program_of(), {name: mask_of(program_of(), name) for name in NAMES})
+    seen = weakref.WeakSet()
+
+    class Looking(Criterion):
+        elementwise: ClassVar[bool] = True
+
+        def weight(self, stats):
+            seen.add(stats.weight)
+            return stats.weight.abs()
+
+    found = list(weight_scores(program, NAMES, Looking(), Calibration(None), {}))
+    assert not seen
+    for item in found:
+        first, again = (torch.cat(list(item.pieces())) for _ in range(2))
+        assert torch.equal(first, again)
+    assert not seen
