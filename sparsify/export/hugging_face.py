@@ -44,7 +44,8 @@ def save_hugging_face(
 ) -> dict[str, Any]:
     """Write a program as a folder that `from_pretrained` reads; masked weights are zeros in it.
 
-    One tensor is made and written after the other, into files of at most 5 GB unless a tensor is larger. Experts have the names that the published files of their model have, one tensor for each, as vLLM reads them.
+    One tensor is made and written after the other, into files of at most 5 GB unless a tensor is larger. Experts have
+    the names that the published files of their model have, one tensor for each, as vLLM reads them.
 
     Args:
         program: what `capture(model, ...)` gave, made smaller by passes.

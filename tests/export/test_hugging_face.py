@@ -1,6 +1,7 @@
 """Hugging Face folders: what transformers loads of them computes what the program does, or nothing is written."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -20,7 +21,10 @@ from transformers import (
 
 import sparsify as sp
 from sparsify.errors import ExportError, InputError
+from sparsify.export import hugging_face
 from sparsify.export.hugging_face import check_expressible
+from sparsify.export.plain_state import plain_state
+from sparsify.loading.hugging_face import example_inputs
 from sparsify.verify import outputs
 
 SMALL = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -158,3 +162,43 @@ def test_the_command_takes_and_writes_folders(tmp_path):
     assert "is there already" in again.err
     other = sparsify(tmp_path / "m.pt2", "--pass", "shrink", "-o", tmp_path / "folder")
     assert other.status == 2
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    model = llama().bfloat16()
+    model.save_pretrained(tmp_path / "llama", max_shard_size="20KB")
+    return model, tmp_path / "llama"
+
+
+def test_a_folder_of_several_files_becomes_what_the_model_in_memory_does(sharded, tmp_path, monkeypatch):
+    model, source = sharded
+    specs = ["layer-prune:count=1", "weight-prune:pattern=2:4"]
+    ids = example_inputs(model)[1]
+    expected = plain_state(sp.run(sp.capture(model, (), ids), specs).program)
+    monkeypatch.setattr(hugging_face, "write_shards", partial(hugging_face.write_shards, largest=20_000))
+    ran = sparsify(source, *[word for spec in specs for word in ("--pass", spec)], "-o", tmp_path / "small")
+    assert ran.status == 0, ran.err
+    files = sorted((tmp_path / "small").glob("*.safetensors"))
+    assert [file.name for file in files] == [f"model-{number:05d}-of-00002.safetensors" for number in (1, 2)]
+    found = {name: value for file in files for name, value in load_file(file).items()}
+    index = json.loads((tmp_path / "small" / "model.safetensors.index.json").read_text())
+    assert index["weight_map"].keys() == found.keys()
+    gone = next(i for i in range(3) if f"model.layers.{i}.mlp.up_proj.weight" not in expected)
+    for name, value in found.items():
+        place = int(name.split(".")[2]) if ".layers." in name else 0
+        before = name.replace(f"layers.{place}.", f"layers.{place + (place >= gone)}.")
+        assert torch.equal(value.view(torch.int16), expected[before].view(torch.int16))
+        if "proj" in name:
+            assert ((value.view(-1, 4) != 0).sum(1) == 2).all()
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "small", dtype="auto").dtype == torch.bfloat16
+
+
+def test_of_a_folder_with_a_file_cut_off_nothing_is_made(sharded, tmp_path):
+    _, source = sharded
+    last = sorted(source.glob("*.safetensors"))[-1]
+    last.write_bytes(last.read_bytes()[:-9])
+    ran = sparsify(source, "--pass", "weight-prune:pattern=2:4", "-o", tmp_path / "small")
+    assert (ran.status, ran.out) == (2, "")
+    assert f"{source} cannot be loaded" in ran.err
+    assert [path.name for path in tmp_path.iterdir()] == ["llama"]

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from sparsify.errors import InputError, UsageError
 from sparsify.loading import hugging_face
 from sparsify.loading.hugging_face import example_inputs, is_model_folder, read_folder
 
+MAPS = Path("/proc/self/maps")
 SMALL = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
          "max_position_embeddings": 32}  # fmt: skip
 
@@ -77,6 +79,21 @@ def test_damaged_weights_are_refused(copy):
     file.unlink()
     with pytest.raises(InputError, match="cannot be loaded"):
         read_folder(copy)
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="only Linux tells what a process maps")
+def test_weights_stay_in_the_files_that_they_came_from(copy):
+    read_folder(copy).save_pretrained(copy, max_shard_size="10KB")
+    (copy / "model.safetensors").unlink()
+    program = sp.run(sp.load(copy), ["weight-prune:sparsity=0.5", "layer-prune:count=0"]).program
+    lines = [line.split() for line in MAPS.read_text().splitlines()]
+    places = [(*(int(end, 16) for end in line[0].split("-")), line[-1]) for line in lines]
+    files = {
+        next((file for start, end, file in places if start <= value.data_ptr() < end), None)
+        for value in program.parameters.values()
+    }
+    assert len(files) > 1
+    assert all(file is not None and file.startswith(f"{copy.resolve()}/model-0") for file in files)
 
 
 def test_a_factory_is_not_needed(folder, tmp_path):
