@@ -175,8 +175,8 @@ def judge(parameters: int, size: int, speeds: tuple[float, float], results: dict
         f"3 billion parameters are pruned with less than {LIMIT} GiB, and with less memory than the weights take",
         worst["anonymous"] < size / 2**30 and worst["resident"] < LIMIT,
         f"{parameters / 1e9:.2f} billion parameters, {size / 2**30:.2f} GiB of files: {least['seconds']:.0f} to "
-        f"{worst['seconds']:.0f} s, at most {worst['anonymous']:.2f} GiB that cannot be evicted. The disk alone (reading "
-        f"{speeds[0] / 1e6:.0f}, writing {speeds[1] / 1e6:.0f} MB/s) would take {least['bound']:.0f} to "
+        f"{worst['seconds']:.0f} s, at most {worst['anonymous']:.2f} GiB that cannot be evicted. The disk alone "
+        f"(reading {speeds[0] / 1e6:.0f}, writing {speeds[1] / 1e6:.0f} MB/s) would take {least['bound']:.0f} to "
         f"{worst['bound']:.0f} s.",
         {"parameters": parameters, "bytes": size, "reads": speeds[0], "writes": speeds[1], **results},
     )

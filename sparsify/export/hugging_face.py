@@ -59,7 +59,7 @@ def save_hugging_face(
 
     Raises:
         UsageError: transformers is not installed.
-        InputError: the model is none of transformers, or the folder cannot be made.
+        InputError: the model is none of transformers, or the folder cannot be made or written.
         ExportError: the model's code cannot express the program, or computes something else.
     """
     if not isinstance(model, needed().PreTrainedModel):
@@ -67,7 +67,10 @@ def save_hugging_face(
     make = _Maker(model)
     held, possible = _expressed(program, model, make, before)
     with writing_folder(folder) as temporary, quiet():
-        fitted = _written(program, model, make, possible, held, folder=temporary)
+        try:
+            fitted = _written(program, model, make, possible, held, folder=temporary)
+        except OSError as error:  # such as a full disk
+            raise InputError(f"{folder} cannot be written: {error.strerror or error}.") from error
         if source is not None:
             _copy_others(Path(source), temporary)
         size = sum(file.stat().st_size for file in temporary.iterdir())

@@ -202,3 +202,15 @@ def test_of_a_folder_with_a_file_cut_off_nothing_is_made(sharded, tmp_path):
     assert (ran.status, ran.out) == (2, "")
     assert f"{source} cannot be loaded" in ran.err
     assert [path.name for path in tmp_path.iterdir()] == ["llama"]
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(hugging_face, "write_shards", full)
+    model = llama()
+    program = sp.capture(model, (), example_inputs(model)[1])
+    with pytest.raises(InputError, match=r"small cannot be written: No space left on device"):
+        sp.save_hugging_face(program, model, tmp_path / "small", before=program)
+    assert list(tmp_path.iterdir()) == []
