@@ -18,13 +18,14 @@ from sparsify.pass_manager import Event, Observer, PassManager
 from sparsify.program import Program
 from sparsify.pruning.zeros import zero_masks
 from sparsify.report.record import environment
+from sparsify.retrain import Retrained, retrain_together
 from sparsify.retrain import retrain as run_method
 from sparsify.task import Score, Task, resolve
 from sparsify.tickets.ticket import Ticket
 from sparsify.training.train import OnStep
 from sparsify.training.work import Listener
 
-__all__ = ["Result", "execute", "retrain", "run", "score"]
+__all__ = ["Result", "execute", "execute_together", "retrain", "run", "score"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def execute(
     listeners: Sequence[Listener] = (),
     verify: bool = True,
     check: Callable[[Program], None] = lambda program: None,
+    dense: Mapping[str, Any] | None = None,
 ) -> Result:
     """Run passes, then a retraining method if there is one, and report on both.
 
@@ -126,6 +128,7 @@ def execute(
         listeners: called with every event of the log.
         verify: check the program and the pass's contract after every pass.
         check: called with what the passes made, before the retraining; it may raise.
+        dense: the score of the program, if it is known.
 
     Raises:
         UsageError: a spec does not fit, or a method is given without a task.
@@ -135,43 +138,109 @@ def execute(
         raise UsageError(f"A program is needed, not {type(program).__name__}: sparsify.capture makes one of a module.")
     if isinstance(passes, str):
         raise UsageError(f"passes must be a list of specs: [{passes!r}].")
+    passed = _passed(program, passes, method, task, seed, observer=observer, verify=verify, dense=dense)
+    check(passed.program)
+    if method is None or passed.task is None:
+        return _result(passed, None)
+    retrained = run_method(
+        passed.program, method, passed.task, seed=seed, on_step=on_step, folder=work, listeners=listeners
+    )
+    return _result(passed, retrained)
+
+
+def execute_together(
+    program: Program,
+    passes: Iterable[str],
+    method: str,
+    task: Task | str,
+    seeds: Sequence[int],
+    *,
+    dense: Mapping[str, Any] | None = None,
+) -> list[Result]:
+    """Do what `execute` does for each of some seeds, with one training for all of them.
+
+    Args:
+        program: what to start from; it stays as it is.
+        passes: specs, in order.
+        method: the spec of a retraining.
+        task: data, loss and score.
+        seeds: of everything random.
+        dense: the score of the program, if it is known.
+
+    Raises:
+        CannotTogether: these trainings cannot be one.
+        SparsifyError: what `execute` raises.
+    """
+    specs = list(passes)
+    passed = [_passed(program, specs, method, task, seed, dense=dense) for seed in seeds]
+    known = resolve(task)
+    trained = retrain_together([one.program for one in passed], method, known, seeds)
+    return [_result(one, retrained) for one, retrained in zip(passed, trained, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """What passes have made of a program, and what is to be reported of it."""
+
+    before: Program
+    program: Program
+    task: Task | None
+    seed: int
+    steps: list[dict[str, Any]]
+    scores: dict[str, Any]
+    pruned: dict[str, Any] | None
+    zeros: list[str]
+
+
+def _passed(
+    program: Program,
+    passes: Iterable[str],
+    method: str | None,
+    task: Task | str | None,
+    seed: int,
+    *,
+    observer: Observer | None = None,
+    verify: bool = True,
+    dense: Mapping[str, Any] | None = None,
+) -> _Passed:
     steps: list[dict[str, Any]] = []
     known = None if task is None else resolve(task)
     manager = PassManager(passes, _recorder(steps, observer), verify=verify)
     if method is not None and known is None:
         raise UsageError("Retraining needs data and a loss: give a task (digits, my_task.py:make).")
-    scores = {} if known is None else {"before": score(program, known)}
+    scores = {} if known is None else {"before": dict(dense) if dense is not None else score(program, known)}
     after = manager.run(program, task=known, seed=seed)
-    check(after)
-    record = ticket = pruned = None
-    zeros = [name for name, _ in zero_masks(after)]
-    if method is not None and known is not None:
-        if steps:
-            scores["pruned"], pruned = score(after, known), cost(after).as_dict()
-        retrained = run_method(after, method, known, seed=seed, on_step=on_step, folder=work, listeners=listeners)
-        after, record, ticket = retrained.program, retrained.record, retrained.ticket
-    if known is not None:
-        scores["after"] = score(after, known)
+    zeros, pruned = [name for name, _ in zero_masks(after)], None
+    if method is not None and known is not None and steps:
+        scores["pruned"], pruned = score(after, known), cost(after).as_dict()
+    return _Passed(program, after, known, seed, steps, scores, pruned, zeros)
+
+
+def _result(passed: _Passed, retrained: Retrained | None) -> Result:
+    after = passed.program if retrained is None else retrained.program
+    scores = dict(passed.scores)
+    if passed.task is not None:
+        scores["after"] = score(after, passed.task)
     report = {
         "schema": 1,
         "pipeline": list(after.history),
-        "seed": seed,
-        "before": cost(program).as_dict(),
-        "pruned": pruned,
+        "seed": passed.seed,
+        "before": cost(passed.before).as_dict(),
+        "pruned": passed.pruned,
         "after": cost(after).as_dict(),
         "dynamic_batch": after.dynamic_batch,
-        "passes": steps,
-        "retrain": record,
+        "passes": passed.steps,
+        "retrain": None if retrained is None else retrained.record,
         "score": scores["after"]["value"] if scores else None,
         "scores": scores or None,
         "notes": [
             *after.notes,
-            *_masks_left(after, retrained=method is not None),
-            *_zeros_without_masks(zeros, after, retrained=method is not None),
+            *_masks_left(after, retrained=retrained is not None),
+            *_zeros_without_masks(passed.zeros, after, retrained=retrained is not None),
         ],
         "environment": environment(),
     }
-    return Result(after, report, ticket)
+    return Result(after, report, None if retrained is None else retrained.ticket)
 
 
 def _zeros_without_masks(names: list[str], after: Program, *, retrained: bool) -> list[str]:

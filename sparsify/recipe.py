@@ -14,7 +14,7 @@ seed: 0
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -24,7 +24,7 @@ from sparsify import registry
 from sparsify.errors import InputError, SparsifyError, UsageError, unreadable
 from sparsify.spec import nearest
 
-__all__ = ["Recipe", "read_recipe"]
+__all__ = ["Recipe", "keyed", "passes_of", "place", "read_nodes", "read_recipe", "retrain_of"]
 
 
 @dataclass(frozen=True)
@@ -95,33 +95,61 @@ def read_recipe(path: str | Path) -> Recipe:
         InputError: the file is missing or is not YAML.
         UsageError: it holds something that a recipe does not have; the message names the line.
     """
+    path = Path(path)
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for name, node in read_nodes(path, _KEYS).items():
+        values[name] = passes_of(path, node) if name == "passes" else _single(path, name, node)
+        if name in ("task", "inputs", "retrain"):
+            places[name] = place(path, node)
+    return Recipe(**values, places=places)
+
+
+def read_nodes(path: Path, keys: Collection[str], kind: str = "recipe") -> dict[str, Any]:
+    """Read the keys of a YAML file, each with its node, which knows its line.
+
+    Args:
+        path: of the file.
+        keys: that it may have.
+        kind: what messages call it.
+
+    Raises:
+        InputError: the file is missing or is not YAML.
+        UsageError: it has no keys, others, or one twice; the message names the line.
+    """
     import yaml
 
-    path = Path(path)
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The recipe {path} cannot be read: {unreadable(error)}.") from error
+        raise InputError(f"The {kind} {path} cannot be read: {unreadable(error)}.") from error
     except yaml.YAMLError as error:
-        raise InputError(f"The recipe {path} is not YAML: {unreadable(error)}.") from error
+        raise InputError(f"The {kind} {path} is not YAML: {unreadable(error)}.") from error
     if not isinstance(root, yaml.MappingNode):
         raise UsageError(
-            f"The recipe {path} must hold keys such as `passes:`; it holds {_KINDS[getattr(root, 'id', None)]}."
+            f"The {kind} {path} must hold keys such as `{next(iter(keys))}:`; it holds "
+            f"{_KINDS[getattr(root, 'id', None)]}."
         )
-    values: dict[str, Any] = {}
-    places: dict[str, str] = {}
-    for key, node in root.value:
+    return keyed(path, root, keys, kind)
+
+
+def keyed(path: Path, node: Any, keys: Collection[str], kind: str) -> dict[str, Any]:
+    """Return the nodes of a mapping by their keys.
+
+    Raises:
+        UsageError: there is a key that is none of those that it may have, or one twice; the message names the line.
+    """
+    found: dict[str, Any] = {}
+    for key, value in node.value:
         name = str(key.value)
-        if name not in _KEYS:
+        if name not in keys:
             raise UsageError(
-                f"{_line(path, key)}: a recipe has no {name!r}{nearest(name, _KEYS)}. Keys: {', '.join(_KEYS)}."
+                f"{place(path, key)}: a {kind} has no {name!r}{nearest(name, keys)}. Keys: {', '.join(keys)}."
             )
-        if name in values:
-            raise UsageError(f"{_line(path, key)}: {name} is given twice.")
-        values[name] = _passes(path, node) if name == "passes" else _single(path, name, node)
-        if name in ("task", "inputs", "retrain"):
-            places[name] = _line(path, node)
-    return Recipe(**values, places=places)
+        if name in found:
+            raise UsageError(f"{place(path, key)}: {name} is given twice.")
+        found[name] = value
+    return found
 
 
 _KEYS = tuple(field.name for field in fields(Recipe) if field.name != "places")
@@ -129,30 +157,45 @@ _KINDS = {None: "nothing", "sequence": "a list", "scalar": "a single value"}
 _NULL = "tag:yaml.org,2002:null"
 
 
-def _line(path: Path, node: Any) -> str:
+def place(path: Path, node: Any) -> str:
+    """Return where a node is: the file and the line."""
     return f"{path}, line {node.start_mark.line + 1}"
 
 
-def _passes(path: Path, node: Any) -> tuple[str, ...]:
+def passes_of(path: Path, node: Any) -> tuple[str, ...]:
+    """Return the specs of passes that a node holds.
+
+    Raises:
+        UsageError: one is wrong; the message names the line.
+    """
     if node.tag == _NULL:
         return ()
     items = node.value if node.id == "sequence" else [node]
     return tuple(_spec(path, item, "sparsify.passes") for item in items)
 
 
+def retrain_of(path: Path, node: Any) -> str:
+    """Return the spec of a retraining that a node holds.
+
+    Raises:
+        UsageError: it is wrong; the message names the line.
+    """
+    return _spec(path, node, "sparsify.methods")
+
+
 def _single(path: Path, name: str, node: Any) -> Any:
     if node.tag == _NULL:
         return getattr(Recipe, name)
     if name == "retrain":
-        return _spec(path, node, "sparsify.methods")
+        return retrain_of(path, node)
     if node.id != "scalar":
-        raise UsageError(f"{_line(path, node)}: {name} must be a single value.")
+        raise UsageError(f"{place(path, node)}: {name} must be a single value.")
     if name != "seed":
         return node.value
     try:
         return int(node.value)
     except ValueError:
-        raise UsageError(f"{_line(path, node)}: seed must be a whole number, not {node.value!r}.") from None
+        raise UsageError(f"{place(path, node)}: seed must be a whole number, not {node.value!r}.") from None
 
 
 def _spec(path: Path, node: Any, package: str) -> str:
@@ -161,9 +204,9 @@ def _spec(path: Path, node: Any, package: str) -> str:
         text, options = str(node.value), {}
     else:
         if package == "sparsify.methods" and (node.id == "sequence" or len(node.value) > 1):
-            raise UsageError(f"{_line(path, node)}: only one method is allowed under retrain.")
+            raise UsageError(f"{place(path, node)}: only one method is allowed under retrain.")
         if node.id != "mapping" or len(node.value) != 1 or node.value[0][1].id == "sequence":
-            raise UsageError(f"{_line(path, node)}: write a spec such as `layer-prune:count=2`, or a name with its "
+            raise UsageError(f"{place(path, node)}: write a spec such as `layer-prune:count=2`, or a name with its "
                              "options below it.")  # fmt: skip
         key, body = node.value[0]
         options = _options(path, body)
@@ -175,7 +218,7 @@ def _spec(path: Path, node: Any, package: str) -> str:
     if _error(package, name) != error:  # then it may be that of a single option
         alone = (place for option, place in options.items() if _error(package, f"{name}:{option}") == error)
         culprit = next(alone, None) or _mentioned(error, options) or node
-    raise UsageError(f"{_line(path, culprit)}: {error}")
+    raise UsageError(f"{place(path, culprit)}: {error}")
 
 
 def _mentioned(error: str, options: Mapping[str, Any]) -> Any:
@@ -200,10 +243,10 @@ def _options(path: Path, body: Any) -> dict[str, Any]:
     known: set[str] = set()
     for key, node in body.value if body.id == "mapping" else ():
         if (name := str(key.value).replace("-", "_")) in known:
-            raise UsageError(f"{_line(path, key)}: {name} is given twice.")
+            raise UsageError(f"{place(path, key)}: {name} is given twice.")
         known.add(name)
         items = node.value if node.id == "sequence" else [node]
         if any(item.id != "scalar" for item in items):
-            raise UsageError(f"{_line(path, node)}: {key.value} must be a value or a list of values.")
+            raise UsageError(f"{place(path, node)}: {key.value} must be a value or a list of values.")
         found[f"{key.value}={','.join(str(item.value) for item in items)}"] = key
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -14,10 +14,12 @@ from sparsify.observation.calibration import Calibration
 from sparsify.program import Program
 from sparsify.task import Task, resolve
 from sparsify.tickets.ticket import Ticket
+from sparsify.training.batched import CannotTogether, train_together
 from sparsify.training.train import OnStep, Trained
+from sparsify.training.train_options import TrainOptions
 from sparsify.training.work import Listener, Work
 
-__all__ = ["Method", "Retrained", "parse_method", "retrain"]
+__all__ = ["Method", "Retrained", "parse_method", "plain_options", "retrain", "retrain_together"]
 
 _TAIL = 10  # the loss of one batch is noise; the final loss is the mean of this many
 
@@ -104,6 +106,38 @@ def retrain(
         raise KeyboardInterrupt(f"Interrupted. The same command goes on; {folder} keeps what was done.") from None
     finally:
         work.close()
+    return _retrained(trained, canonical, seed, time.perf_counter() - started)
+
+
+def retrain_together(programs: Sequence[Program], spec: str, task: Task, seeds: Sequence[int]) -> list[Retrained]:
+    """Retrain several programs in one training, each with its seed; up to the order of sums it is what `retrain` does.
+
+    Args:
+        programs: of the same graph and sizes, such as those that passes made of one program with several seeds.
+        spec: of the method.
+        task: data and loss.
+        seeds: of each program.
+
+    Raises:
+        CannotTogether: these trainings cannot be one.
+    """
+    method, canonical = parse_method(spec)
+    options = plain_options(method)
+    if options is None:
+        raise CannotTogether(f"{canonical} is more than one plain training")
+    started = time.perf_counter()
+    trained = train_together(programs, task, options, seeds)
+    seconds = (time.perf_counter() - started) / len(seeds)
+    found = [_retrained(one, canonical, seed, seconds) for one, seed in zip(trained, seeds, strict=True)]
+    return [replace(one, record={**one.record, "together": len(seeds)}) for one in found]
+
+
+def plain_options(method: Method) -> TrainOptions | None:
+    """Return the options of a method that is one training with them and nothing else; None of others."""
+    return method if isinstance(method, TrainOptions) and getattr(method, "plain", False) else None
+
+
+def _retrained(trained: Trained, canonical: str, seed: int, seconds: float) -> Retrained:
     tail = trained.losses[-_TAIL:]
     record = {
         "method": canonical,
@@ -113,6 +147,6 @@ def retrain(
         "final_loss": sum(tail) / len(tail) if tail else None,
         **({"curve": list(trained.curve)} if trained.curve else {}),
         **trained.record,
-        "seconds": round(time.perf_counter() - started, 3),
+        "seconds": round(seconds, 3),
     }
     return Retrained(trained.program, record, trained.tickets[-1] if trained.tickets else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sparsify.program import Program
 from sparsify.task import Task
@@ -25,6 +26,8 @@ class FineTune(TrainOptions):
 
     Reference: Han et al., Learning both Weights and Connections for Efficient Neural Networks, 2015.
     """
+
+    plain: ClassVar[bool] = True
 
     steps: str = "200it"
     learning_rate: float = 0.01

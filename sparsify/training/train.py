@@ -28,7 +28,7 @@ from sparsify.training.sparse_training import Exchange, SparseTraining
 from sparsify.training.train_options import TrainOptions
 from sparsify.training.watch import Watch
 
-__all__ = ["OnStep", "StepEvent", "Trained", "TrainingError", "train"]
+__all__ = ["OnStep", "Run", "StepEvent", "Trained", "TrainingError", "generators_restored", "train"]
 
 
 class TrainingError(SparsifyError):
@@ -137,12 +137,12 @@ def train(
         InputError: a checkpoint cannot be written.
         KeyboardInterrupt: of Ctrl-C; with checkpoints the step under way is ended first, and its state is one.
     """
-    run = _Run(program, task, options, seed, rule)
+    run = Run(program, task, options, seed, rule)
     run.watch = watch
     first, last = span
     device = run.parameters[0].device
     last = run.steps if last is None else min(last, run.steps)
-    with _generators_restored(device), waiting(checkpoints is not None) as interrupted:
+    with generators_restored(device), waiting(checkpoints is not None) as interrupted:
         step = run.restore(checkpoints, first)
         stream = run.stream(step)
         while step < last and not (watch and watch.ended):
@@ -163,7 +163,7 @@ def train(
     return run.result()
 
 
-class _Run:
+class Run:
     """A training in progress: everything that a checkpoint keeps."""
 
     def __init__(self, program: Program, task: Task, options: TrainOptions, seed: int, rule: MaskUpdate | None) -> None:
@@ -319,7 +319,7 @@ def _finite(value: float, what: str, step: int, steps: int) -> float:
 
 
 @contextlib.contextmanager
-def _generators_restored(device: torch.device) -> Iterator[None]:
+def generators_restored(device: torch.device) -> Iterator[None]:
     """Leave all generators that a task may draw from as they were: torch's, numpy's and Python's."""
     numpys, pythons = np.random.get_state(), random.getstate()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -25,6 +25,7 @@ class TrainOptions:
 
     Attributes:
         finds_ticket: the result of a method can be written to a `.ticket` file.
+        plain: a method is one training with these options and nothing else.
         refuses: options that a method has no use for.
         steps: length of the run, `500it` or `10ep`.
         learning_rate: its highest value.
@@ -47,6 +48,7 @@ class TrainOptions:
     """
 
     finds_ticket: ClassVar[bool] = False
+    plain: ClassVar[bool] = False
     refuses: ClassVar[tuple[str, ...]] = ()
 
     steps: str = "10ep"
