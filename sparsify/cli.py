@@ -30,6 +30,7 @@ from sparsify.report import terminal
 from sparsify.report.groups import print_groups
 from sparsify.sensitivity_command import sensitivity
 from sparsify.spec import nearest, parse_spec
+from sparsify.sweep_command import sweep
 from sparsify.unpack_command import unpack
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ app = App(
     checks the result and writes ONNX. `sparsify demo` shows it on a model that it trains in seconds.
 
     Any command takes `--debug`, which shows the traceback of an error. Exit status: 0 done; 1 a gate such as
-    `--max-drop` failed; 2 wrong use, or a bad or untrusted file; 3 a contract or an export check was violated;
-    70 a fault of sparsify; 130 interrupted.""",
+    `--max-drop`, or a trial of a sweep, failed; 2 wrong use, or a bad or untrusted file; 3 a contract or an export
+    check was violated; 70 a fault of sparsify; 130 interrupted.""",
     help_format="markdown",
     result_action="return_value",
     suppress_keyboard_interrupt=False,
@@ -255,7 +256,7 @@ def inspect(
         out.print(f"wrote {html}", highlight=False, markup=False, soft_wrap=True)
 
 
-for _command in (bench, evaluate, sensitivity, plot, compare, unpack, passes, criteria, explain, diff, doctor):
+for _command in (bench, evaluate, sensitivity, sweep, plot, compare, unpack, passes, criteria, explain, diff, doctor):
     app.command(_command)
 
 

@@ -57,11 +57,15 @@ class Show:
         words = [event.training.replace("-", " "), f"step {event.step} of {event.steps}", f"loss {event.loss:.3f}"]
         words += [f"score {event.score:.4f}"] if event.score is not None else []
         words += [f"{1 - event.density:.1%} sparse"] if event.density < 1 else []
-        self(" · ".join(filter(None, words)))
+        self.count(" · ".join(filter(None, words)), event.steps_done, event.steps_of_all)
+
+    def count(self, text: str, done: int, total: int) -> None:
+        """Say what is being done, and how much of it."""
+        self(text)
         if self._task is None:  # what was done in another process has taken no time in this one
-            self._task = self._bar.add_task("", total=event.steps_of_all, completed=event.steps_done - 1)
-        self._bar.update(self._task, completed=event.steps_done)
-        if event.steps_done >= event.steps_of_all:
+            self._task = self._bar.add_task("", total=total, completed=max(0, done - 1))
+        self._bar.update(self._task, completed=done)
+        if done >= total:
             self._bar.remove_task(self._task)
             self._task = None
 

@@ -14,6 +14,7 @@ __all__ = [
     "OptionError",
     "PassError",
     "SparsifyError",
+    "SweepError",
     "UntrustedError",
     "UsageError",
     "first_line",
@@ -59,6 +60,12 @@ class GateError(SparsifyError):
     def __init__(self, message: str, report: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.report = report
+
+
+class SweepError(SparsifyError):
+    """A trial of a sweep failed; the others are done."""
+
+    exit_status = 1
 
 
 class PassError(SparsifyError):

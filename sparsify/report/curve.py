@@ -8,11 +8,11 @@ from typing import Any
 
 from sparsify.report.tradeoff import Point, points, quantity
 
-__all__ = ["HEIGHT", "WIDTH", "curve", "ticks"]
+__all__ = ["HEIGHT", "NAMES", "WIDTH", "curve", "drawing", "ticks"]
 
 WIDTH, HEIGHT = 640.0, 320.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 24.0, 16.0, 44.0
-_NAMES = {"macs": "multiply-accumulates that are left", "nonzero": "non-zero parameters that are left"}
+NAMES = {"macs": "multiply-accumulates that are left", "nonzero": "non-zero parameters that are left"}
 
 
 def curve(report: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -20,6 +20,19 @@ def curve(report: Mapping[str, Any]) -> dict[str, Any] | None:
     found = points(report)
     if len(found) < 2:
         return None
+    joined = [point for point in found if point.kind in ("dense", "round")]
+    return drawing(found, joined, NAMES[quantity(report)], report["scores"]["before"]["name"])
+
+
+def drawing(found: Sequence[Point], joined: Sequence[Point], x_label: str, y_label: str) -> dict[str, Any]:
+    """Return points, lines and ticks in the drawing's own units.
+
+    Args:
+        found: what is drawn.
+        joined: the points that a line goes through.
+        x_label: what is left.
+        y_label: the score.
+    """
     ends = [end for point in found for end in (point.interval or (point.score, point.score))]
     low, high = _widened(min(ends), max(ends))
     right = max(1.0, *(point.left for point in found))
@@ -35,14 +48,14 @@ def curve(report: Mapping[str, Any]) -> dict[str, Any] | None:
         "height": HEIGHT,
         "points": [_drawn(point, x(point.left), point.interval and [y(end) for end in point.interval], y(point.score))
                    for point in found],
-        "path": _path([(x(point.left), y(point.score)) for point in found if point.kind in ("dense", "round")]),
+        "path": _path([(x(point.left), y(point.score)) for point in joined]),
         "x_ticks": [(x(value), f"{value:.0%}") for value in ticks(0, right)],
         "y_ticks": [(y(value), f"{value:.10g}") for value in ticks(low, high)],
         "floor": HEIGHT - _BOTTOM,
         "left": _LEFT,
         "right": WIDTH - _RIGHT,
-        "x_label": _NAMES[quantity(report)],
-        "y_label": report["scores"]["before"]["name"],
+        "x_label": x_label,
+        "y_label": y_label,
         "kinds": list(dict.fromkeys(point.kind for point in found)),
     }  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 __all__ = ["Point", "points", "quantity"]
 
-Kind = Literal["dense", "pruned", "round", "control", "result"]
+Kind = Literal["dense", "pruned", "round", "control", "result", "method"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Point:
         left: the part of the dense model's MACs or non-zero parameters that it has.
         score: its score.
         interval: of the score, with 95% confidence, or None.
+        hue: in degrees, of a method of a sweep.
+        front: whether no other network has less left at no lower score.
     """
 
     kind: Kind
@@ -28,6 +30,8 @@ class Point:
     left: float
     score: float
     interval: tuple[float, float] | None = None
+    hue: int | None = None
+    front: bool = False
 
 
 def quantity(report: Mapping[str, Any]) -> Literal["macs", "nonzero"]:

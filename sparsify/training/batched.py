@@ -27,7 +27,7 @@ from sparsify.training.train_options import TrainOptions
 __all__ = ["CannotTogether", "together_pays", "train_together"]
 
 _STEPS = 5  # of the trial, the first of which only warms up
-_LARGEST = 4_000_000  # trained values of all seeds together; with more the processor has enough to do, and memory counts
+_LARGEST = 4_000_000  # trained values of all seeds together; with more the processor has enough to do, memory counts
 _PAYS = 0.9  # of the time of single trainings; what is closer is noise
 _CLOSE = 1e-3  # relative, of losses in the first steps: sums in another order differ by 1e-6 or so, and the gap grows
 
@@ -36,7 +36,9 @@ class CannotTogether(Exception):  # noqa: N818 -- not a failure: the trainings a
     """These trainings cannot be one; the text says why."""
 
 
-def train_together(programs: Sequence[Program], task: Task, options: TrainOptions, seeds: Sequence[int]) -> list[Trained]:
+def train_together(
+    programs: Sequence[Program], task: Task, options: TrainOptions, seeds: Sequence[int]
+) -> list[Trained]:
     """Train programs of the same graph and sizes at once, each with its own values, masks, seed and batches.
 
     Each result is that of `train` with its seed, up to the order in which sums are taken. Nothing is kept on the way.
@@ -115,7 +117,9 @@ class _One(Run):
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
-        return self._sparse.masks
+        masks = self._sparse.masks
+        assert isinstance(masks, Mapping)  # those of compact trainings are refused
+        return masks
 
     @property
     def losses(self) -> list[float]:
@@ -133,9 +137,7 @@ class _One(Run):
 class _Together:
     """Trainings in progress, one slice of every tensor for each."""
 
-    def __init__(
-        self, programs: Sequence[Program], task: Task, options: TrainOptions, seeds: Sequence[int]
-    ) -> None:
+    def __init__(self, programs: Sequence[Program], task: Task, options: TrainOptions, seeds: Sequence[int]) -> None:
         _check(programs, options)
         self.runs = [_One(program, task, options, seed, None) for program, seed in zip(programs, seeds, strict=True)]
         first = self.runs[0]
