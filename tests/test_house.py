@@ -37,6 +37,8 @@ FRONT = (
     "sparsify.plot_command",
     "sparsify.evaluate_command",
     "sparsify.sensitivity_command",
+    "sparsify.sweep_command",
+    "sparsify.sweeps.recipe",
     "sparsify.__main__",
 )
 PLUGINS = ("sparsify.passes", "sparsify.criteria", "sparsify.methods", "sparsify.kernels")

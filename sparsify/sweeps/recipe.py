@@ -186,6 +186,7 @@ def _methods(path: Path, node: Any) -> list[tuple[str, Any]]:
 def _cells(path: Path, name: str, node: Any, levels: list[float]) -> Iterator[Cell]:
     """Yield what a method does at each sparsity; once, if it does not say that."""
     parts = keyed(path, node, _METHOD, "method") if node.id == "mapping" else {"passes": node}
+    parts = {key: part for key, part in parts.items() if part.value not in ("", [], "~", "null")}
     said = {variable for part in parts.values() for variable in _variables(part)}
     if other := sorted(said - {_NAME}):
         raise UsageError(f"{place(path, node)}: {other[0]} stands for nothing; there is {_NAME}.")
