@@ -30,7 +30,7 @@ def test_killed_workers_and_an_interrupted_command(whole):
 
     def disturb():
         workers = multiprocessing.active_children()
-        begun = any(path.stat().st_size for path in whole.folder.glob("trials/*/work/log.jsonl"))
+        begun = any(path.stat().st_size for path in whole.folder.rglob("log.jsonl") if path.parent.name == "work")
         if begun and not killed:
             for worker in workers:
                 os.kill(worker.pid, signal.SIGKILL)
