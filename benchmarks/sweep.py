@@ -77,7 +77,7 @@ def main() -> None:
         __file__,
         f"two processes end a sweep at least {SCALING:g} times as soon as one, one no later than commands in a loop",
         scaling >= SCALING and loop >= 1,
-        f"two processes {scaling:.2f} times as soon as one, which takes {1 / loop:.2f} of the time of commands in a loop; "
+        f"two processes {scaling:.2f} times as soon as one, which takes {1 / loop:.2f} of the time of a loop; "
         f"seeds at once {min(found['together'] for found in together):.2f} to {best:.2f} times as fast.",
         {"seconds": times, "scaling": scaling, "over_commands": loop, "together": together},
     )
