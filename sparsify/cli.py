@@ -18,7 +18,7 @@ from sparsify.atomic import check_writable
 from sparsify.bench_command import bench
 from sparsify.catalogue_command import criteria, explain, passes
 from sparsify.compare_command import compare
-from sparsify.console import err, out, print_json, progress
+from sparsify.console import err, out, print_json, progress, rank
 from sparsify.diff_command import diff
 from sparsify.doctor_command import doctor
 from sparsify.errors import GateError, InputError, SparsifyError, UsageError
@@ -124,6 +124,10 @@ def prune(
         bool,
         Parameter(negative="", show_default=False, help="train only the kept values, in little memory", group=WORK),
     ] = False,
+    parallel: Annotated[
+        Literal["ddp", "fsdp"] | None,
+        Parameter(help="processes of torchrun retrain together: ddp shares batches, fsdp the weights, too", group=WORK),
+    ] = None,
     max_drop: Annotated[float | None, Parameter(help="a gate: how much the score may fall", group=GATES)] = None,
     min_speedup: Annotated[
         float | None,
@@ -159,6 +163,8 @@ def prune(
         registry.find("sparsify.passes", name)
     if print_after not in (None, "all", *names):
         raise UsageError(f"--print-after {print_after}: no such pass runs; give all or one of {', '.join(names)}.")
+    if rank() is not None and parallel is None:
+        raise UsageError("torchrun has started several processes, which would do the same: give --parallel ddp.")
     if not model.exists():  # said here, before torch is imported
         raise InputError(f"{model} cannot be opened: no such file.")
     from sparsify.job import Job
@@ -186,6 +192,7 @@ def prune(
             stage=show,
             warn=_warn,
             compact=compact,
+            parallel=parallel,
         )
         failed = None
         try:
@@ -275,6 +282,8 @@ def demo(
 
 
 def _warn(text: str) -> None:
+    if rank():
+        return  # the first process says it
     err.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=not err.is_terminal)
 
 
@@ -323,7 +332,8 @@ def _run(words: list[str], debug: bool) -> int:
     if debug:
         traceback.print_exception(caught)
     # In a file or a pipe the paragraph is one line, so that no path in it is broken.
-    err.print(f"sparsify: {message}", style="red", highlight=False, markup=False, soft_wrap=not err.is_terminal)
+    who = f"sparsify (process {rank()})" if rank() else "sparsify"
+    err.print(f"{who}: {message}", style="red", highlight=False, markup=False, soft_wrap=not err.is_terminal)
     return status
 
 

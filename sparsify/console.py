@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +17,22 @@ if TYPE_CHECKING:
 
     from sparsify.training.train import StepEvent
 
-__all__ = ["Show", "err", "out", "print_json", "progress"]
+__all__ = ["Show", "err", "out", "print_json", "progress", "rank"]
 
-out = Console()
+
+def rank() -> int | None:
+    """Return which of several processes this is that torchrun has started, or None where it is alone."""
+    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
+
+
+out = Console(quiet=bool(rank()))  # of several processes, the first one tells
 err = Console(stderr=True)
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, and nothing else."""
+    if rank():
+        return
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
@@ -80,7 +89,7 @@ def progress() -> Iterator[Show]:
     from rich.live import Live
 
     show = Show()
-    if not err.is_terminal:
+    if not err.is_terminal or rank():
         yield show
         return
     with Live(show, console=err, transient=True, refresh_per_second=8):

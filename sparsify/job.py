@@ -25,6 +25,7 @@ from sparsify.inputs import parse
 from sparsify.layer_table import layer_table
 from sparsify.load import load
 from sparsify.loading.hugging_face import read_folder
+from sparsify.parallel.strategy import Kind, Parallel, parallel
 from sparsify.pass_manager import Observer, PassManager
 from sparsify.pipeline import Result, execute
 from sparsify.program import Program
@@ -43,6 +44,11 @@ from sparsify.training.work import Listener
 __all__ = ["Job", "load_program"]
 
 Stage = Callable[[str], None]
+_FOLLOWING: dict[str, Any] = {
+    "outputs": (), "reports": (), "junit": None, "max_drop": None, "min_speedup": None, "max_size": None,
+    "storage": "dense", "compress": None, "observer": None, "trackers": (),
+}  # fmt: skip
+"""What processes behind the first one leave to it."""
 _TOLD, _GATED = 2.0, 10.0  # seconds to time two models, to tell how fast they are and where a gate depends on it
 
 
@@ -72,6 +78,7 @@ class Job:
         stage: told what begins.
         warn: told what a user should know.
         compact: the retraining keeps of masked and frozen weights only the values that are trained.
+        parallel: how the processes that torchrun has started retrain together; the first one writes and tells.
     """
 
     model: Path
@@ -95,6 +102,7 @@ class Job:
     stage: Stage = lambda text: None
     warn: Stage = lambda text: None
     compact: bool = False
+    parallel: Kind | None = None
 
     def run(self) -> dict[str, Any]:
         """Do the job; return the report.
@@ -103,10 +111,15 @@ class Job:
             GateError: a gate failed. It has the report, which is also written, and no output is.
             SparsifyError: of the kind that says what failed; nothing half-written is left behind.
         """
+        with parallel(self.parallel, self.device) as spread:
+            job = self if spread.ranks.leads else replace(self, **_FOLLOWING)
+            return job._run(spread)
+
+    def _run(self, spread: Parallel) -> dict[str, Any]:
         started = time.perf_counter()
         check_outputs(self.outputs, self.model)
         check_reports(self.reports)
-        for file in (log := self._log_file(), self.junit):
+        for file in (log := self._log_file() if spread.ranks.leads else None, self.junit):
             if file is not None:
                 check_writable(file)
         recipe, task = self._checked()
@@ -121,7 +134,7 @@ class Job:
             listeners: list[Listener] = [*stack.enter_context(tracking(self.trackers)), self._warned]
             if log is not None:
                 listeners.append(stack.enter_context(log_of_a_run(log)))
-            result = self._execute(before, recipe, task, listeners)
+            result = self._execute(before, recipe, task, listeners, spread=spread)
             report = {**result.report, "model": str(self.model), "recipe": recipe.as_dict()}
             report["log"] = None if log is None else str(log)
             report["load_seconds"] = round(loaded - started, 3)
@@ -150,6 +163,7 @@ class Job:
             "--storage": None if self.storage == "dense" else self.storage,
             "--compress": self.compress,
             "--junit": self.junit,
+            "--parallel": self.parallel,
         }
         unsaid = self.compact and "compact=" not in (self.recipe.retrain or "")  # its canonical form says it
         flags = {"--trust": self.trust, "--no-verify": not self.verify, "--compact": unsaid}
@@ -160,7 +174,9 @@ class Job:
         words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
         return shlex.join([*words, *(name for name, given in flags.items() if given)])
 
-    def _execute(self, before: Program, recipe: Recipe, task: Task | None, listeners: Sequence[Listener]) -> Result:
+    def _execute(
+        self, before: Program, recipe: Recipe, task: Task | None, listeners: Sequence[Listener], *, spread: Parallel
+    ) -> Result:
         with recipe.blamed("retrain", OptionError):
             return execute(
                 before,
@@ -174,6 +190,7 @@ class Job:
                 listeners=listeners,
                 verify=self.verify,
                 check=self._check_result,
+                parallel=spread,
             )
 
     def _check_result(self, after: Program) -> None:
@@ -200,7 +217,9 @@ class Job:
         if any(path.suffix == ".mlpackage" for path in self.outputs):
             check_tools()
         about_training = [
-            name for name, given in (("work", self.work), ("track", self.trackers), ("compact", self.compact)) if given
+            name
+            for name in ("work", "track", "compact", "parallel")
+            if getattr(self, "trackers" if name == "track" else name)
         ]
         if recipe.retrain is None and about_training:
             raise UsageError(f"--{about_training[0]} is about a retraining: give --retrain too.")

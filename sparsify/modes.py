@@ -8,7 +8,7 @@ with the model's own evaluation output bit for bit, so a rule that does not fit 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -57,10 +57,21 @@ class ProgramModule(fx.GraphModule):
     def train(self, mode: bool = True) -> ProgramModule:
         """Switch to training (`mode`) or evaluation, like `torch.nn.Module.train`."""
         if self.meta.get("form", mode) != mode:
-            self.graph = _form(self.meta["program"][0], mode)
-            self.meta["form"] = mode
+            self._take_form(mode)
         super().train(mode)
         return self
+
+    def rewrite(self, change: Callable[[fx.Graph], None]) -> None:
+        """Have the graph's training form changed in place, now and whenever the module switches to it."""
+        self.meta["rewrite"] = change
+        self._take_form(self.training)
+
+    def _take_form(self, training: bool) -> None:
+        graph = _form(self.meta["program"][0], training)
+        if training and "rewrite" in self.meta:
+            self.meta["rewrite"](graph)
+        self.graph = graph
+        self.meta["form"] = training
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ProgramModule:
         """Copy with tensors of its own, tied parameters still tied."""

@@ -14,6 +14,8 @@ from sparsify.cost import cost
 from sparsify.embedding import making
 from sparsify.errors import UsageError
 from sparsify.naming import first_names
+from sparsify.parallel.strategy import Kind, Parallel
+from sparsify.parallel.strategy import parallel as joined_parallel
 from sparsify.pass_manager import Event, Observer, PassManager
 from sparsify.program import Program
 from sparsify.pruning.zeros import zero_masks
@@ -79,6 +81,7 @@ def retrain(
     on_step: OnStep = lambda event: None,
     work: str | Path | None = None,
     listeners: Sequence[Listener] = (),
+    parallel: Kind | None = None,
 ) -> Result:
     """Retrain a program with a method such as `fine-tune:steps=200it`; the program that is given stays as it is.
 
@@ -90,13 +93,16 @@ def retrain(
         on_step: called after every training step.
         work: a folder for checkpoints and the log; the same call goes on there where it was stopped.
         listeners: called with every event of the log, a mapping.
+        parallel: `ddp` or `fsdp`, where torchrun has started several processes; each gets the result.
 
     Raises:
         UsageError: the method or the task does not fit.
         TrainingError: the training diverged.
     """
     folder = None if work is None else Path(work)
-    return execute(program, (), method, task, seed, on_step=on_step, work=folder, listeners=listeners)
+    with joined_parallel(parallel, next(iter(program.parameters.values())).device.type) as spread:
+        return execute(program, (), method, task, seed, on_step=on_step, work=folder, listeners=listeners,
+                       parallel=spread)  # fmt: skip
 
 
 def execute(
@@ -113,6 +119,7 @@ def execute(
     verify: bool = True,
     check: Callable[[Program], None] = lambda program: None,
     dense: Mapping[str, Any] | None = None,
+    parallel: Parallel | None = None,
 ) -> Result:
     """Run passes, then a retraining method if there is one, and report on both.
 
@@ -129,6 +136,7 @@ def execute(
         verify: check the program and the pass's contract after every pass.
         check: called with what the passes made, before the retraining; it may raise.
         dense: the score of the program, if it is known.
+        parallel: the processes that do the retraining together; all run the passes.
 
     Raises:
         UsageError: a spec does not fit, or a method is given without a task.
@@ -143,8 +151,9 @@ def execute(
     if method is None or passed.task is None:
         return _result(passed, None)
     retrained = run_method(
-        passed.program, method, passed.task, seed=seed, on_step=on_step, folder=work, listeners=listeners
-    )
+        passed.program, method, passed.task, seed=seed, on_step=on_step, folder=work, listeners=listeners,
+        parallel=parallel,
+    )  # fmt: skip
     return _result(passed, retrained)
 
 

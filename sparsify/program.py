@@ -21,6 +21,7 @@ from sparsify.aliasing import live
 from sparsify.graph import copied_graph, mask_nodes
 from sparsify.graph_text import text
 from sparsify.modes import ProgramModule
+from sparsify.parallel.tensors import Whole
 
 __all__ = ["PROVENANCE", "Example", "Names", "Program", "dynamic_sizes"]
 
@@ -95,7 +96,7 @@ class Program:
         for name in ("parameters", "buffers", "aliases"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
-    def module(self, training: bool = False, *, copy: bool = True) -> fx.GraphModule:
+    def module(self, training: bool = False, *, copy: bool = True) -> ProgramModule:
         """Make a `torch.nn.Module` that computes the program.
 
         Args:
@@ -120,10 +121,12 @@ class Program:
         Raises:
             KeyError: the module lacks a tensor of the program.
         """
-        state = {
-            **dict(module.named_parameters(remove_duplicate=False)),
-            **dict(module.named_buffers(remove_duplicate=False)),
-        }
+        state = Whole(
+            {
+                **dict(module.named_parameters(remove_duplicate=False)),
+                **dict(module.named_buffers(remove_duplicate=False)),
+            }
+        )
         whole = getattr(module, "meta", {}).get("whole", {})  # that of a compact training has parts of them
 
         def value(name: str) -> Tensor:

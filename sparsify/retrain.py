@@ -10,7 +10,9 @@ from typing import Any, ClassVar, Protocol
 
 from sparsify import registry
 from sparsify.digest import digest, digest_with_data
+from sparsify.errors import InputError
 from sparsify.observation.calibration import Calibration
+from sparsify.parallel.strategy import Parallel
 from sparsify.program import Program
 from sparsify.task import Task, resolve
 from sparsify.tickets.ticket import Ticket
@@ -72,6 +74,7 @@ def retrain(
     on_step: OnStep = lambda event: None,
     folder: Path | None = None,
     listeners: Sequence[Listener] = (),
+    parallel: Parallel | None = None,
 ) -> Retrained:
     """Retrain a program with the method that `spec` names; the program is not changed.
 
@@ -83,21 +86,29 @@ def retrain(
         on_step: called after every step.
         folder: where the retraining is kept; the same call goes on there.
         listeners: told what is logged.
+        parallel: the processes that do it together, each of which calls this.
 
     Raises:
         UsageError: the spec, the task or an option is wrong, or the folder holds another retraining.
         TrainingError: the training diverged.
-        InputError: the folder cannot be used.
+        InputError: the folder cannot be used, or the processes have not made the same program.
         KeyboardInterrupt: the user pressed Ctrl-C; its text says whether the same call goes on.
     """
     method, canonical = parse_method(spec)
     known = resolve(task)
     started = time.perf_counter()
+    spread = parallel or Parallel()
+    if not spread.ranks.same(None if spread.kind is None else digest(program)):
+        raise InputError(
+            "The processes of this run do not have the same program before the retraining: its passes compute other "
+            "bits on other machines, or the task is random. Run the passes alone, in one process, with -o model.pt2, "
+            "and retrain that file."
+        )
     identity = {"method": canonical, "task": known.name, "seed": seed}
     if folder is not None:
         identity["model"] = digest(program)
         identity["data"] = digest_with_data(program, Calibration(known, 1, seed))  # another batch size, other files
-    work = Work(folder, identity, on_step=on_step, listeners=tuple(listeners))
+    work = Work(folder, identity, on_step=on_step, listeners=tuple(listeners), parallel=parallel)
     try:
         trained = method.retrain(program, known, seed=seed, work=work)
     except KeyboardInterrupt:
@@ -106,7 +117,8 @@ def retrain(
         raise KeyboardInterrupt(f"Interrupted. The same command goes on; {folder} keeps what was done.") from None
     finally:
         work.close()
-    return _retrained(trained, canonical, seed, time.perf_counter() - started)
+    found = _retrained(trained, canonical, seed, time.perf_counter() - started)
+    return replace(found, record={**found.record, **spread.record})
 
 
 def retrain_together(programs: Sequence[Program], spec: str, task: Task, seeds: Sequence[int]) -> list[Retrained]:

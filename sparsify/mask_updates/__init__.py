@@ -28,7 +28,8 @@ class Stats:
         steps: in the whole run.
         masks: by parameter name, True where the weight is kept.
         weights: the live weights; pruned ones are zero.
-        gradients: of this step's batch, also for pruned weights; a rule may change them before the optimizer's step.
+        gradients: of this step's batch, also for pruned weights; a rule that `writes` may change them before the
+            optimizer's step.
         learning_rate: of this step.
         generator: of the rule's randomness, seeded by the run's seed and the step, so that all processes agree.
     """
@@ -49,6 +50,7 @@ class MaskUpdate(ABC):
     Attributes:
         replaces_step: an update takes the place of the optimizer's step.
         constant: the number of weights never changes.
+        writes: it writes to the weights or gradients that it sees.
         keeps_pruned: pruned weights go on living beside the masks, which the rule applies itself.
         dense: what is dense about the training, to be said in reports.
         pace: how many steps lie between updates unless somebody says it, `100it` or `1ep`; empty without updates.
@@ -58,6 +60,7 @@ class MaskUpdate(ABC):
 
     replaces_step: ClassVar[bool] = False
     constant: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
     keeps_pruned: ClassVar[bool] = False
     dense: ClassVar[str] = ""
     pace: ClassVar[str] = ""

@@ -33,6 +33,7 @@ class Deepr(MaskUpdate):
     Reference: Bellec et al., "Deep Rewiring: Training Very Sparse Deep Networks", 2018.
     """
 
+    writes: ClassVar[bool] = True
     pace: ClassVar[str] = "1it"
 
     every: int = 1

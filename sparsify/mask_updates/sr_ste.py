@@ -30,6 +30,7 @@ class SrSte(MaskUpdate):
     Reference: Zhou et al., "Learning N:M Fine-grained Structured Sparse Neural Networks From Scratch", 2021.
     """
 
+    writes: ClassVar[bool] = True
     keeps_pruned: ClassVar[bool] = True
     dense: ClassVar[str] = "dense underneath"
 

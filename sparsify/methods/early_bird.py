@@ -75,8 +75,7 @@ class EarlyBird(EarlyOptions):
             "method": canonical("early-bird", self), "task": task.name, "seed": seed,
             **{name: record[name] for name in ("found", "step", "share")},
         })  # fmt: skip
-        if work.folder is not None:
-            kept.save(work.folder / "early.ticket")
+        work.keep("early.ticket", kept.save)
         small = self._shrunk(ticket, seed)
         first = stop if self.weights == "stop" else 0
         trained = work.train("ticket", small, task, self, seed=seed, span=(first, None))

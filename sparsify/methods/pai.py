@@ -145,8 +145,8 @@ class Pai(TrainOptions):
         if self.controls:
             record |= self._compared(compare, trained, pruned, start=start, removed=record["removed"], work=work)
         found = self._ticket(pruned, start, compare, record)
-        if found is not None and work.folder is not None:
-            found.save(work.folder / "pai.ticket")
+        if found is not None:
+            work.keep("pai.ticket", found.save)
         return replace(trained, record=record, tickets=() if found is None else (found,))
 
     def _spec(self) -> str:

@@ -221,5 +221,4 @@ class Lottery:
         }
         found = Ticket.of(ticket, self._whole, removed=pruned.removed, init=drawn, record=record)
         self._tickets.append(found)
-        if self._work.folder is not None:
-            found.save(self._work.folder / f"round-{number}.ticket")
+        self._work.keep(f"round-{number}.ticket", found.save)

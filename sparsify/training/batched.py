@@ -21,7 +21,8 @@ from sparsify.program import Program
 from sparsify.schedules import warm
 from sparsify.task import Batch, Task
 from sparsify.training.mask_controller import MaskController
-from sparsify.training.train import Run, Trained, generators_restored
+from sparsify.training.randomness import generators_restored
+from sparsify.training.train import Run, Trained
 from sparsify.training.train_options import TrainOptions
 
 __all__ = ["CannotTogether", "together_pays", "train_together"]
@@ -68,7 +69,7 @@ def together_pays(program: Program, task: Task, options: TrainOptions, seeds: Se
             if both.steps < _STEPS:
                 return False, "the training is short"
             many = _fastest(both.step)
-            alone = _One(program, task, options, seeds[0], None)
+            alone = _One(program, task, options, seeds[0])
             stream = alone.stream(0)
             one = _fastest(lambda step: alone.step(step, next(stream)))
     except CannotTogether as error:
@@ -139,7 +140,7 @@ class _Together:
 
     def __init__(self, programs: Sequence[Program], task: Task, options: TrainOptions, seeds: Sequence[int]) -> None:
         _check(programs, options)
-        self.runs = [_One(program, task, options, seed, None) for program, seed in zip(programs, seeds, strict=True)]
+        self.runs = [_One(program, task, options, seed) for program, seed in zip(programs, seeds, strict=True)]
         first = self.runs[0]
         self.steps = first.steps
         self._streams = [run.stream(0) for run in self.runs]

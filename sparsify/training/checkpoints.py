@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,40 @@ import torch
 
 from sparsify.atomic import writing
 from sparsify.errors import InputError, first_line
+from sparsify.parallel.ranks import together
+from sparsify.parallel.shards import digests, merged, read_shards, taken_apart, write_shards
+from sparsify.parallel.strategy import Parallel
 
 __all__ = ["Checkpoints"]
 
-_MAGIC = b"sparsify checkpoint 1\n"
+_MAGIC = b"sparsify checkpoint 2\n"
 _DIGEST = hashlib.sha256().digest_size
+_SHARDS = ".shards"
 
 
 class Checkpoints:
     """The checkpoints of one training in a folder: `step-00000500.ckpt`, ...
 
     A file begins with the digest of what follows, so that a damaged one is recognised; then the one before it is
-    used. Nothing in it can run code.
+    used. Nothing in it can run code. Sharded tensors lie beside it, in a folder `step-00000500.shards`, whose digests
+    the file has; any number of processes reads them again.
 
     Args:
         folder: where they lie; it is made for the first of them.
         seconds: how long a run goes on before it writes the next one.
         warn: told which file was damaged.
+        parallel: the processes of the run. The first one writes files; all write and read shards.
     """
 
-    def __init__(self, folder: Path, seconds: float = 60.0, warn: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        seconds: float = 60.0,
+        warn: Callable[[str], None] = lambda text: None,
+        parallel: Parallel | None = None,
+    ) -> None:
         self._folder, self._seconds, self._warn = folder, seconds, warn
+        self._parallel = parallel or Parallel()
         self._written = time.monotonic()
 
     @property
@@ -56,15 +70,61 @@ class Checkpoints:
 
         Raises:
             InputError: it cannot be written, as on a full disk; the last one is still there.
+            LostRankError: another rank cannot.
         """
-        buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
-        payload = buffer.getvalue()
-        path = self._folder / f"step-{step:08d}.ckpt"
-        try:
+        path, led = self._folder / f"step-{step:08d}.ckpt", self._parallel.ranks.led
+        rest, tensors = taken_apart(dict(state))
+        if tensors:
+            led(lambda: self._make_room(path))
+            with self._blamed(path), together():
+                write_shards(path.with_suffix(_SHARDS), tensors)
+        led(lambda: self._write(path, rest, sharded=bool(tensors)))
+        self._written = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the newest whole state, or None."""
+        path = self._parallel.ranks.led(self._newest_whole)
+        if path is None:
+            return None
+        payload = path.read_bytes()[len(_MAGIC) + _DIGEST :]
+        found: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
+        if found.pop(_SHARDS, None):
+            found = merged(found, read_shards(path.with_suffix(_SHARDS), self._parallel.empty))
+        return found
+
+    def clear(self) -> None:
+        """Remove all of them: the training is done, and its result is kept elsewhere."""
+        self._parallel.ranks.led(lambda: self._remove(self._files()))
+        with contextlib.suppress(OSError):  # something else lies there, or another rank was faster
+            self._folder.rmdir()
+
+    def _make_room(self, path: Path) -> None:
+        with self._blamed(path):
+            shutil.rmtree(path.with_suffix(_SHARDS), ignore_errors=True)  # of a run that ended while it wrote them
+            path.with_suffix(_SHARDS).mkdir(parents=True)
+
+    def _write(self, path: Path, rest: dict[str, Any], *, sharded: bool) -> None:
+        with self._blamed(path):
+            if sharded:
+                rest[_SHARDS] = digests(path.with_suffix(_SHARDS))
+            buffer = io.BytesIO()
+            torch.save(rest, buffer)
+            payload = buffer.getvalue()
             self._folder.mkdir(parents=True, exist_ok=True)
             with writing(path) as temporary, temporary.open("wb") as file:
                 file.write(_MAGIC + hashlib.sha256(payload).digest() + payload)
+        self._remove(self._files()[:-2])
+
+    def _remove(self, files: Sequence[Path]) -> None:
+        for path in files:
+            path.unlink(missing_ok=True)
+            shutil.rmtree(path.with_suffix(_SHARDS), ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _blamed(self, path: Path) -> Iterator[None]:
+        """Say of an error that a checkpoint cannot be written."""
+        try:
+            yield
         except (OSError, InputError) as error:
             last = self.newest
             rest = f"The last good one is {last.name}" if last else "There is none before it"
@@ -72,27 +132,25 @@ class Checkpoints:
             raise InputError(
                 f"The checkpoint {path} cannot be written: {reason}. {rest}; make room and run the same command again."
             ) from error
-        self._written = time.monotonic()
-        for old in self._files()[:-2]:
-            old.unlink(missing_ok=True)
 
-    def load(self) -> dict[str, Any] | None:
-        """Return the newest whole state, or None."""
+    def _newest_whole(self) -> Path | None:
+        """Return the newest checkpoint that is not damaged."""
         for path in reversed(self._files()):
-            data = path.read_bytes()
-            digest, payload = data[len(_MAGIC) : len(_MAGIC) + _DIGEST], data[len(_MAGIC) + _DIGEST :]
-            if data.startswith(_MAGIC) and hashlib.sha256(payload).digest() == digest:
-                found: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
-                return found
+            if self._is_whole(path):
+                return path
             self._warn(f"{path} is damaged; what is before it is used.")
         return None
 
-    def clear(self) -> None:
-        """Remove all of them: the training is done, and its result is kept elsewhere."""
-        for path in self._files():
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # something else lies there
-            self._folder.rmdir()
+    def _is_whole(self, path: Path) -> bool:
+        data = path.read_bytes()
+        digest, payload = data[len(_MAGIC) : len(_MAGIC) + _DIGEST], data[len(_MAGIC) + _DIGEST :]
+        if not data.startswith(_MAGIC) or hashlib.sha256(payload).digest() != digest:
+            return False
+        shards = torch.load(io.BytesIO(payload), weights_only=True).get(_SHARDS)
+        try:
+            return shards is None or shards == digests(path.with_suffix(_SHARDS))
+        except OSError:
+            return False
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.ckpt"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -69,19 +69,25 @@ class CompactTraining:
         self.itop = sum(kept.values()) / max(1, sum(mask.numel() for mask in masks.values()))
         self.density = self.itop if masks else 1.0
         self._recomputation = Recomputation()
-        self._module = self._compacted(program)
+        self._whole: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {}
+        self._compact: Program | None = self._compacted(program)
         self._given = _without_values(program)
 
-    def module(self) -> nn.Module:
-        """Return the module that is trained; its vectors have the names of the weights."""
-        return self._module
+    def module(self, make: Callable[[Program], nn.Module]) -> nn.Module:
+        """Return the module that is trained; its vectors have the names of the weights. It can be made once."""
+        assert self._compact is not None
+        module = make(self._compact)
+        self._compact = None
+        cast(Any, module).meta["whole"] = self._whole
+        self._device = next(module.parameters()).device.type
+        return module
 
     def attach(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Begin to train: nothing need be kept zero."""
 
     def forward(self) -> AbstractContextManager[None]:
         """Return the context of a forward pass whose gradients are wanted."""
-        return self._recomputation.active(next(self._module.parameters()).device.type)
+        return self._recomputation.active(self._device)
 
     def looks(self, step: int, steps: int) -> bool:
         """Whether a rule looks at the gradients of a step."""
@@ -108,8 +114,8 @@ class CompactTraining:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
 
-    def _compacted(self, program: Program) -> fx.GraphModule:
-        """Return the module of a program that makes each masked or frozen weight where it is used."""
+    def _compacted(self, program: Program) -> Program:
+        """Return a program that makes each masked or frozen weight where it is used."""
         graph, mode = program.copy_graph(), fake_mode(program) or FakeTensorMode()
         parameters, whole = dict(program.parameters), dict[str, Callable[[Mapping[str, Tensor]], Tensor]]()
         for given, node in zip(mask_nodes(program.graph), mask_nodes(graph), strict=True):
@@ -124,10 +130,9 @@ class CompactTraining:
             self._made_before_use(node, _maker(places, base, self._recomputation), fake(vector, mode))
         after = replace(program, parameters=parameters).with_graph(graph)
         gone = {name: value for name, value in program.buffers.items() if name not in after.buffers}
-        module = after.module(training=True)
         fixed = {name: _constant(value) for name, value in gone.items() if name not in whole}
-        module.meta["whole"] = {**fixed, **whole}
-        return module
+        self._whole = {**fixed, **whole}
+        return after
 
     def _made_before_use(self, masked: fx.Node, make: Callable[[Tensor], Tensor], vector: Tensor) -> None:
         """Put a node that makes a weight before each that uses it, so that it is let go of behind each."""

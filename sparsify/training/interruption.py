@@ -12,7 +12,7 @@ __all__ = ["passed_on", "waiting"]
 
 
 @contextmanager
-def waiting(wanted: bool = True) -> Iterator[Callable[[], bool]]:
+def waiting(wanted: bool = True, *, patient: bool = False) -> Iterator[Callable[[], bool]]:
     """Yield whether Ctrl-C was pressed in the block; pressed again, it interrupts at once.
 
     Only the main thread is told of signals, and where nobody handles this one, as in the background of a shell, it
@@ -20,6 +20,7 @@ def waiting(wanted: bool = True) -> Iterator[Callable[[], bool]]:
 
     Args:
         wanted: leave Ctrl-C as it is, if it is not.
+        patient: what comes after the first one is let pass, as where torchrun sends it again to all processes.
     """
     pressed = False
     before = signal.getsignal(signal.SIGINT)
@@ -27,7 +28,8 @@ def waiting(wanted: bool = True) -> Iterator[Callable[[], bool]]:
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
         pressed = True
-        signal.signal(signal.SIGINT, before)
+        if not patient:
+            signal.signal(signal.SIGINT, before)
 
     if not wanted or not callable(before) or threading.current_thread() is not threading.main_thread():
         yield lambda: False

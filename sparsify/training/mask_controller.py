@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sparsify.errors import ContractError, UsageError
 from sparsify.naming import first_names
+from sparsify.parallel.tensors import laid_out_like, local, total
 from sparsify.program import Program
 
 __all__ = ["MaskController"]
@@ -112,8 +113,8 @@ class MaskController:
         """Take other masks. Weights that go become zero, and what the optimizer keeps for them; those that come are."""
         for name, mask in masks.items():
             weight = self._weights[name]
-            self.masks[name] = mask.to(weight.device)
-            self._factors[name] = self.masks[name].to(weight.dtype)
+            self.masks[name] = laid_out_like(mask.to(weight.device), weight)
+            self._factors[name] = local(self.masks[name]).to(weight.dtype)
         self.apply()
 
     def mask_gradients(self) -> None:
@@ -142,7 +143,8 @@ class MaskController:
         """
         for kind, values in {"weight": self._weights, **self._slots()}.items():
             for name, value in values.items():
-                alive = int((value.detach()[~self.masks[name]] != 0).sum())
+                gone = ~local(self.masks[name])
+                alive = int(total((local(value.detach())[gone] != 0).sum(), value))
                 if alive:
                     raise ContractError(f"Of the {kind} of {name}, {alive} pruned values are not zero.")
 
@@ -174,7 +176,7 @@ class MaskController:
 
 def _multiply(values: Mapping[str, Tensor], factors: Mapping[str, Tensor]) -> None:
     if values:
-        torch._foreach_mul_([value.detach() for value in values.values()], [factors[name] for name in values])
+        torch._foreach_mul_([local(value.detach()) for value in values.values()], [factors[name] for name in values])
 
 
 def _plain(name: str) -> str:

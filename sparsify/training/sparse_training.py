@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -15,6 +15,7 @@ from sparsify.errors import ContractError
 from sparsify.layers import layers
 from sparsify.mask_updates import MaskUpdate, Stats
 from sparsify.masking import baked, with_masks
+from sparsify.parallel.tensors import Whole, counts, is_sharded, laid_out_like, local, whole
 from sparsify.program import Program
 from sparsify.training.mask_controller import MaskController
 
@@ -59,9 +60,9 @@ class SparseTraining:
             known = {layer.parameter: layer.layout for layer in reversed(layers(program))}
             rule.layouts = {name: known[name] for name in self._masks}
 
-    def module(self) -> nn.Module:
-        """Return a new module that is trained."""
-        return self.program.module(training=True)
+    def module(self, make: Callable[[Program], nn.Module]) -> nn.Module:
+        """Return a new module that is trained; `make` makes that of a program."""
+        return make(self.program)
 
     def forward(self) -> AbstractContextManager[None]:
         """Return the context of a forward pass whose gradients are wanted."""
@@ -71,8 +72,11 @@ class SparseTraining:
         """Begin to train a module of the program."""
         named = dict(module.named_parameters(remove_duplicate=False))
         self._weights = {name: named[name] for name in self._masks}
+        self._masks = self._laid_out(self._masks)
         if self._rule is not None:
-            self._masks = dict(self._rule.start(self._masks, self._weights))
+            weights = Whole(self._weights, written=self._rule.writes)
+            self._masks = self._laid_out(self._rule.start(Whole(self._masks), weights))
+            weights.write_back()
         self._seen = {name: mask.clone() for name, mask in self._masks.items()}
         self._look()
         self._count = self._now
@@ -93,6 +97,8 @@ class SparseTraining:
             return False
         stats = self._stats(step, steps, rate)
         rule.observe(stats)
+        if rule.writes:
+            _write_back(stats)
         if replaces := rule.replaces_step and rule.due(step, steps):
             self._update(stats)
         return replaces
@@ -117,7 +123,7 @@ class SparseTraining:
             parameters={**given.parameters, **learned.parameters},
             buffers={**given.buffers, **learned.buffers},
         )
-        return with_masks(known, self._masks)
+        return with_masks(known, {name: whole(mask) for name, mask in self._masks.items()})
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
@@ -135,13 +141,15 @@ class SparseTraining:
 
         Reference: Liu et al., "Do We Actually Need Dense Over-Parameterization?", 2021.
         """
-        seen = sum(int(mask.sum()) for mask in self._seen.values())
-        return seen / max(1, sum(mask.numel() for mask in self._seen.values()))
+        return sum(counts(self._seen).values()) / max(1, sum(mask.numel() for mask in self._seen.values()))
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs to go on."""
         rule = {} if self._rule is None else {name: value.clone() for name, value in self._rule.state.items()}
-        masks, seen = ({name: packed(m) for name, m in known.items()} for known in (self._masks, self._seen))
+        masks, seen = (
+            {name: m if is_sharded(m) else packed(m) for name, m in known.items()}
+            for known in (self._masks, self._seen)
+        )
         return {"masks": masks, "seen": seen, "rule": rule, "exchanges": list(self.exchanges),
                 "updates": self.updates}  # fmt: skip
 
@@ -149,7 +157,7 @@ class SparseTraining:
         """Go on from a checkpoint; the module and the optimizer have their state already."""
         for known, bits in ((self._masks, state["masks"]), (self._seen, state["seen"])):
             for name, mask in known.items():
-                known[name] = unpacked(bits[name].to(mask.device), mask.shape)
+                known[name] = _mask_of(bits[name], mask)
         self.exchanges, self.updates = list(state["exchanges"]), state["updates"]
         self._look()
         if self._rule is not None:
@@ -159,11 +167,14 @@ class SparseTraining:
 
     def _update(self, stats: Stats) -> None:
         assert self._rule is not None
-        found = {name: mask.to(self._masks[name].device) for name, mask in self._rule.masks(stats).items()}
-        dropped = sum(int((mask & ~found[name]).sum()) for name, mask in self._masks.items())
-        grown = sum(int((found[name] & ~mask).sum()) for name, mask in self._masks.items())
+        found = self._laid_out(self._rule.masks(stats))
+        if self._rule.writes:
+            _write_back(stats)
+        before = self._now
+        both = sum(counts({name: mask & found[name] for name, mask in self._masks.items()}).values())
         self._masks = {**self._masks, **found}
         self._look()  # here alone: it takes as long as masking
+        dropped, grown = before - both, self._now - both
         if self._rule.constant and self._now != self._count:
             raise ContractError(
                 f"{type(self._rule).__name__} keeps {self._now} weights after step {stats.step}, not {self._count}."
@@ -173,29 +184,50 @@ class SparseTraining:
         if not dropped + grown:
             return
         for name, mask in found.items():
-            self._seen[name] |= mask
+            local(self._seen[name]).logical_or_(local(mask))
         self.updates += 1
         if self.exchanges and stats.step - self.exchanges[-1]["step"] < stats.steps / _TOLD:
             return
         self.exchanges.append({
             "step": stats.step, "dropped": dropped, "grown": grown, "kept": self._now, "density": self.density,
             "itop": self.itop,
-            "layers": {name: round(float(self._masks[name].float().mean()), 6)
+            "layers": {name: round(self._counts[name] / self._masks[name].numel(), 6)
                        for name in self.program.parameters if name in self._masks},
         })  # fmt: skip
 
     def _stats(self, step: int, steps: int, rate: float) -> Stats:
-        gradients = {}
+        gradients: dict[str, Tensor] = {}
         for name, weight in self._weights.items():
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
             gradients[name] = weight.grad
         seed = (self._seed * 1_000_003 + step) % 2**32  # not that of the step, which dropout has
         generator = torch.Generator().manual_seed(seed)
-        return Stats(step, steps, self._masks, self._weights, gradients, rate, generator)
+        written = self._rule is not None and self._rule.writes
+        weights, seen = Whole(self._weights, written=written), Whole(gradients, written=written)
+        return Stats(step, steps, Whole(self._masks), weights, seen, rate, generator)
+
+    def _laid_out(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return masks where their weights are, in shards if those are."""
+        return {name: laid_out_like(mask.to(self._weights[name].device), self._weights[name])
+                for name, mask in masks.items()}  # fmt: skip
 
     def _look(self) -> None:
         """Count the weights that are kept, and note the layers that have lost all."""
-        counts = {name: int(mask.sum()) for name, mask in self._masks.items()}
-        self._now = sum(counts.values())
-        self.emptied += [name for name, count in counts.items() if not count and name not in self.emptied]
+        self._counts = counts(self._masks)
+        self._now = sum(self._counts.values())
+        self.emptied += [name for name, count in self._counts.items() if not count and name not in self.emptied]
+
+
+def _write_back(stats: Stats) -> None:
+    """Take over what a rule has written to weights and gradients that are sharded."""
+    for values in (stats.weights, stats.gradients):
+        if isinstance(values, Whole):
+            values.write_back()
+
+
+def _mask_of(bits: Tensor, like: Tensor) -> Tensor:
+    """Return the mask that a checkpoint has kept, in bits or in shards, laid out like another one."""
+    if bits.shape == like.shape and bits.dtype == torch.bool:
+        return laid_out_like(bits.to(like.device), like)
+    return laid_out_like(unpacked(bits.to(like.device), like.shape), like)

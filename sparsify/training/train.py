@@ -6,29 +6,30 @@ import contextlib
 import functools
 import itertools
 import math
-import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
-import numpy as np
 import torch
 from torch import nn
 
 from sparsify.batches import checked_loss, epoch_length, given_batches, of_task, on_device
 from sparsify.errors import InputError, OptionError, SparsifyError, UsageError
 from sparsify.mask_updates import MaskUpdate
+from sparsify.parallel.strategy import Parallel
+from sparsify.parallel.tensors import local, whole, write
 from sparsify.program import Program
 from sparsify.schedules import parse_steps, warm
 from sparsify.task import Batch, Task
 from sparsify.training.checkpoints import Checkpoints
 from sparsify.training.compact import CompactTraining
 from sparsify.training.interruption import passed_on, waiting
+from sparsify.training.randomness import derived_seed, generators_restored, seed_generators
 from sparsify.training.sparse_training import Exchange, SparseTraining
-from sparsify.training.train_options import TrainOptions
+from sparsify.training.train_options import TrainOptions, load_optimizer
 from sparsify.training.watch import Watch
 
-__all__ = ["OnStep", "Run", "StepEvent", "Trained", "TrainingError", "generators_restored", "train"]
+__all__ = ["OnStep", "Run", "StepEvent", "Trained", "TrainingError", "train"]
 
 
 class TrainingError(SparsifyError):
@@ -111,6 +112,7 @@ def train(
     span: tuple[int, int | None] = (0, None),
     checkpoints: Checkpoints | None = None,
     watch: Watch | None = None,
+    parallel: Parallel | None = None,
 ) -> Trained:
     """Train a program on the device where its parameters are; the program itself is not changed.
 
@@ -129,6 +131,7 @@ def train(
             data and learning rates.
         checkpoints: where the run is kept; it goes on from the last of them.
         watch: looks at every step, and may end the run.
+        parallel: how the run is spread over several processes, which all call this with the same arguments.
 
     Raises:
         UsageError: an option does not fit (OptionError), the program has nothing to train, or the task gives no batch.
@@ -137,28 +140,31 @@ def train(
         InputError: a checkpoint cannot be written.
         KeyboardInterrupt: of Ctrl-C; with checkpoints the step under way is ended first, and its state is one.
     """
-    run = Run(program, task, options, seed, rule)
+    spread = parallel or Parallel()
+    run = Run(program, task, options, seed, rule=rule, parallel=spread)
     run.watch = watch
     first, last = span
     device = run.parameters[0].device
     last = run.steps if last is None else min(last, run.steps)
-    with generators_restored(device), waiting(checkpoints is not None) as interrupted:
+    wanted = checkpoints is not None
+    with generators_restored(device), waiting(wanted, patient=spread.kind is not None) as interrupted:
         step = run.restore(checkpoints, first)
         stream = run.stream(step)
         while step < last and not (watch and watch.ended):
             with passed_on(interrupted):
                 batch = next(stream)
-            if not interrupted():
-                with passed_on(interrupted, KeyboardInterrupt):
+            if not spread.any(interrupted())[0]:
+                with passed_on(interrupted, KeyboardInterrupt), spread.guarded():
                     event = run.step(step, batch) if checkpoints is None else run.careful_step(step, batch, checkpoints)
                 step += 1
                 if watch:
                     watch.look(event)
                 if on_step:
                     on_step(event)
-            if checkpoints is not None and (step == last or checkpoints.due() or interrupted()):
+            stopped, due = spread.any(interrupted(), checkpoints is not None and checkpoints.due())
+            if checkpoints is not None and (step == last or stopped or due):
                 checkpoints.save(step, run.state(step))
-            if interrupted():
+            if stopped:
                 raise KeyboardInterrupt
     return run.result()
 
@@ -166,8 +172,17 @@ def train(
 class Run:
     """A training in progress: everything that a checkpoint keeps."""
 
-    def __init__(self, program: Program, task: Task, options: TrainOptions, seed: int, rule: MaskUpdate | None) -> None:
-        self._task, self._options, self._seed = task, options, seed
+    def __init__(
+        self,
+        program: Program,
+        task: Task,
+        options: TrainOptions,
+        seed: int,
+        *,
+        rule: MaskUpdate | None = None,
+        parallel: Parallel | None = None,
+    ) -> None:
+        self._task, self._options, self._seed, self._parallel = task, options, seed, parallel or Parallel()
         self.watch: Watch | None = None
         self._epoch = functools.cache(lambda: epoch_length(task))
         self.steps = parse_steps(options.steps, self._epoch)
@@ -177,7 +192,7 @@ class Run:
             raise OptionError(f"Training: warmup={options.warmup} is longer than steps={options.steps}.")
         training = CompactTraining if options.compact else SparseTraining
         self._sparse = training(program, rule, seed, audit=options.audit)
-        self._module = self._sparse.module()
+        self._module = self._sparse.module(self._parallel.module)
         self.parameters = [parameter for parameter in self._module.parameters() if parameter.requires_grad]
         _require(bool(self.parameters), "the program has no trainable parameter")
         self._device = self.parameters[0].device
@@ -185,7 +200,8 @@ class Run:
         self._optimizer = options.make_optimizer(self.parameters)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=options.precision == "fp16")
         self._sparse.attach(self._module, self._optimizer)
-        self._called = cast(nn.Module, torch.compile(self._module)) if options.compile else self._module
+        called = self._parallel.called(self._module)
+        self._called = cast(nn.Module, torch.compile(called)) if options.compile else called
         self._losses: list[float] = []
         self._curve: list[dict[str, Any]] = []
 
@@ -193,14 +209,15 @@ class Run:
         """Do one step."""
         options, steps = self._options, self.steps
         known, empty = len(self._sparse.exchanges), len(self._sparse.emptied)
-        _seed_generators(self._device, _derived_seed(self._seed, step, of_epoch=False))
+        rank = self._parallel.ranks.rank
+        seed_generators(self._device, derived_seed(self._seed, step, of_epoch=False, rank=rank))
         rate = options.learning_rate * warm(options.schedule, step, steps, self._warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         with self._autocast, self._sparse.forward():
-            loss = checked_loss(self._task, self._called, batch)
-        self._losses.append(_finite(loss.item(), "loss", step + 1, steps))
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            loss = checked_loss(self._task, self._called, self._parallel.share(batch))
+        self._losses.append(_finite(self._parallel.of_batch(loss.item()), "loss", step + 1, steps))
+        self._scaler.scale(self._parallel.scaled(loss)).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
         checked = not self._scaler.is_enabled()  # else it skips the step, and scales less
         if checked and self._sparse.looks(step, steps):  # a rule may act on what it sees
@@ -216,6 +233,9 @@ class Run:
         self._scaler.update()
         self._optimizer.zero_grad()
         self._sparse.after_step(step + 1, steps, rate)
+        if options.audit:
+            masks = self._sparse.masks
+            self._parallel.audit(self._module, masks if isinstance(masks, Mapping) else {}, step + 1)
         if self._score_every and ((step + 1) % self._score_every == 0 or step + 1 == steps):
             self._curve.append({"step": step + 1, **self._measured()})
         last = self._curve[-1] if self._curve else None
@@ -238,25 +258,26 @@ class Run:
             for name, value in buffers.items():
                 value.copy_(before[name])
             del self._losses[losses:]
-            if all(bool(parameter.isfinite().all()) for parameter in self.parameters):
+            bad = any(not bool(local(parameter).isfinite().all()) for parameter in self.parameters)
+            if not self._parallel.any(bad)[0]:
                 with contextlib.suppress(InputError):  # the error of the training is the one to be told
                     checkpoints.save(step, self.state(step))
             raise
 
     def _norm(self) -> float:
         """Return the norm of the gradients of all parameters together."""
-        return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]).item()
+        return whole(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])).item()
 
     def _clipped(self, limit: float) -> float:
         """Clip the gradients; return the norm of all before."""
-        return nn.utils.clip_grad_norm_(self.parameters, limit).item()
+        return whole(nn.utils.clip_grad_norm_(self.parameters, limit)).item()
 
     def stream(self, step: int) -> Iterator[Batch]:
         """Yield the training batches from a step on, for ever, every epoch in a new order."""
         length = self._epoch() if step else 1
         epoch, skip = divmod(step, max(1, length))
         for number in itertools.count(epoch):
-            batches = given_batches(self._task, "train", _derived_seed(self._seed, number, of_epoch=True))
+            batches = given_batches(self._task, "train", derived_seed(self._seed, number, of_epoch=True))
             first = next(batches, None)
             _require(first is not None, f"the task {self._task.name} gives no training batch")
             for batch in itertools.islice(itertools.chain([first], batches), skip, None):
@@ -266,8 +287,8 @@ class Run:
     def state(self, step: int) -> dict[str, Any]:
         """Return what is needed to go on behind a step."""
         return {
-            "step": step, "module": self._module.state_dict(), "optimizer": self._optimizer.state_dict(),
-            "transient": dict(self._module.named_buffers()), "watch": self.watch.state() if self.watch else None,
+            "step": step, "module": dict(self._module.named_parameters()), "optimizer": self._optimizer.state_dict(),
+            "buffers": dict(self._module.named_buffers()), "watch": self.watch.state() if self.watch else None,
             "scaler": self._scaler.state_dict(), "sparse": self._sparse.state(),
             "losses": torch.tensor(self._losses, dtype=torch.float64), "curve": list(self._curve),
         }  # fmt: skip
@@ -277,11 +298,9 @@ class Run:
         state = checkpoints.load() if checkpoints is not None else None
         if state is None:
             return first
-        self._module.load_state_dict(state["module"])
-        buffers = dict(self._module.named_buffers())
-        for name, value in state["transient"].items():
-            buffers[name].copy_(value)
-        self._optimizer.load_state_dict(state["optimizer"])
+        write(state["module"], dict(self._module.named_parameters()))
+        write(state["buffers"], dict(self._module.named_buffers()))
+        load_optimizer(self._optimizer, state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self._sparse.load_state(state["sparse"])
         self._losses, self._curve = state["losses"].tolist(), state["curve"]
@@ -307,7 +326,7 @@ class Run:
             with of_task(self._task, "score the model"):
                 score = self._task.score(self._module).value
         self._module.train()
-        found = {"score": score, "validation_loss": sum(losses) / len(losses)}
+        found = self._parallel.ranks.led(lambda: {"score": score, "validation_loss": sum(losses) / len(losses)})
         return {**found, "density": self._sparse.density} if self._sparse.masks else found
 
 
@@ -316,33 +335,6 @@ def _finite(value: float, what: str, step: int, steps: int) -> float:
         advice = "Try a lower learning_rate, a longer warmup or clip=1."
         raise TrainingError(f"The {what} is {value} at step {step} of {steps}. {advice}")
     return value
-
-
-@contextlib.contextmanager
-def generators_restored(device: torch.device) -> Iterator[None]:
-    """Leave all generators that a task may draw from as they were: torch's, numpy's and Python's."""
-    numpys, pythons = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            np.random.set_state(numpys)
-            random.setstate(pythons)
-
-
-def _seed_generators(device: torch.device, seed: int) -> None:
-    np.random.seed(seed)
-    random.seed(seed)
-    # Not torch.manual_seed: it reaches for every accelerator there might be, and takes longer than a small step.
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-
-
-def _derived_seed(seed: int, index: int, *, of_epoch: bool) -> int:
-    """Return the seed of a step or an epoch; those of runs with neighbouring seeds lie far apart."""
-    return (2 * (seed * 1_000_000_007 + index) + of_epoch) % 2**32  # as many bits as numpy's seeds have
 
 
 def _require(condition: bool, otherwise: str) -> None:

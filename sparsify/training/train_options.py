@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sparsify.errors import OptionError, UsageError
+from sparsify.parallel.tensors import is_sharded, laid_out_like
 from sparsify.schedules import parse_steps
 
-__all__ = ["TrainOptions"]
+__all__ = ["TrainOptions", "load_optimizer"]
 
 _NUMBERS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -85,7 +86,9 @@ class TrainOptions:
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+        fused = all(
+            p.is_floating_point() and p.device.type in ("cpu", "cuda") and not is_sharded(p) for p in parameters
+        )
         if self.optimizer == "adamw":
             return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(self.momentum, 0.999), fused=fused)
         return torch.optim.SGD(groups, lr=self.learning_rate, momentum=self.momentum, fused=fused)
@@ -101,6 +104,21 @@ class TrainOptions:
         if self.precision == "fp16" and device.type != "cuda":
             raise OptionError("Training: precision=fp16 needs a GPU; take bf16 or fp32.")
         return torch.autocast(device.type, _NUMBERS[self.precision])
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Give an optimizer its slots, in shards where its parameters are; how it steps stays as it was made.
+
+    Args:
+        optimizer: that of other processes, or of another number of them, may have kept the state.
+        state: what `optimizer.state_dict()` gave; its slots are replaced.
+    """
+    ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, slots in state["state"].items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor) and value.shape == ordered[number].shape:
+                slots[name] = laid_out_like(value, ordered[number])
+    optimizer.load_state_dict({**state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _require(condition: bool, otherwise: str) -> None:

@@ -16,6 +16,7 @@ from sparsify.atomic import writing
 from sparsify.errors import InputError, UsageError
 from sparsify.mask_updates import MaskUpdate
 from sparsify.naming import first_names
+from sparsify.parallel.strategy import Parallel
 from sparsify.program import Program
 from sparsify.task import Task
 from sparsify.training.checkpoints import Checkpoints
@@ -45,6 +46,7 @@ class Work:
         seconds: between checkpoints.
         on_step: called after every training step.
         listeners: told every event that goes to the log.
+        parallel: the processes that do the retraining together; the first one writes what others read, too.
 
     Raises:
         UsageError: the folder belongs to another retraining, or another process works there.
@@ -59,29 +61,34 @@ class Work:
         seconds: float = 60.0,
         on_step: OnStep = lambda event: None,
         listeners: tuple[Listener, ...] = (),
+        parallel: Parallel | None = None,
     ) -> None:
         self._folder, self._seconds, self._on_step, self._listeners = folder, seconds, on_step, listeners
+        self._parallel = parallel or Parallel()
         self._log: Log | None = None
         self._done = self._expected = 0
         known = dict(identity or {})
         if folder is None:
             self.log("started", **known)
             return
+        self._parallel.ranks.led(lambda: self._open(folder, known))
+
+    def _open(self, folder: Path, identity: dict[str, Any]) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder} cannot be used: {error.strerror or error}.") from error
         self._log = Log(folder / _LOG, keep=True)
         try:
-            self._identify(folder / _RUN, known)
+            self._identify(folder / _RUN, identity)
         except BaseException:
             self.close()
             raise
 
-    @property
-    def folder(self) -> Path | None:
-        """Where things are kept."""
-        return self._folder
+    def keep(self, name: str, write: Callable[[Path], object]) -> None:
+        """Write a file of this name into the folder, if there is one."""
+        if (folder := self._folder) is not None:
+            self._parallel.ranks.led(lambda: (write(folder / name), None)[1])
 
     def expect(self, steps: int) -> None:
         """Say how many steps all trainings have together, so that progress can be shown."""
@@ -117,8 +124,9 @@ class Work:
         """
         store = kept = None
         if self._folder is not None:
-            store = Checkpoints(self._folder / re.sub(r"[^\w.-]", "-", name), self._seconds, self.warn)
-            kept = Checkpoints(store.folder.with_suffix(".done"), warn=self.warn)
+            place = self._folder / re.sub(r"[^\w.-]", "-", name)
+            store = Checkpoints(place, self._seconds, self.warn, self._parallel)
+            kept = Checkpoints(place.with_suffix(".done"), warn=self.warn, parallel=self._parallel)
             if (state := kept.load()) is not None:
                 if watch is not None:
                     watch.load_state(state["watch"])
@@ -128,8 +136,9 @@ class Work:
         on_step = self._listener(name, span[0])
         try:
             trained = train(
-                program, task, options, seed=seed, on_step=on_step, rule=rule, span=span, checkpoints=store, watch=watch
-            )
+                program, task, options, seed=seed, on_step=on_step, rule=rule, span=span, checkpoints=store,
+                watch=watch, parallel=self._parallel,
+            )  # fmt: skip
         except TrainingError as error:
             if store is None:
                 raise
