@@ -3,9 +3,13 @@
 import io
 import os
 import signal
+from contextlib import nullcontext
 
 import torch
 from helpers.sparse import Clusters, program_of
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from sparsify import cli, console
 from sparsify.errors import InputError
@@ -21,6 +25,7 @@ from sparsify.parallel.strategy import parallel
 from sparsify.parallel.tensors import Whole, counts, laid_out_like, local, total, whole
 from sparsify.pass_manager import PassManager
 from sparsify.retrain import parse_method
+from sparsify.training.mask_controller import MaskController
 from sparsify.training.train import train
 from sparsify.training.train_options import TrainOptions
 from sparsify.training.work import Work
@@ -145,3 +150,23 @@ def of_command(words):
         cli.main(words)
     except SystemExit as error:
         return error.code, out.getvalue(), err.getvalue()
+
+
+def of_own_loop(ranks):
+    """Train a module that the user has sharded, with masks; return its weights, and how many slots are alive."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 4))
+    masks = {name: torch.rand(value.shape) < 0.4 for name, value in model.named_parameters() if value.dim() > 1}
+    with joined("cpu") if ranks else nullcontext():
+        if ranks:
+            mesh = init_device_mesh("cpu", (ranks,))
+            for part in (model[0], model[2], model):
+                fully_shard(part, mesh=mesh)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, foreach=True)
+        controller = MaskController(masks, audit=True).attach(optimizer, model)
+        for batch in Clusters().batches("train"):
+            optimizer.zero_grad()
+            Clusters().loss(model, batch).backward()  # every rank sees the whole batch
+            optimizer.step()
+        controller.check()
+        return {name: whole(value.detach()) for name, value in model.named_parameters()}, masks

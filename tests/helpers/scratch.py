@@ -16,6 +16,8 @@ import torch
 from helpers.command import sparsify
 from helpers.datasets import write_idx
 from helpers.pages import ROOT, Page, commands
+from helpers.rank_jobs import of_command
+from helpers.ranks import together
 from torch import nn
 
 import sparsify as sp
@@ -144,6 +146,11 @@ class Scratch:
         with open(target or os.devnull, "w", encoding="utf-8") as out, redirect_stdout(out):  # noqa: PTH123 (devnull)
             if words[0] == "python":
                 self._script(words[1:])
+                return
+            if words[0] == "torchrun":
+                assert words[1:5] == ["--nproc-per-node", words[2], "-m", "sparsify"]
+                found = together(int(words[2]), of_command, words[5:])
+                assert all(status == 0 for status, *_ in found), found
                 return
             assert words[0] == "sparsify", f"{words[0]} is neither run nor in NOT_RUN"
             ran = sparsify(*words[1:])

@@ -4,9 +4,12 @@ import copy
 
 import pytest
 import torch
+from helpers.rank_jobs import of_own_loop
+from helpers.ranks import together
 from helpers.sparse import program_of
 from torch import nn
 from torch.nn import functional as F
+from torch.testing import assert_close
 
 import sparsify as sp
 from sparsify.errors import ContractError, UsageError
@@ -243,3 +246,10 @@ def test_what_is_no_optimizer_is_refused():
     for arguments, kind in (((3, model), "int"), ((model, optimizer), "Linear"), ((optimizer, 3), "int")):
         with pytest.raises(UsageError, match=rf"attach\(optimizer, module\) takes .*, not {kind}\."):
             controller.attach(*arguments)
+
+
+def test_parameters_that_fsdp_has_sharded_are_masked_in_shards():
+    expected, masks = of_own_loop(0)
+    for found, _ in together(2, of_own_loop, 2):
+        assert_close(found, expected, rtol=1e-4, atol=1e-6)
+        assert all(int(found[name][~mask].count_nonzero()) == 0 for name, mask in masks.items())
