@@ -140,6 +140,10 @@ FAMILIES: dict[str, Entry] = {
         "use_cache": False}, lambda: _ids(3)),
 }  # fmt: skip
 
+# Residual convolutions, classic attention, and rotary attention with grouped heads. Cases of other families are slow
+# (`tests/conftest.py`), wherever they are named as a parameter.
+CORE = frozenset({"resnet-basic", "bert", "llama"})
+
 
 def _network(kind: type[nn.Module]) -> Entry:
     """Return the entry for a class that lists the shapes of its inputs, and the size of the vocabulary if they are."""
