@@ -1,7 +1,4 @@
-"""What a plain run leaves out of the families of transformers, and the longest tests first.
-
-With several processes none waits for the last one.
-"""
+"""What a plain run leaves out of the zoo, and the longest tests first: no process waits for the last one."""
 
 import pytest
 
@@ -10,9 +7,9 @@ LONG = ("test_random_networks_shrink_exactly", "test_killed_at_any_point", "test
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
-    from helpers.zoo import CORE, FAMILIES
+    from helpers.zoo import CORE, FAMILIES, NETWORKS
 
-    others = FAMILIES.keys() - CORE
+    others = (FAMILIES.keys() | NETWORKS.keys()) - CORE
     for item in items:
         named = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if any(isinstance(value, str) and value in others for value in named):

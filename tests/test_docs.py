@@ -8,6 +8,7 @@ from posixpath import normpath
 
 import pytest
 import yaml
+from helpers.marks import some
 from helpers.pages import DOCS, ROOT, commands, pages
 from helpers.scratch import NOT_HERE, NOT_RUN, Scratch
 
@@ -40,7 +41,16 @@ def runnable(page):
     return any(fence.language in ("sh", "python") for fence in page.fences)
 
 
-@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if runnable(page)])
+# Pages whose commands take longer than a few seconds.
+LONG = {
+    "tutorial.md", "ci-gate.md", "evaluation.md", "concepts/decide-remove-lower.md", "concepts/embeddings.md",
+    "concepts/orthogonal.md", "how-to/cnn.md", "how-to/llm.md", "how-to/models-and-data.md", "how-to/onnxruntime.md",
+    "how-to/report.md", "how-to/tensorrt.md", "how-to/tickets.md", "how-to/transformer.md",
+}  # fmt: skip
+RUN = [name for name, page in PAGES.items() if runnable(page)]
+
+
+@pytest.mark.parametrize("name", some([name for name in RUN if name not in LONG], RUN))
 def test_the_commands_of_a_page_run(name, prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     session = latency._session  # how exact a latency is does not matter here

@@ -22,7 +22,7 @@ from torch import nn
 import sparsify as sp
 from sparsify.masking import masked
 
-NETWORKS = 60
+NETWORKS = 20
 MINUTES = float(os.environ.get("THEOREM_MINUTES", "20"))
 SEED = int(os.environ.get("THEOREM_SEED", "0"))
 

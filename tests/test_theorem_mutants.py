@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.axes import removable
+from helpers.marks import some
 from helpers.models import Net
 from helpers.random_attention import Attention, Recurrent
 from helpers.random_steps import mystery
@@ -287,6 +288,12 @@ MUTANTS = {
         b=nn.Linear(4, 3)),
 }  # fmt: skip
 
+PLAIN = (
+    "conv forgets the bias", "linear forgets the input", "batch norm forgets the running mean",
+    "view in the wrong order", "sigmoid keeps zeros", "layer norm counts nothing", "slice off by one",
+    "attention's scale is not written", "a mean is taken for a sum", "an unknown operator is elementwise",
+)  # fmt: skip
+
 
 def masks(mutant: Mutant, typed: Axes) -> dict[str, torch.Tensor]:
     """Mask half of all groups that can be removed exactly, as far as the rules know; another half of each."""
@@ -299,7 +306,7 @@ def masks(mutant: Mutant, typed: Axes) -> dict[str, torch.Tensor]:
     return {name: mask for name, mask in found.items() if not mutant.producers or name.startswith("a.")}
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", some(PLAIN, MUTANTS))
 def test_the_manager_stops_a_wrong_rule(name, monkeypatch):
     mutant = MUTANTS[name]
     program = mutant.program()

@@ -64,13 +64,13 @@ def both(program, folder):
 @pytest.mark.parametrize(
     ("init", "share", "dtype"),
     [
-        ("torch", 0.3, torch.float32),
+        pytest.param("torch", 0.3, torch.float32, marks=pytest.mark.slow),
         ("kaiming", 0.3, torch.float32),
-        ("kaiming", 0.05, torch.float32),
-        ("sign", 0.001, torch.float32),
+        pytest.param("kaiming", 0.05, torch.float32, marks=pytest.mark.slow),
+        pytest.param("sign", 0.001, torch.float32, marks=pytest.mark.slow),
         ("xavier", 0.0, torch.float32),
         ("kaiming", 0.3, torch.float16),
-        ("torch", 0.05, torch.float16),
+        pytest.param("torch", 0.05, torch.float16, marks=pytest.mark.slow),
     ],
 )
 def test_they_are_the_dense_file_bit_for_bit_and_back(tmp_path, init, share, dtype):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers.marks import some
 from helpers.zoo import FAMILIES, NETWORKS
 from torch.utils import _pytree as pytree
 
@@ -20,7 +21,7 @@ NO_ONNX = {"mystery": "its operator is the user's own", "channel-order": "torch 
 
 
 # Writing a file takes seconds: the hand-written networks are written in the slow run.
-WRITTEN = [pytest.param(name, marks=[pytest.mark.slow] if name in NETWORKS else []) for name in ENTRIES]
+WRITTEN = some(FAMILIES, ENTRIES)
 
 
 @pytest.fixture(scope="module", params=ENTRIES)

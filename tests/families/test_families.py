@@ -23,7 +23,7 @@ def build(name):
             "intermediate_size": 64}  # fmt: skip
     t = transformers
     makers = {
-        "resnet": lambda: (t.ResNetForImageClassification(t.ResNetConfig(
+        "resnet-basic": lambda: (t.ResNetForImageClassification(t.ResNetConfig(
             embedding_size=8, hidden_sizes=[8, 16, 24], depths=[2, 2, 2], layer_type="basic", num_labels=5)), pixels),
         "bert": lambda: (t.BertForSequenceClassification(t.BertConfig(**text, max_position_embeddings=64)), ids),
         "gpt2": lambda: (t.GPT2LMHeadModel(t.GPT2Config(
@@ -96,7 +96,7 @@ def bert_mlp(layer):
 
 
 FAMILIES = {
-    "resnet": SimpleNamespace(
+    "resnet-basic": SimpleNamespace(
         removable=["resnet.encoder.stages.0.layers.0", "resnet.encoder.stages.0.layers.1",
                    "resnet.encoder.stages.1.layers.1", "resnet.encoder.stages.2.layers.1"],
         refused=["resnet.encoder.stages.1.layers.0", "resnet.encoder.stages.2.layers.0"],

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.marks import some
 from helpers.zoo import FAMILIES, NETWORKS
 from torch.utils import _pytree as pytree
 
@@ -10,14 +11,11 @@ from sparsify import verify
 from sparsify.export.onnx import feed
 from sparsify.load import load
 
-QUICK = ("resnet-basic", "bert")
 NO_ONNX = ("mystery", "channel-order")
 ENTRIES = {**FAMILIES, **NETWORKS}
 PASSES = ["channel-prune:sparsity=0.3", "shrink", "weight-prune:sparsity=0.5"]
 
-NAMES = [
-    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in ENTRIES if name not in NO_ONNX
-]
+NAMES = some(FAMILIES, [name for name in ENTRIES if name not in NO_ONNX])
 
 
 def outputs(program, feeds):
@@ -53,7 +51,7 @@ def step(program):
     assert all(bool(torch.isfinite(value).all()) for value in module.parameters())
 
 
-@pytest.mark.parametrize("name", ["resnet-basic", pytest.param("bert", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", some(["resnet-basic"], ["resnet-basic", "bert"]))
 def test_blocks_are_found_and_removed(name, tmp_path):
     model, args, kwargs = ENTRIES[name]()
     sp.export_onnx(sp.capture(model, args, kwargs), tmp_path / "first.onnx")

@@ -140,10 +140,6 @@ FAMILIES: dict[str, Entry] = {
         "use_cache": False}, lambda: _ids(3)),
 }  # fmt: skip
 
-# Residual convolutions, classic attention, and rotary attention with grouped heads. Cases of other families are slow
-# (`tests/conftest.py`), wherever they are named as a parameter.
-CORE = frozenset({"resnet-basic", "bert", "llama"})
-
 
 def _network(kind: type[nn.Module]) -> Entry:
     """Return the entry for a class that lists the shapes of its inputs, and the size of the vocabulary if they are."""
@@ -175,4 +171,12 @@ NETWORKS: dict[str, Entry] = {
     **_networks(networks_sequence),
     **_networks(networks_odd),
     **_networks(networks_weights),
+}
+
+# A plain run takes these; cases that name another entry are slow (`tests/conftest.py`), whatever they test.
+CORE = {
+    *("resnet-basic", "bert", "llama"),  # residual convolutions, classic attention, rotary attention of grouped heads
+    *("dense-net", "grouped-after-cat", "group-norm-net", "squeeze-excite", "flatten-conv"),
+    *("self-attention", "multi-query", "lstm-classifier", "tied-language-model", "dense-experts"),
+    *("channel-order", "split-cat", "two-inputs", "in-place", "mystery", "weight-norm-conv", "prelu", "tile"),
 }

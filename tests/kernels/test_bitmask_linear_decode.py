@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from helpers.marks import some
 from helpers.matrices import mask_of
 from helpers.tensor_cores import mma, result, staged
 
@@ -14,6 +15,9 @@ from helpers.ahead import ARCHITECTURES, compiled, decoding
 
 from sparsify.kernels import _bitmask_decode
 from sparsify.kernels._bitmask_decode import PLANS, arranged, bitmask_decode
+
+EVERY = [(tiles, plan) for tiles in PLANS for plan in PLANS[tiles]]
+FIRST = [(tiles, PLANS[tiles][0]) for tiles in (min(PLANS), max(PLANS))]
 
 
 def unpacked(pairs, bits, before, begin):
@@ -79,8 +83,9 @@ def test_pairs_that_would_cross_a_carry_are_moved(monkeypatch):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(("tiles", "plan"), [(tiles, plan) for tiles in PLANS for plan in PLANS[tiles]], ids=str)
-def test_decoding_is_cheap(tiles, plan, architecture):
+@pytest.mark.parametrize("planned", some(FIRST, EVERY), ids=str)
+def test_decoding_is_cheap(planned, architecture):
+    tiles, plan = planned
     weight = {"pairs": "*i32", "bits": "*i32", "before": "*u8", "begin": "*i32"}
     found = compiled(bitmask_decode, *decoding(weight, plan, tiles), architecture, plan.warps)
     assert (found.stack, found.shared <= ARCHITECTURES[architecture]) == (0, True)

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from helpers.marks import some
 from helpers.matrices import nm_mask
 from helpers.tensor_cores import mma_sp, result, staged
 
@@ -15,6 +16,9 @@ pytest.importorskip("triton", reason="there are no GPU kernels without Triton")
 from helpers.ahead import ARCHITECTURES, compiled, decoding
 
 from sparsify.kernels._nm_decode import PLANS, arranged, nm_decode
+
+EVERY = [(tiles, plan) for tiles in PLANS for plan in PLANS[tiles]]
+FIRST = [(tiles, PLANS[tiles][0]) for tiles in (min(PLANS), max(PLANS))]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -41,8 +45,9 @@ def test_tensor_cores_multiply_with_what_is_stored(shape, dtype):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(("tiles", "plan"), [(tiles, plan) for tiles in PLANS for plan in PLANS[tiles]], ids=str)
-def test_nothing_is_decoded(tiles, plan, architecture):
+@pytest.mark.parametrize("planned", some(FIRST, EVERY), ids=str)
+def test_nothing_is_decoded(planned, architecture):
+    tiles, plan = planned
     weight = {"values": "*i32", "places": "*i32"}
     found = compiled(nm_decode, *decoding(weight, plan, tiles), architecture, plan.warps)
     assert (found.stack, found.shared <= ARCHITECTURES[architecture]) == (0, True)

@@ -3,6 +3,7 @@ import json
 import jsonschema
 import pytest
 from helpers.command import small_program, sparsify, write_model
+from helpers.marks import some
 from helpers.reports import report
 
 import sparsify as sp
@@ -30,10 +31,10 @@ def test_the_schema_is_one():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-@pytest.mark.parametrize("words", RUNS.values(), ids=RUNS)
-def test_reports_are_as_the_schema_says(tmp_path, monkeypatch, words):
+@pytest.mark.parametrize("run", some(["channels, ONNX and gates", "a lottery"], RUNS))
+def test_reports_are_as_the_schema_says(tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
-    ran = sparsify(write_model(tmp_path), *words, "--report", "r.json", "--report", "r.html", "--json")
+    ran = sparsify(write_model(tmp_path), *RUNS[run], "--report", "r.json", "--report", "r.html", "--json")
     assert ran.status == 0, ran.err
     found = json.loads((tmp_path / "r.json").read_text())
     jsonschema.validate(found, SCHEMA, jsonschema.Draft202012Validator)

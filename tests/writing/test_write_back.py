@@ -18,7 +18,6 @@ from sparsify.passes.layer_prune import LayerPrune
 from sparsify.passes.shrink import Shrink
 
 KINDS = {"widths": ("channels", "stream", "conv-groups"), "heads": ("heads", "kv-groups"), "all": None}
-QUICK = ("convnext", "gpt2", "llama")
 WITH_HEADS = ["swin", "segformer", "vit", "bert", "distilbert", "gpt2", "llama", "qwen3", "mixtral", "t5", "whisper"]
 NETWORKS = """
     bilinear-layer channel-norm dense-experts dense-net einsum-attention flatten-conv group-norm-net gru-classifier
@@ -79,14 +78,8 @@ def check(name, chosen):
         assert all(state[name].shape == value.shape for name, value in small.parameters.items())
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_takes_all_groups_halved(name):
-    check(name, "all")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - set(QUICK)))
-def test_other_families_take_all_groups_halved(name):
     check(name, "all")
 
 

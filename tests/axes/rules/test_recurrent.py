@@ -1,6 +1,7 @@
 import pytest
 import torch
 from helpers.axes import case, prove
+from helpers.marks import some
 from torch import nn
 
 TOKENS = (3, 5)
@@ -60,7 +61,13 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CASES)
+PLAIN = (
+    "lstm of two layers in two directions", "lstm of one sequence", "lstm with projections", "gru", "rnn of ReLUs",
+    "lstm cell", "gru cell", "rnn cell",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", some(PLAIN, CASES))
 def test_what_is_free_can_go(name):
     case = CASES[name]
     assert prove(case) == (case.exact, case.inexact)
