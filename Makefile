@@ -17,7 +17,7 @@ export PIP_NO_INPUT = 1
 # Without bytecode every process compiles torch again, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint fix types house wheel-test triton-test bench docs clean
+.PHONY: help demo test test-all lint fix types house wheel-test triton-test bench docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,10 @@ demo: $(STAMP) ## Train a small network on real digits and run the main job on i
 
 test: $(STAMP) ## Run the tests (several processes, so one thread for each)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: $(STAMP) ## Run the slow tests, too, before a release
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} THEOREM_MINUTES=$${THEOREM_MINUTES:-2} \
+	    $(BIN)/python -m pytest -m "not gpu" $(PYTEST_ARGS)
 
 lint: $(STAMP) ## Check style and formatting
 	$(BIN)/python -m ruff check .

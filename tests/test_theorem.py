@@ -1,7 +1,7 @@
 """The theorem: shrink(mask(P)) computes what mask(P) computes, for random networks and for some that are written down.
 
 The slow run looks at thousands of networks: `pytest tests/test_theorem.py -m slow`. It takes as many minutes as
-THEOREM_MINUTES says, 20 by default, and starts with the seed THEOREM_SEED.
+THEOREM_MINUTES says, 20 by default (2 in `make test-all`), and starts with the seed THEOREM_SEED.
 """
 
 import itertools
