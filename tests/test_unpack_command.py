@@ -1,23 +1,38 @@
 """`--storage` and `sparsify unpack`."""
 
 import json
+import shutil
 
 import onnx
 import pytest
 import torch
-from helpers.command import sparsify, write_model
+from helpers.command import sparsify, unmeasured, write_model
 from safetensors.torch import load_file
 from torch import nn
 
 import sparsify as sp
 
 
-@pytest.fixture
-def packed(tmp_path):
-    model = tmp_path / "model.pt2"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A model, a packed file of it, and what the command said."""
+    folder = tmp_path_factory.mktemp("packed")
+    model = folder / "model.pt2"
     sp.save(sp.capture(nn.Sequential(nn.Linear(64, 65), nn.ReLU(), nn.Linear(65, 30)), (torch.randn(2, 64),)), model)
-    words = ("--pass", "weight-prune:sparsity=0.9,scope=layer", "-o", tmp_path / "small.onnx", "--storage", "packed")
-    return tmp_path / "small.onnx", sparsify(model, *words), sparsify(model, *words, "--json")
+    words = ("--pass", "weight-prune:sparsity=0.9,scope=layer", "-o", folder / "small.onnx", "--storage", "packed")
+    with pytest.MonkeyPatch.context() as patch:
+        unmeasured(patch)
+        return folder, sparsify(model, *words), sparsify(model, *words, "--json")
+
+
+@pytest.fixture
+def packed(written, tmp_path, monkeypatch):
+    """Both files in a folder of the test."""
+    unmeasured(monkeypatch)
+    folder, ran, as_json = written
+    for name in ("model.pt2", "small.onnx"):
+        shutil.copy(folder / name, tmp_path)
+    return tmp_path / "small.onnx", ran, as_json
 
 
 def test_a_packed_file_is_written_and_unpacked(packed, tmp_path):
@@ -93,7 +108,8 @@ def test_a_compressed_state_is_written_and_unpacked(tmp_path, packed):
         assert message in ran.err
 
 
-def test_packing_nothing_is_noted(tmp_path):
+def test_packing_nothing_is_noted(tmp_path, monkeypatch):
+    unmeasured(monkeypatch)
     ran = sparsify(write_model(tmp_path), "-o", tmp_path / "a.onnx", "--storage", "packed")
     assert ran.status == 0
     assert "is stored dense: packed it would not be smaller" in " ".join(ran.out.split())
