@@ -45,7 +45,7 @@ def runnable(page):
 LONG = {
     "tutorial.md", "ci-gate.md", "evaluation.md", "concepts/decide-remove-lower.md", "concepts/embeddings.md",
     "concepts/orthogonal.md", "how-to/cnn.md", "how-to/llm.md", "how-to/models-and-data.md", "how-to/onnxruntime.md",
-    "how-to/report.md", "how-to/tensorrt.md", "how-to/tickets.md", "how-to/transformer.md",
+    "how-to/report.md", "runtimes.md", "how-to/tensorrt.md", "how-to/tickets.md", "how-to/transformer.md",
 }  # fmt: skip
 RUN = [name for name, page in PAGES.items() if runnable(page)]
 
@@ -83,9 +83,13 @@ def test_what_is_not_run_is_little_and_could_be():
     assert not [name for name in NOT_HERE if importlib.util.find_spec(name)], "run what is here"
 
 
+@cache
+def known_options():
+    return set(re.findall(r"--[a-z][a-z-]*", hooks().commands())) | {"--debug", "--help"}
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_option_exists(name):
-    known = set(re.findall(r"--[a-z][a-z-]*", hooks().commands())) | {"--debug", "--help"}
     page = PAGES[name]
     asked = [word for span in page.spans if not span.startswith("trt") for word in span.split()]
     asked += [
@@ -96,17 +100,23 @@ def test_every_option_exists(name):
         for word in words
     ]
     options = {word.partition("=")[0].strip(",.;") for word in asked if re.match(r"--[a-z]", word)}
-    assert options - known - FOREIGN == set()
+    assert options - known_options() - FOREIGN == set()
 
 
 KINDS = ("passes", "criteria", "methods", "mask_updates", "strong", "tasks")
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_every_option_of_a_pass_or_method_exists(name):
+@cache
+def options_by_name():
     known: dict[str, set[str]] = {}
     for entry in (entry for kind in KINDS for entry in entries(f"sparsify.{kind}").values()):
         known.setdefault(entry.name, set()).update(option.name for option in entry.options)
+    return known
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_option_of_a_pass_or_method_exists(name):
+    known = options_by_name()
     every = set().union(*known.values())
     wrong = []
     for span in PAGES[name].spans:

@@ -63,8 +63,8 @@ def pruned(model, *specs):
      {"intermediate_size": [48, 24], "num_attention_heads": [4, 2]}),
     pytest.param(llama, ["channel-prune:sparsity=0.5,units=kv-groups,scope=uniform", "shrink"],
                  {"num_attention_heads": [4, 2], "num_key_value_heads": [2, 1]}, marks=pytest.mark.slow),
-    (mixtral, ["channel-prune:sparsity=0.5,units=heads,scope=uniform", "shrink"],
-     {"num_attention_heads": [4, 2], "head_dim": [None, 8]}),
+    pytest.param(mixtral, ["channel-prune:sparsity=0.5,units=heads,scope=uniform", "shrink"],
+                 {"num_attention_heads": [4, 2], "head_dim": [None, 8]}, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_what_the_configuration_can_express(tmp_path, make, specs, config):
     model = make()
