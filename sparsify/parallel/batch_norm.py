@@ -66,14 +66,15 @@ def _summed(value: Tensor) -> Tensor:
 class _Summed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        found = value.clone()
-        with together():
-            dist.all_reduce(found)
-        return found
+        return _over_ranks(value)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        found = gradient.clone()
-        with together():
-            dist.all_reduce(found)
-        return found
+        return _over_ranks(gradient)
+
+
+def _over_ranks(value: Tensor) -> Tensor:
+    found = value.clone()
+    with together():
+        dist.all_reduce(found)
+    return found
