@@ -37,7 +37,7 @@ class SyncedNorms:
         value, weight, bias, mean, variance, _, momentum, eps = args[:8]
         dims = [dim for dim in range(value.dim()) if dim != 1]
         shape = [-1 if dim == 1 else 1 for dim in range(value.dim())]
-        wide = value.float()
+        wide = value if value.dtype in (torch.float32, torch.float64) else value.float()
         count = wide.new_full((1,), self.weight * value.numel() / value.shape[1])
         sums = _summed(torch.cat([self.weight * wide.sum(dims), count]))
         total = sums[-1:].detach()
@@ -50,9 +50,9 @@ class SyncedNorms:
                 variance.lerp_((spread * (total / (total - 1))).to(variance.dtype), momentum)
         made = centered * torch.rsqrt(spread + eps).view(shape)
         if weight is not None:
-            made = made * weight.float().view(shape)
+            made = made * weight.to(wide.dtype).view(shape)
         if bias is not None:
-            made = made + bias.float().view(shape)
+            made = made + bias.to(wide.dtype).view(shape)
         found: Tensor = made.to(value.dtype)
         return found
 

@@ -21,9 +21,7 @@ __all__ = ["ALONE", "LostRankError", "Ranks", "joined", "together"]
 
 T = TypeVar("T")
 
-_OF_GROUPS = re.compile(
-    "gloo|nccl|connection (closed|reset)|broken pipe|process ?group|store|timed? ?out", re.IGNORECASE
-)
+_OF_GROUPS = re.compile("gloo|nccl|connection (closed|reset)|broken pipe|ProcessGroup|TCPStore", re.IGNORECASE)
 _HOURS = 6.0  # that ranks wait for each other: the first one writes files and scores while others wait
 
 
