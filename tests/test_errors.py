@@ -3,7 +3,12 @@ import yaml
 
 from sparsify import errors
 
-STATUS = {"GateError": 1, "ContractError": 3, "ExportError": 3}  # every other error is wrong use or bad input: 2
+STATUS = {
+    "GateError": 1,
+    "SweepError": 1,
+    "ContractError": 3,
+    "ExportError": 3,
+}  # every other error is wrong use or bad input: 2
 
 
 @pytest.mark.parametrize("name", [name for name in errors.__all__ if name[0].isupper()])

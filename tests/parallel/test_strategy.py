@@ -10,18 +10,18 @@ from sparsify.errors import OptionError
 from sparsify.parallel.ranks import LostRankError, Ranks
 from sparsify.parallel.strategy import Ddp, Parallel
 
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ddp-3", "fsdp-2")]
 
-@pytest.fixture(
-    scope="module", params=[("ddp", 2), ("ddp", 3), ("fsdp", 2), ("fsdp", 3)], ids=lambda p: f"{p[0]}-{p[1]}"
-)
+
+@pytest.fixture(scope="module", params=["ddp-2", "fsdp-3", *SLOW])
 def spread(request):
-    kind, count = request.param
-    return together(count, of_cases, kind)
+    kind, count = request.param.split("-")
+    return together(int(count), of_cases, kind)
 
 
 @pytest.fixture(scope="module")
 def alone():
-    return {name: of_case(name, None) for name in CASES}
+    return {name: of_case(name, Parallel()) for name in CASES}
 
 
 @pytest.mark.parametrize("name", CASES)
