@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from torch.utils import _pytree as pytree
 from sparsify.observation.calibration import Calibration
 from sparsify.program import Program
 
-__all__ = ["digest", "digest_with_data"]
+__all__ = ["digest", "digest_with_data", "file_digest"]
+
+_BLOCK = 1 << 20  # bytes
 
 
 def digest(program: Program, *more: str, data: Iterable[Any] = ()) -> str:
@@ -30,6 +33,15 @@ def digest(program: Program, *more: str, data: Iterable[Any] = ()) -> str:
     for text in more:
         found.update(text.encode())
     return found.hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, read in blocks."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()
 
 
 def digest_with_data(program: Program, calibration: Calibration) -> str:

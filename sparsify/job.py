@@ -218,9 +218,11 @@ class Job:
             check_tools()
         about_training = [
             name
-            for name in ("work", "track", "compact", "parallel")
-            if getattr(self, "trackers" if name == "track" else name)
-        ]
+            for name, given in (
+                ("work", self.work), ("track", self.trackers), ("compact", self.compact), ("parallel", self.parallel)
+            )
+            if given
+        ]  # fmt: skip
         if recipe.retrain is None and about_training:
             raise UsageError(f"--{about_training[0]} is about a retraining: give --retrain too.")
         for spec in self.trackers:

@@ -146,8 +146,7 @@ def execute(
         raise UsageError(f"A program is needed, not {type(program).__name__}: sparsify.capture makes one of a module.")
     if isinstance(passes, str):
         raise UsageError(f"passes must be a list of specs: [{passes!r}].")
-    passed = _passed(program, passes, method, task, seed, observer=observer, verify=verify, dense=dense)
-    check(passed.program)
+    passed = _passed(program, passes, method, task, seed, observer=observer, verify=verify, check=check, dense=dense)
     if method is None or passed.task is None:
         return _result(passed, None)
     retrained = run_method(
@@ -210,6 +209,7 @@ def _passed(
     *,
     observer: Observer | None = None,
     verify: bool = True,
+    check: Callable[[Program], None] = lambda program: None,
     dense: Mapping[str, Any] | None = None,
 ) -> _Passed:
     steps: list[dict[str, Any]] = []
@@ -219,6 +219,7 @@ def _passed(
         raise UsageError("Retraining needs data and a loss: give a task (digits, my_task.py:make).")
     scores = {} if known is None else {"before": dict(dense) if dense is not None else score(program, known)}
     after = manager.run(program, task=known, seed=seed)
+    check(after)
     zeros, pruned = [name for name, _ in zero_masks(after)], None
     if method is not None and known is not None and steps:
         scores["pruned"], pruned = score(after, known), cost(after).as_dict()

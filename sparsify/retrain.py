@@ -98,7 +98,8 @@ def retrain(
     known = resolve(task)
     started = time.perf_counter()
     spread = parallel or Parallel()
-    if not spread.ranks.same(None if spread.kind is None else digest(program)):
+    model = None if folder is None and spread.kind is None else digest(program)
+    if not spread.ranks.same(model):
         raise InputError(
             "The processes of this run do not have the same program before the retraining: its passes compute other "
             "bits on other machines, or the task is random. Run the passes alone, in one process, with -o model.pt2, "
@@ -106,7 +107,7 @@ def retrain(
         )
     identity = {"method": canonical, "task": known.name, "seed": seed}
     if folder is not None:
-        identity["model"] = digest(program)
+        identity["model"] = model
         identity["data"] = digest_with_data(program, Calibration(known, 1, seed))  # another batch size, other files
     work = Work(folder, identity, on_step=on_step, listeners=tuple(listeners), parallel=parallel)
     try:

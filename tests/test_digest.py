@@ -1,8 +1,10 @@
+import hashlib
+
 import torch
 from torch import nn
 
 import sparsify as sp
-from sparsify.digest import digest
+from sparsify.digest import digest, file_digest
 
 
 def program_of(seed=0):
@@ -27,3 +29,9 @@ def test_every_kind_of_number_has_one():
     for dtype in (torch.bfloat16, torch.float64):
         program = sp.capture(nn.Linear(3, 4).to(dtype), (torch.ones(2, 3, dtype=dtype),))
         assert digest(program)
+
+
+def test_a_file_has_the_digest_that_others_compute(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * 9000)  # more than a block
+    assert file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -5,7 +5,6 @@ They are safetensors files of torch's distributed checkpoints: nothing in them c
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from sparsify.digest import file_digest
 from sparsify.parallel.tensors import is_sharded
 
 __all__ = ["Empty", "digests", "merged", "read_shards", "taken_apart", "write_shards"]
@@ -27,7 +27,6 @@ Empty: TypeAlias = Callable[[Sequence[int], torch.dtype], Tensor]
 """Makes room for a tensor of a shape and type, whole or sharded."""
 
 _MARK = "sharded tensor"
-_BLOCK = 1 << 20  # bytes
 
 
 def taken_apart(state: Any) -> tuple[Any, dict[str, Tensor]]:
@@ -82,11 +81,4 @@ def _first_failure() -> Iterator[None]:
 
 def digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of a folder by its name."""
-    found = {}
-    for path in sorted(folder.iterdir()):
-        known = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                known.update(block)
-        found[path.name] = known.hexdigest()
-    return found
+    return {path.name: file_digest(path) for path in sorted(folder.iterdir())}

@@ -29,7 +29,7 @@ from sparsify.inputs import parse
 from sparsify.pass_manager import PassManager
 from sparsify.recipe import Recipe, keyed, passes_of, place, read_nodes, retrain_of
 from sparsify.retrain import parse_method
-from sparsify.sweeps.trials import Cell, Trial, common_digest, file_digest, trial_key
+from sparsify.sweeps.trials import Cell, Trial, common_digest, path_digest, trial_key
 from sparsify.task import Task, resolve
 
 __all__ = ["Plan", "read_plan"]
@@ -71,7 +71,7 @@ class Plan:
         Raises:
             UsageError: the task's own code failed.
         """
-        models = {cell.model: file_digest(Path(cell.model)) for cell in self.cells}
+        models = {cell.model: path_digest(Path(cell.model)) for cell in self.cells}
         common = common_digest(self.known, self.task, self.inputs, self.factory)
         more = [*(("--model", self.factory) if self.factory else ()), *options]
         return tuple(

@@ -14,16 +14,16 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from sparsify.batches import given_batches
+from sparsify.digest import file_digest
 from sparsify.registry import entries
 from sparsify.spec import canonical, parse_spec
 from sparsify.task import Task
 from sparsify.version import __version__
 
-__all__ = ["Cell", "Sweep", "Together", "Trial", "common_digest", "file_digest", "trial_key"]
+__all__ = ["Cell", "Sweep", "Together", "Trial", "common_digest", "path_digest", "trial_key"]
 
 Together = Literal["auto", "yes", "no"]
 _KEY = 16  # letters
-_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def trial_key(cell: Cell, seed: int, model: str, common: str) -> str:
         common: what all trials of the sweep share.
     """
     specs = [*cell.passes, *([] if cell.retrain is None else [f"retrain {cell.retrain}"])]
-    named = [file_digest(Path(value)) for spec in specs for value in parse_spec(spec)[1].values() if _is_file(value)]
+    named = [path_digest(Path(value)) for spec in specs for value in parse_spec(spec)[1].values() if _is_file(value)]
     return _digest([specs, named, seed, model, common])
 
 
@@ -114,15 +114,10 @@ def common_digest(task: Task, task_spec: str, inputs: str | None, factory: str |
     return _digest([__version__, _task_name(task, task_spec), data, *(_told(text) for text in (inputs, factory))])
 
 
-def file_digest(path: Path) -> str:
+def path_digest(path: Path) -> str:
     """Return a digest of a file, or of all files in a folder."""
-    found = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        found.update(file.relative_to(path).as_posix().encode())
-        with file.open("rb") as data:
-            while block := data.read(_BLOCK):
-                found.update(block)
-    return found.hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return _digest([[file.relative_to(path).as_posix(), file_digest(file)] for file in files])
 
 
 def _digest(value: Any) -> str:
@@ -147,8 +142,8 @@ def _told(text: str | None) -> list[str]:
         return []
     name = text if _is_file(text) else text.rpartition(":")[0]
     if _is_file(name):
-        return [text, file_digest(Path(name))]
-    return [text, *(file_digest(path) for path in _source(name))]
+        return [text, path_digest(Path(name))]
+    return [text, *(path_digest(path) for path in _source(name))]
 
 
 def _source(module: str) -> Iterator[Path]:

@@ -82,12 +82,18 @@ class Checkpoints:
         self._written = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """Return the newest whole state, or None."""
-        path = self._parallel.ranks.led(self._newest_whole)
+        """Return the newest whole state, or None.
+
+        Raises:
+            InputError: another process has read it, and this one cannot.
+        """
+        read: dict[Path, dict[str, Any]] = {}  # by the first process, which looks at all; the others read the right one
+        path = self._parallel.ranks.led(lambda: self._newest_whole(read))
         if path is None:
             return None
-        payload = path.read_bytes()[len(_MAGIC) + _DIGEST :]
-        found: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
+        found = read.get(path) or self._read(path)
+        if found is None:
+            raise InputError(f"This process cannot read {path}, which the first one has read: all must see the folder.")
         if found.pop(_SHARDS, None):
             found = merged(found, read_shards(path.with_suffix(_SHARDS), self._parallel.empty))
         return found
@@ -133,22 +139,28 @@ class Checkpoints:
                 f"The checkpoint {path} cannot be written: {reason}. {rest}; make room and run the same command again."
             ) from error
 
-    def _newest_whole(self) -> Path | None:
-        """Return the newest checkpoint that is not damaged."""
+    def _newest_whole(self, read: dict[Path, dict[str, Any]]) -> Path | None:
+        """Return the newest checkpoint that is not damaged, and put what it holds into `read`."""
         for path in reversed(self._files()):
-            if self._is_whole(path):
+            found = self._read(path)
+            if found is not None and self._has_shards(path, found):
+                read[path] = found
                 return path
             self._warn(f"{path} is damaged; what is before it is used.")
         return None
 
-    def _is_whole(self, path: Path) -> bool:
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """Return what a file holds, or None if it is damaged."""
         data = path.read_bytes()
         digest, payload = data[len(_MAGIC) : len(_MAGIC) + _DIGEST], data[len(_MAGIC) + _DIGEST :]
         if not data.startswith(_MAGIC) or hashlib.sha256(payload).digest() != digest:
-            return False
-        shards = torch.load(io.BytesIO(payload), weights_only=True).get(_SHARDS)
+            return None
+        found: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
+        return found
+
+    def _has_shards(self, path: Path, found: Mapping[str, Any]) -> bool:
         try:
-            return shards is None or shards == digests(path.with_suffix(_SHARDS))
+            return _SHARDS not in found or found[_SHARDS] == digests(path.with_suffix(_SHARDS))
         except OSError:
             return False
 

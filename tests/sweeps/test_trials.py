@@ -8,7 +8,7 @@ from helpers.sweeps import RECIPE, write_sweep
 
 from sparsify.sweeps import trials as module
 from sparsify.sweeps.recipe import read_plan
-from sparsify.sweeps.trials import Cell, common_digest, file_digest, trial_key
+from sparsify.sweeps.trials import Cell, common_digest, path_digest, trial_key
 from sparsify.task import resolve
 
 CELL = Cell("m.pt2", "a", 0.5, ("weight-prune:sparsity=0.5",), "fine-tune:steps=8it")
@@ -81,7 +81,7 @@ def test_a_folder_has_the_digest_of_its_files(folder):
     model = folder / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    before = file_digest(model)
-    assert file_digest(model) == before
+    before = path_digest(model)
+    assert path_digest(model) == before
     (model / "weights").write_text("w")
-    assert file_digest(model) != before
+    assert path_digest(model) != before
