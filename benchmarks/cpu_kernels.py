@@ -46,6 +46,7 @@ GOALS = {0.8: 1.5, 0.9: 3.0, 0.95: 6.0}
 SHAPES = [(1024, 256)] if QUICK else [(4096, 1024), (1024, 4096), (2048, 2048), (4096, 14336)]
 BATCHES = (1, 16) if QUICK else (1, 4, 16, 32)
 TURNS = 3 if QUICK else 5
+WARM, CALLS = 0.005, 10  # seconds, and calls that count, of a turn
 PATIENCE = 10 if QUICK else 1000  # how often a turn is done again because somebody else computed
 
 
@@ -83,19 +84,22 @@ def turn(run: Callable[[], object]) -> list[float]:
     """Return the seconds of some calls during which nobody else computed.
 
     Every dense and sparse layer has threads of its own, which wait for the next call for a while before they sleep; so
-    there is a pause before, and the first calls do not count. If somebody else computed it is done again: threads of
-    OpenMP, torch's and so ours, wait for milliseconds for one that is kept from running.
+    there is a pause before, and calls of the first milliseconds do not count: threads wake up, caches fill. If somebody
+    else computed it is done again: threads of OpenMP, torch's and so ours, wait for milliseconds for one that is kept
+    from running.
     """
     for _ in range(PATIENCE):
-        before, samples = used(), []
         time.sleep(0.04)
-        for _ in range(8):
+        before, begin, samples = used(), time.perf_counter(), []
+        while time.perf_counter() - begin < WARM:
+            run()
+        for _ in range(CALLS):
             start = time.perf_counter()
             run()
             samples.append(time.perf_counter() - start)
         if used() - before < 0.02:
             break
-    return samples[3:]
+    return samples
 
 
 def medians(runs: dict[str, Callable[[], object]]) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from sparsify.formats import row_numbers
 
-__all__ = ["CHUNK", "DAMAGED", "STEP", "Places", "arrange", "product"]
+__all__ = ["CHUNK", "DAMAGED", "STEP", "Places", "arrange"]
 
 STEP = 8  # weights that are multiplied at a time
 CHUNK = 64  # rows that a thread takes at a time
@@ -75,11 +74,3 @@ def arrange(columns: Tensor, offsets: Tensor, inputs: int) -> Places:
     pieces = torch.stack([rows, begins, counts // STEP, counts % STEP], 1)[order].int()
     first = starts[order][:: CHUNK * blocks].contiguous()
     return Places(narrow, pieces, first, outputs, kept, blocks)
-
-
-@functools.cache
-def product() -> Callable[[Tensor, Places, Tensor, Tensor | None, str], Tensor]:
-    """Return what multiplies with places, and import numba, which takes long, only for that."""
-    from sparsify.kernels._row_products import multiply
-
-    return multiply

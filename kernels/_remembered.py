@@ -18,12 +18,14 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-__all__ = ["forget", "remembered"]
+__all__ = ["forget", "remembered", "settled"]
 
 T = TypeVar("T")
 _State = tuple[int, int, torch.dtype]
+_Seen = tuple[weakref.ref[Tensor], int, int, torch.dtype]
 
-_KNOWN: dict[int, dict[Hashable, tuple[list[weakref.ref[Tensor]], list[_State], object]]] = {}
+_KNOWN: dict[int, dict[Hashable, tuple[list[_Seen], object]]] = {}
+_SEEN: dict[int, tuple[weakref.ref[Tensor], _State | None]] = {}
 _PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
 
@@ -38,22 +40,56 @@ def remembered(role: Hashable, tensors: Sequence[Tensor], make: Callable[[], T])
             it is called every time.
     """
     first = id(tensors[0])
-    known = _KNOWN[first].get(role) if first in _KNOWN else None
-    if known is not None and len(known[0]) == len(tensors):
-        pairs = zip(known[0], known[1], tensors, strict=True)
-        if all(ref() is value and state == _state(value) for ref, state, value in pairs):
-            return cast(T, known[2])
+    known = _KNOWN.get(first)
+    found = known.get(role) if known is not None else None
+    if found is not None and _unchanged(found[0], tensors):
+        return cast(T, found[1])
     made = make()
-    if all(type(value) in _PLAIN and not value.is_inference() for value in tensors):
+    if all(map(_telling, tensors)):
         watched = weakref.ref(tensors[0], lambda _: _KNOWN.pop(first, None))
-        others = [weakref.ref(value) for value in tensors[1:]]
-        _KNOWN.setdefault(first, {})[role] = [watched, *others], [_state(value) for value in tensors], made
+        refs = [watched, *map(weakref.ref, tensors[1:])]
+        states = [(ref, *_state(tensor)) for ref, tensor in zip(refs, tensors, strict=True)]
+        _KNOWN.setdefault(first, {})[role] = states, made
     return made
+
+
+def _unchanged(states: list[_Seen], tensors: Sequence[Tensor]) -> bool:
+    """Tell whether tensors are those that were seen, as they were."""
+    if len(states) != len(tensors):
+        return False
+    for (ref, version, place, dtype), tensor in zip(states, tensors, strict=True):  # this is in every call
+        if ref() is not tensor or tensor._version != version or tensor.data_ptr() != place or tensor.dtype is not dtype:
+            return False
+    return True
+
+
+def settled(tensor: Tensor) -> bool:
+    """Tell whether it pays to make something of a tensor: not of one that is trained.
+
+    That is one that has changed since the last call, or has been forgotten; when first seen no tensor is. One that does
+    not tell whether it has changed counts as if it had.
+    """
+    if not _telling(tensor):
+        return False
+    place, now = id(tensor), _state(tensor)
+    known = _SEEN.get(place)
+    if known is None or known[0]() is not tensor:
+        _SEEN[place] = weakref.ref(tensor, lambda _: _SEEN.pop(place, None)), now
+        return True
+    _SEEN[place] = known[0], now
+    return known[1] == now
 
 
 def forget(tensor: Tensor) -> None:
     """Forget what was made of a tensor (and of others behind it)."""
     _KNOWN.pop(id(tensor), None)
+    if id(tensor) in _SEEN:
+        _SEEN[id(tensor)] = _SEEN[id(tensor)][0], None
+
+
+def _telling(tensor: Tensor) -> bool:
+    """Tell whether a tensor counts its changes."""
+    return type(tensor) in _PLAIN and not tensor.is_inference()
 
 
 def _state(value: Tensor) -> _State:

@@ -21,13 +21,11 @@ import torch
 from numba import carray, types  # type: ignore[attr-defined]
 from torch import Tensor
 
-from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import fitting
 from sparsify.kernels._places import CHUNK, DAMAGED, STEP, Places
 from sparsify.kernels._threads import run
 from sparsify.kernels._vectors import address_of, count_up, float32_at, int32_at, int64_at, row_sums, turn_tile
 
-__all__ = ["multiply"]
+__all__ = ["row_product"]
 
 _LANES = {1: 8, 4: 8, 8: 16, 16: 16, 32: 16}  # of a vector, by the width of a panel
 _FITTING = [next(width for width in _LANES if width >= batch) for batch in range(33)]  # the width for a batch
@@ -41,31 +39,29 @@ _TASK = numba.from_dtype(np.dtype([(name, np.int64) for name in _GIVEN]))
 _CAME, _TURNING, _TURNED, _TAKEN = (8 * len(_GIVEN) + 8 * _LINE * number for number in range(4))
 
 
-def multiply(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    """Return `activation(x Wᵀ + bias)`, `float32[..., N]`.
+def row_product(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, rectified: bool) -> Tensor:
+    """Return `x Wᵀ + bias`, `float32[..., N]`, or what of it is positive.
 
     Args:
         values: what is kept, row by row, `float32[E]`.
         places: their columns.
         x: `float32[..., K]`.
-        bias: `float32[N]`.
-        activation: none, relu, gelu or silu.
+        bias: `float32[N]`, contiguous.
+        rectified: whether what is negative becomes zero.
 
     Raises:
-        ValueError: values or bias have another length or type: the kernel would read beyond their ends.
+        ValueError: there are more or fewer values than places: the kernel would read beyond their end.
     """
-    outputs = places.outputs
     if values.shape != (places.kept,):
         raise ValueError(DAMAGED)
-    bias = fitting(bias, outputs, x)
-    out = x.new_empty(*x.shape[:-1], outputs)
+    out = x.new_empty(*x.shape[:-1], places.outputs)
     if out.numel():
-        _multiply(values.contiguous(), places, x.contiguous(), bias, out, activation == "relu")
-    return out if activation in ("none", "relu") else activated(out, activation)
+        _multiply(values.contiguous(), places, x.contiguous(), bias, out, rectified)
+    return out
 
 
 def _multiply(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, out: Tensor, rectified: bool) -> None:
-    """Write the product of contiguous tensors, or what of it is positive."""
+    """Write the product of contiguous tensors."""
     inputs, batch = x.shape[-1], out.numel() // places.outputs
     width = _FITTING[min(batch, len(_FITTING) - 1)]
     panels = -(-batch // width)

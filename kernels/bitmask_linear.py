@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparsify.formats.nm import unpacked
-from sparsify.kernels import _on_gpu
+from sparsify.kernels import _on_cpu, _on_gpu
 from sparsify.kernels._linear import dense_linear, gradients, needed, operator, trimmed
-from sparsify.kernels._places import DAMAGED, Places, arrange, product
-from sparsify.kernels._remembered import remembered
+from sparsify.kernels._places import DAMAGED
 
 __all__ = ["bitmask_linear"]
-
-_NUMBA = importlib.util.find_spec("numba") is not None
 
 
 @operator
@@ -43,10 +39,10 @@ def bitmask_linear(
     Raises:
         ValueError: there is no such activation, or bits and offsets do not fit the matrix.
     """
-    if x.is_cpu and x.dtype == values.dtype == torch.float32 and _NUMBA:
-        inputs = x.shape[-1]
-        places = remembered(("places", inputs), (bits, offsets), lambda: _places(bits, offsets, inputs))
-        return product()(values, places, x, bias, activation)
+    if _on_cpu.usable(x, values):
+        return _on_cpu.kept_linear(
+            x, values, (bits, offsets), lambda: _columns(bits, offsets, x.shape[-1]), bias, activation
+        )
     if _on_gpu.usable(x):
         return _on_gpu.bitmask(
             x, (values, bits, offsets), lambda: _kept(bits, offsets, x.shape[-1])[0], bias, activation,
@@ -64,14 +60,14 @@ def _(
     return x.new_empty(*x.shape[:-1], bits.shape[0])
 
 
-def _places(bits: Tensor, offsets: Tensor, inputs: int) -> Places:
-    """Arrange the columns if every row has as many bits as values, none of them behind its end."""
+def _columns(bits: Tensor, offsets: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
+    """Return columns and offsets if every row has as many bits as values, none of them behind its end."""
     if bits.dtype != torch.uint8 or bits.shape[1] != -(-inputs // 8) or len(offsets) != len(bits) + 1:
         raise ValueError(DAMAGED)
     kept = unpacked(bits, 1, 8 * bits.shape[1])
     if int(offsets[0]) or not torch.equal(kept.sum(1), offsets.diff()) or kept[:, inputs:].any():
         raise ValueError(DAMAGED)
-    return arrange(kept.nonzero()[:, 1], offsets, inputs)
+    return kept.nonzero()[:, 1], offsets
 
 
 def _dense(values: Tensor, bits: Tensor, offsets: Tensor, inputs: int) -> Tensor:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparsify.formats import row_numbers
-from sparsify.kernels import _on_gpu
+from sparsify.kernels import _on_cpu, _on_gpu
 from sparsify.kernels._linear import dense_linear, gradients, needed, operator, trimmed
-from sparsify.kernels._places import DAMAGED, Places, arrange, product
-from sparsify.kernels._remembered import remembered
+from sparsify.kernels._places import DAMAGED
 
 __all__ = ["index_linear"]
-
-_NUMBA = importlib.util.find_spec("numba") is not None
 
 
 @operator
@@ -42,10 +38,10 @@ def index_linear(
     Raises:
         ValueError: there is no such activation, or columns or offsets are outside of the matrix.
     """
-    if x.is_cpu and x.dtype == values.dtype == torch.float32 and _NUMBA:
-        inputs = x.shape[-1]
-        places = remembered(("places", inputs), (columns, offsets), lambda: _places(columns, offsets, inputs))
-        return product()(values, places, x, bias, activation)
+    if _on_cpu.usable(x, values):
+        return _on_cpu.kept_linear(
+            x, values, (columns, offsets), lambda: _columns(columns, offsets, x.shape[-1]), bias, activation
+        )
     if _on_gpu.usable(x):
         return _on_gpu.index(
             x, (values, columns, offsets), bias, activation, lambda: _check(columns, offsets, x.shape[-1]),
@@ -63,10 +59,10 @@ def _(
     return x.new_empty(*x.shape[:-1], offsets.shape[0] - 1)
 
 
-def _places(columns: Tensor, offsets: Tensor, inputs: int) -> Places:
-    """Arrange the columns if all of them, and all rows, are inside of the matrix."""
+def _columns(columns: Tensor, offsets: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
+    """Return columns and offsets if all of them are inside of the matrix."""
     _check(columns, offsets, inputs)
-    return arrange(columns, offsets, inputs)
+    return columns, offsets
 
 
 def _check(columns: Tensor, offsets: Tensor, inputs: int) -> None:
