@@ -121,7 +121,7 @@ def _multiplier(tail: int) -> Callable[..., int]:
                 odd |= rest(values, codes, bases, rounds, x, task.stride, bias, floor, target, stride)
             if not direct:
                 _spread(task, first, row, sums)
-        return odd
+        return int(odd)
 
     return multiply_slice
 

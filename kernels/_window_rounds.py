@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit
 
@@ -13,19 +15,19 @@ _EACH = STEPS // WINDOWS
 
 
 @njit(error_model="numpy")
-def schedule(columns, offsets, last, order, weights, values, codes, bases, starts, write) -> int:  # type: ignore[no-untyped-def]
+def _schedule(columns, offsets, last, order, weights, values, codes, bases, starts, write) -> int:  # type: ignore[no-untyped-def]
     """Return how many rounds rows take in an order, and write them; a lane takes a weight as soon as a window has it.
 
-    A window begins with the first weight that is left, so no other sequence of windows needs fewer. A row whose columns
-    do not ascend may wait for ever: then the rounds are too many to be worth it.
+    A window begins where the first of the columns is that lanes have next, so with ascending columns no other sequence
+    of windows needs fewer rounds.
     """
     here, end = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
-    done, most = 0, len(columns) + len(order) + 1
+    done = 0
     for first in range(0, len(order), LANES):
         end[:] = here
         for lane in range(min(LANES, len(order) - first)):
             here[lane], end[lane] = offsets[order[first + lane]], offsets[order[first + lane] + 1]
-        while (here < end).any() and done < most:
+        while (here < end).any():
             for window in range(WINDOWS):
                 base = _begin(columns, here, end, last)
                 if write:
@@ -51,4 +53,7 @@ def _begin(columns, here, end, last) -> int:  # type: ignore[no-untyped-def]
     for lane in range(LANES):
         if here[lane] < end[lane]:
             base = min(base, columns[here[lane]] // ALIGNED)
-    return base
+    return int(base)
+
+
+schedule: Callable[..., int] = _schedule

@@ -59,7 +59,7 @@ def arrange_windows(values: Tensor, columns: Tensor, offsets: Tensor, inputs: in
 
     Returns:
         Nothing where this is not worth it, because too few places would be taken: at sparsities above 98%, or where
-        columns do not ascend; and where there are more than a million.
+        columns do not ascend; and for a matrix of more than a million columns.
 
     Raises:
         ValueError: there are more or fewer values than columns.
