@@ -25,6 +25,7 @@ from sparsify.inputs import parse
 from sparsify.layer_table import layer_table
 from sparsify.load import load
 from sparsify.loading.hugging_face import read_folder
+from sparsify.parallel.ranks import started
 from sparsify.parallel.strategy import Kind, Parallel, parallel
 from sparsify.pass_manager import Observer, PassManager
 from sparsify.pipeline import Result, execute
@@ -167,7 +168,7 @@ class Job:
         }
         unsaid = self.compact and "compact=" not in (self.recipe.retrain or "")  # its canonical form says it
         flags = {"--trust": self.trust, "--no-verify": not self.verify, "--compact": unsaid}
-        words = ["sparsify", str(self.model), *self.recipe.options()]
+        words = [*(started() if self.parallel else ["sparsify"]), str(self.model), *self.recipe.options()]
         words += [word for spec in self.trackers for word in ("--track", spec)]
         words += [word for path in self.outputs for word in ("-o", str(path))]
         words += [word for path in self.reports for word in ("--report", str(path))]

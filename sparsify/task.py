@@ -58,7 +58,8 @@ class Task(Protocol):
 
     Three methods suffice: without a name it has that of its class, and `batches(split)` without a seed is taken, too;
     then the data is in the same order in every epoch. A task may also have `example() -> (args, kwargs)`: real inputs
-    to capture a model with.
+    to capture a model with; and `count(batch) -> float`, if its loss is a mean over something else than
+    examples, such as the tokens that are no padding: with --parallel the shares of a batch count by that.
     """
 
     @property

@@ -40,6 +40,7 @@ def test_two_processes_write_one_model(model, tmp_path):
     assert_close(load_file("two.safetensors"), load_file("one.safetensors"), rtol=1e-3, atol=1e-5)
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert two["retrain"]["parallel"] == {"kind": "ddp", "ranks": 2}
+    assert two["command"].startswith("torchrun --nproc-per-node 2 -m sparsify model.pt2 ")
     assert two["command"].endswith("--parallel ddp")
     assert two["score"] == one["score"]
     assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == ["one.log.jsonl"]  # the other is in its folder

@@ -15,9 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sparsify.errors import SparsifyError, UsageError, first_line
+from sparsify.errors import SparsifyError, UsageError
 
-__all__ = ["ALONE", "LostRankError", "Ranks", "joined", "together"]
+__all__ = ["ALONE", "LostRankError", "Ranks", "joined", "started", "together"]
 
 T = TypeVar("T")
 
@@ -74,12 +74,16 @@ class Ranks:
 
     def same(self, value: Any) -> bool:
         """Whether all ranks have the same value."""
+        return all(other == value for other in self.gathered(value))
+
+    def gathered(self, value: T) -> list[T]:
+        """Return what each of the ranks gives; it should be small."""
         if self.size == 1:
-            return True
-        known = [None] * self.size
+            return [value]
+        known: list[Any] = [None] * self.size
         with together():
             dist.all_gather_object(known, value)
-        return all(other == known[0] for other in known)
+        return known
 
     def differing(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Return the names of the tensors that do not have the same bits on all ranks."""
@@ -118,14 +122,11 @@ def together() -> Iterator[None]:
         yield
     except Exception as error:
         causes = [error, error.__cause__, error.__context__]
-        lost = next(
-            (cause for cause in causes if isinstance(cause, RuntimeError) and _OF_GROUPS.search(str(cause))), None
-        )
-        if lost is None:
+        if not any(isinstance(cause, RuntimeError) and _OF_GROUPS.search(str(cause)) for cause in causes):
             raise
         raise LostRankError(
-            f"Another process of the run has ended, so that this one cannot go on ({first_line(lost)}). With --work "
-            "the same command goes on behind the last checkpoint, also with another number of processes."
+            "Another process of the run has ended, so that this one cannot go on. With --work the same command goes on "
+            "behind the last checkpoint, if there is one yet, also with another number of processes."
         ) from error
 
 
@@ -157,6 +158,13 @@ def joined(device: str) -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def started() -> list[str]:
+    """Return the words that start this run's processes, in front of those of the command."""
+    size, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    machines = ["--nnodes", str(size // here)] if size > here else []
+    return ["torchrun", *machines, "--nproc-per-node", str(here), "-m", "sparsify"]
 
 
 def _device() -> torch.device:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -14,7 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard
 from torch.utils import _pytree as pytree
 
-from sparsify.errors import ContractError, OptionError
+from sparsify.errors import ContractError, OptionError, UsageError
 from sparsify.naming import first_names
 from sparsify.parallel.batch_norm import SyncedNorms
 from sparsify.parallel.ranks import ALONE, Ranks, joined, together
@@ -23,9 +24,12 @@ from sparsify.parallel.tensors import is_sharded
 from sparsify.program import Program
 from sparsify.task import Batch
 
-__all__ = ["Kind", "Parallel", "parallel"]
+__all__ = ["Count", "Kind", "Parallel", "parallel"]
 
 Kind: TypeAlias = Literal["ddp", "fsdp"]
+Count: TypeAlias = Callable[[Batch], float]
+
+_SAMPLED = 1024  # numbers of a tensor by which batches are told apart
 
 
 class Parallel:
@@ -49,16 +53,25 @@ class Parallel:
         """Return what is called instead of the module in a forward pass with gradients."""
         return module
 
-    def share(self, batch: Batch) -> Batch:
-        """Return this rank's part of a batch."""
+    def share(self, batch: Batch, count: Count | None = None) -> Batch:
+        """Return this rank's part of a batch.
+
+        Args:
+            batch: the same on all ranks.
+            count: says of what in a batch the loss is the mean; of examples, if not given.
+        """
         return batch
 
     def scaled(self, loss: Tensor) -> Tensor:
         """Return the loss of a share so that the mean over the ranks is that of the batch."""
         return loss
 
-    def of_batch(self, loss: float) -> float:
-        """Return the loss of the batch, given that of a share."""
+    def of_batch(self, loss: float, step: int) -> float:
+        """Return the loss of the batch of a step, given that of a share.
+
+        Raises:
+            UsageError: the ranks have been given different batches.
+        """
         return loss
 
     def guarded(self) -> AbstractContextManager[None]:
@@ -104,7 +117,7 @@ class Ddp(Parallel):
     def __init__(self, ranks: Ranks) -> None:
         super().__init__(ranks)
         self._norms = SyncedNorms()
-        self._fraction = 1.0 / ranks.size
+        self._fraction, self._sample = 1.0 / ranks.size, 0
 
     def module(self, program: Program) -> nn.Module:
         """Return a new module whose batch norms look at the whole batch."""
@@ -117,27 +130,39 @@ class Ddp(Parallel):
         ddp = nn.parallel.DistributedDataParallel
         known = inspect.signature(ddp).parameters
         option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
-        options: dict[str, Any] = {option: False, "static_graph": True}
+        options: dict[str, Any] = {option: False, "static_graph": True, "gradient_as_bucket_view": True}
         return ddp(module, **options)
 
-    def share(self, batch: Batch) -> Batch:
+    def share(self, batch: Batch, count: Count | None = None) -> Batch:
         """Return this rank's part of a batch; of one that is too small, an example that counts for nothing."""
         size = _batch_size(batch)
         start, stop = (size * rank // self.ranks.size for rank in (self.ranks.rank, self.ranks.rank + 1))
-        self._fraction = (stop - start) / size
+        self._sample = _sample(batch)
         self._norms.weight = 1.0 if stop > start else 0.0
-        start = min(start, size - 1)
-        part = slice(start, max(stop, start + 1))
-        return pytree.tree_map(lambda leaf: leaf[part] if _has_examples(leaf, size) else leaf, batch)
+        first = min(start, size - 1)
+        part = slice(first, max(stop, first + 1))
+        found = pytree.tree_map(lambda leaf: leaf[part] if _has_examples(leaf, size) else leaf, batch)
+        if count is None or stop == start:
+            self._fraction = (stop - start) / size
+        else:
+            self._fraction = float(count(found)) / float(count(batch))
+        return found
 
     def scaled(self, loss: Tensor) -> Tensor:
         """Return the loss of a share so that the mean over the ranks is that of the batch."""
         factor = self._fraction * self.ranks.size
         return loss if factor == 1 else loss * factor
 
-    def of_batch(self, loss: float) -> float:
-        """Return the loss of the batch, given that of a share."""
-        return self.ranks.summed(loss * self._fraction)[0]
+    def of_batch(self, loss: float, step: int) -> float:
+        """Return the loss of the batch of a step, given that of a share; see that all ranks have the same batch."""
+        found, samples, squares = self.ranks.summed(loss * self._fraction, self._sample, self._sample**2)
+        if squares * self.ranks.size != samples**2:  # as it is where all have the same
+            raise UsageError(
+                f"Training: the processes of this run got different batches at step {step}, and each would train on a "
+                "part of another one. The task must give the same batches for the same seed in every process: what it "
+                "shuffles with should follow the seed, and every process should see the same data."
+            )
+        return found
 
 
 class Fsdp(Ddp):
@@ -197,6 +222,18 @@ def _batch_size(batch: Batch) -> int:
         "Training: --parallel gives every process a part of each batch, along the first dimension of its tensors, and "
         "this task's batches have none."
     )
+
+
+def _sample(batch: Batch) -> int:
+    """Return 16 bits that tell batches apart: of some numbers of every tensor, spread over all of it."""
+    found = 0
+    for leaf in pytree.tree_leaves(batch):
+        if isinstance(leaf, Tensor):
+            found = zlib.crc32(repr(leaf.shape).encode(), found)
+            flat = leaf.detach().reshape(-1)
+            some = flat[:: max(1, len(flat) // _SAMPLED)].cpu().contiguous()
+            found = zlib.crc32(some.view(torch.uint8).numpy().tobytes(), found)
+    return found & 0xFFFF
 
 
 def _has_examples(leaf: Any, size: int) -> bool:

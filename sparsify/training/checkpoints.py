@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 
@@ -24,6 +23,7 @@ __all__ = ["Checkpoints"]
 _MAGIC = b"sparsify checkpoint 2\n"
 _DIGEST = hashlib.sha256().digest_size
 _SHARDS = ".shards"
+_BLOCK = 1 << 22
 
 
 class Checkpoints:
@@ -78,7 +78,8 @@ class Checkpoints:
             led(lambda: self._make_room(path))
             with self._blamed(path), together():
                 write_shards(path.with_suffix(_SHARDS), tensors)
-        led(lambda: self._write(path, rest, sharded=bool(tensors)))
+            rest[_SHARDS] = self._digests(path)
+        led(lambda: self._write(path, rest))
         self._written = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -109,16 +110,22 @@ class Checkpoints:
             shutil.rmtree(path.with_suffix(_SHARDS), ignore_errors=True)  # of a run that ended while it wrote them
             path.with_suffix(_SHARDS).mkdir(parents=True)
 
-    def _write(self, path: Path, rest: dict[str, Any], *, sharded: bool) -> None:
+    def _digests(self, path: Path) -> dict[str, str]:
+        """Return the digests of all shards; every rank reads some of them."""
+        ranks = self._parallel.ranks
         with self._blamed(path):
-            if sharded:
-                rest[_SHARDS] = digests(path.with_suffix(_SHARDS))
-            buffer = io.BytesIO()
-            torch.save(rest, buffer)
-            payload = buffer.getvalue()
+            mine = digests(path.with_suffix(_SHARDS), slice(ranks.rank, None, ranks.size))
+        return {name: found for some in ranks.gathered(mine) for name, found in some.items()}
+
+    def _write(self, path: Path, rest: dict[str, Any]) -> None:
+        with self._blamed(path):
             self._folder.mkdir(parents=True, exist_ok=True)
             with writing(path) as temporary, temporary.open("wb") as file:
-                file.write(_MAGIC + hashlib.sha256(payload).digest() + payload)
+                file.write(_MAGIC + bytes(_DIGEST))
+                payload = _Behind(file)
+                torch.save(rest, cast(IO[bytes], payload))
+                file.seek(len(_MAGIC))
+                file.write(payload.digest)
         self._remove(self._files()[:-2])
 
     def _remove(self, files: Sequence[Path]) -> None:
@@ -151,12 +158,16 @@ class Checkpoints:
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         """Return what a file holds, or None if it is damaged."""
-        data = path.read_bytes()
-        digest, payload = data[len(_MAGIC) : len(_MAGIC) + _DIGEST], data[len(_MAGIC) + _DIGEST :]
-        if not data.startswith(_MAGIC) or hashlib.sha256(payload).digest() != digest:
-            return None
-        found: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
-        return found
+        with path.open("rb") as file:
+            head, found = file.read(len(_MAGIC) + _DIGEST), hashlib.sha256()
+            payload = _Behind(file)
+            while block := file.read(_BLOCK):
+                found.update(block)
+            if head != _MAGIC + found.digest():
+                return None
+            payload.seek(0)
+            state: dict[str, Any] = torch.load(cast(IO[bytes], payload), weights_only=True)
+        return state
 
     def _has_shards(self, path: Path, found: Mapping[str, Any]) -> bool:
         try:
@@ -166,3 +177,28 @@ class Checkpoints:
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.ckpt"))
+
+
+class _Behind:
+    """What of a file lies behind the place where it is, as a file for torch, with the digest of what is written.
+
+    So no second copy of a state is in memory.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._begin, self._written = file, file.tell(), hashlib.sha256()
+        self.read, self.readline, self.flush = file.read, file.readline, file.flush
+
+    @property
+    def digest(self) -> bytes:
+        return self._written.digest()
+
+    def write(self, data: bytes) -> int:
+        self._written.update(data)
+        return self._file.write(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset if whence else offset + self._begin, whence) - self._begin
+
+    def tell(self) -> int:
+        return self._file.tell() - self._begin

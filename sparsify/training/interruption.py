@@ -1,4 +1,4 @@
-"""Interruptions: Ctrl-C waits for a step to end, so that the state behind it can be kept."""
+"""Interruptions: Ctrl-C and SIGTERM wait for a step to end, so that the state behind it can be kept."""
 
 from __future__ import annotations
 
@@ -11,34 +11,44 @@ from types import FrameType
 __all__ = ["passed_on", "waiting"]
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
 @contextmanager
 def waiting(wanted: bool = True, *, patient: bool = False) -> Iterator[Callable[[], bool]]:
-    """Yield whether Ctrl-C was pressed in the block; pressed again, it interrupts at once.
+    """Yield whether Ctrl-C was pressed in the block, or the process told to end; told again, it ends at once.
 
-    Only the main thread is told of signals, and where nobody handles this one, as in the background of a shell, it
-    stays so: elsewhere nothing changes. The handler that was there before comes back.
+    Only the main thread is told of signals, and where nobody handles Ctrl-C, as in the background of a shell, it stays
+    so: elsewhere nothing changes. SIGTERM, with which schedulers take a machine away, counts where it is handled, as
+    the command does. The handlers that were there before come back.
 
     Args:
-        wanted: leave Ctrl-C as it is, if it is not.
+        wanted: leave both as they are, if it is not.
         patient: what comes after the first one is let pass, as where torchrun sends it again to all processes.
     """
-    pressed = False
-    before = signal.getsignal(signal.SIGINT)
+    told = False
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: handler for number, handler in before.items() if callable(handler)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
+        nonlocal told
+        told = True
         if not patient:
-            signal.signal(signal.SIGINT, before)
+            restore()
 
-    if not wanted or not callable(before) or threading.current_thread() is not threading.main_thread():
+    if not wanted or signal.SIGINT not in before or threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    signal.signal(signal.SIGINT, handle)
+    for number in before:
+        signal.signal(number, handle)
     try:
-        yield lambda: pressed
+        yield lambda: told
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 @contextmanager

@@ -38,6 +38,9 @@ def seed_generators(device: torch.device, seed: int) -> None:
 
 
 def derived_seed(seed: int, index: int, *, of_epoch: bool, rank: int = 0) -> int:
-    """Return the seed of a step or an epoch; those of runs with neighbouring seeds, and of ranks, lie far apart."""
+    """Return the seed of a step or an epoch; those of runs with neighbouring seeds, and of ranks, lie far apart.
+
+    The data of a step, which all ranks draw alike, count as rank -1.
+    """
     index += _RANKS_APART * rank
     return (2 * (seed * 1_000_000_007 + index) + of_epoch) % 2**32  # as many bits as numpy's seeds have

@@ -152,7 +152,7 @@ def train(
         stream = run.stream(step)
         while step < last and not (watch and watch.ended):
             with passed_on(interrupted):
-                batch = next(stream)
+                batch = run.next_batch(stream, step)
             if not spread.any(interrupted())[0]:
                 with passed_on(interrupted, KeyboardInterrupt), spread.guarded():
                     event = run.step(step, batch) if checkpoints is None else run.careful_step(step, batch, checkpoints)
@@ -215,8 +215,9 @@ class Run:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         with self._autocast, self._sparse.forward():
-            loss = checked_loss(self._task, self._called, self._parallel.share(batch))
-        self._losses.append(_finite(self._parallel.of_batch(loss.item()), "loss", step + 1, steps))
+            share = self._parallel.share(batch, getattr(self._task, "count", None))
+            loss = checked_loss(self._task, self._called, share)
+        self._losses.append(_finite(self._parallel.of_batch(loss.item(), step + 1), "loss", step + 1, steps))
         self._scaler.scale(self._parallel.scaled(loss)).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
         checked = not self._scaler.is_enabled()  # else it skips the step, and scales less
@@ -283,6 +284,11 @@ class Run:
             for batch in itertools.islice(itertools.chain([first], batches), skip, None):
                 yield on_device(batch, self._device)
             skip = 0
+
+    def next_batch(self, stream: Iterator[Batch], step: int) -> Batch:
+        """Return the batch of a step; what it draws from global generators is the same in all processes."""
+        seed_generators(self._device, derived_seed(self._seed, step, of_epoch=False, rank=-1))
+        return next(stream)
 
     def state(self, step: int) -> dict[str, Any]:
         """Return what is needed to go on behind a step."""

@@ -125,6 +125,50 @@ class Odd(Clusters):
         return [(x[:size], y[:size]) for (x, y), size in zip(found, sizes, strict=True)]
 
 
+class Drawn(Clusters):
+    """Draws noise from torch's global generator for each batch, when it is asked for it."""
+
+    def batches(self, split, *, seed=0):
+        for x, y in super().batches(split, seed=seed):
+            yield x + torch.randn_like(x), y
+
+
+class Padded(Clusters):
+    """Has a loss that is the mean over some of the examples."""
+
+    def batches(self, split, *, seed=0):
+        return [(x, torch.where(torch.arange(32) % 5 < torch.arange(32) // 8, y, -100))
+                for x, y in super().batches(split, seed=seed)]  # fmt: skip
+
+    def count(self, batch):
+        return int((batch[1] >= 0).sum())
+
+
+class Own(Clusters):
+    """Shuffles with a generator that does not follow the seed."""
+
+    def batches(self, split, *, seed=0):
+        order = torch.randperm(8, generator=torch.Generator().manual_seed(int(os.environ["RANK"])))
+        found = super().batches(split, seed=seed)
+        return [found[number] for number in order]
+
+
+class Uneven(Clusters):
+    """Has fewer batches in some processes."""
+
+    def batches(self, split, *, seed=0):
+        found = super().batches(split, seed=seed)
+        return found[: 3 if os.environ["RANK"] == "1" else 8]
+
+
+def of_a_task(name, parallelism):
+    """Train on a task of this file; return losses and parameters."""
+    with parallel(parallelism) as spread:
+        options = TrainOptions(steps="10it", learning_rate=0.05)
+        done = train(program_of(), globals()[name](), options, parallel=spread)
+        return done.losses, {name: value.detach() for name, value in done.program.parameters.items()}
+
+
 def of_a_retraining(folder, parallelism, ends):
     """Retrain in a folder; at a step, a rank kills itself."""
     in_small_pieces()

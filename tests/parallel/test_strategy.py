@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from helpers.rank_jobs import CASES, of_a_retraining, of_case, of_cases
+from helpers.rank_jobs import CASES, of_a_retraining, of_a_task, of_case, of_cases
 from helpers.ranks import together
 from torch.testing import assert_close
 
-from sparsify.errors import OptionError
+from sparsify.errors import OptionError, UsageError
 from sparsify.parallel.ranks import LostRankError, Ranks
 from sparsify.parallel.strategy import Ddp, Parallel
 
@@ -54,6 +54,21 @@ def test_a_killed_rank_ends_all_and_others_go_on(tmp_path, kind, before, after):
         assert_close(masks, expected[1], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("task", ["Drawn", "Padded"])
+def test_tasks_that_draw_as_they_go_and_losses_of_other_things_than_examples(task):
+    expected = of_a_task(task, None)
+    for losses, state in together(2, of_a_task, task, "ddp"):
+        assert_close(losses, expected[0], rtol=2e-5, atol=2e-5)
+        assert_close(state, expected[1], rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize(("task", "step"), [("Own", 1), ("Uneven", 4)])
+def test_ranks_with_different_batches_are_told(task, step):
+    for found in together(2, of_a_task, task, "ddp"):
+        assert isinstance(found, UsageError)
+        assert f"different batches at step {step}" in str(found)
+
+
 def test_every_example_is_in_one_share():
     batch = {"x": torch.arange(8.0).reshape(4, 2), "y": torch.arange(4), "scale": torch.tensor(3.0), "name": "b"}
     shares = []
@@ -77,6 +92,6 @@ def test_one_process_shares_nothing():
     spread, batch, loss = Parallel(), {"x": 1}, torch.tensor(2.0)
     assert spread.share(batch) is batch
     assert spread.scaled(loss) is loss
-    assert spread.of_batch(2.0) == 2.0
+    assert spread.of_batch(2.0, 1) == 2.0
     assert spread.any(True, False) == [True, False]
     assert spread.record == {}

@@ -23,6 +23,24 @@ def test_the_first_is_noted_and_the_handler_comes_back():
         press()
 
 
+def test_being_told_to_end_is_noted_where_that_is_handled():
+    def handler(number, frame):
+        raise SystemExit(143)
+
+    first = signal.signal(signal.SIGTERM, handler)
+    try:
+        with waiting() as interrupted:
+            signal.raise_signal(signal.SIGTERM)
+            assert interrupted()
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with waiting():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, first)
+
+
 def test_the_second_interrupts_at_once():
     def twice():
         with waiting():
