@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -29,6 +30,8 @@ __all__ = ["Count", "Kind", "Parallel", "parallel"]
 Kind: TypeAlias = Literal["ddp", "fsdp"]
 Count: TypeAlias = Callable[[Batch], float]
 
+_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+_LARGE = 1 << 20  # bytes
 _SAMPLED = 1024  # numbers of a tensor by which batches are told apart
 
 
@@ -177,6 +180,8 @@ class Fsdp(Ddp):
     def __init__(self, ranks: Ranks, device: str) -> None:
         super().__init__(ranks)
         self._mesh = init_device_mesh(device, (ranks.size,))
+        if device == "cpu":
+            _give_memory_back()
 
     def module(self, program: Program) -> nn.Module:
         """Return a new module in pieces, each of which is whole only while it runs."""
@@ -207,6 +212,15 @@ def parallel(kind: Kind | None, device: str = "cpu") -> Iterator[Parallel]:
         return
     with joined(device) as ranks:
         yield Ddp(ranks) if kind == "ddp" else Fsdp(ranks, torch.device(device).type)
+
+
+def _give_memory_back() -> None:
+    """Let glibc give large blocks back when they are free, as whole layers are after each use.
+
+    By default it keeps what it has once had for them: a run in two shards then takes more memory than two whole ones.
+    """
+    with suppress(AttributeError, OSError):  # another libc
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
 def _batch_size(batch: Batch) -> int:
