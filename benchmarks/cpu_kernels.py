@@ -11,11 +11,11 @@ batch of 1 and 0.08 at 4, bound by the third cache, and 0.35 and 0.7 at 16 and 3
 and 95% are at most 1.4, 2.7 and 5.5 times as fast at a batch of 1; 1.7, 3.5 and 7 at 4; 4, 9 and 17 at 16; and 3.1, 6.3
 and 13 at 32; before what each call costs, about 10 us, and each row, about 4 ns.
 
-With AVX-512, up to 8 rows of x: sixteen rows of the weight take a step of 0.4 ns at a batch of 1 and 0.9 at 4 where all
-is in the first cache (Zen 5), bound by loads and by permutations of registers, and 0.8 and 1.1 where the weight comes
-from the third, at 75 bytes a step; 74, 58 and 43% of the lanes are busy at 80, 90 and 95%. So a kept weight costs a core
-0.03 to 0.07 ns at least, and 0.07 to 0.12 from the third cache, where a weight of a dense layer costs 0.045: 3.3, 5.2 and
-7.7 times as fast at a batch of 1, before what a call costs, which is a third of the time of such a layer at 95%.
+With AVX-512, up to 8 rows of x: sixteen rows of the weight take a step of 0.4 ns at a batch of 1 and 0.9 at 4 where
+all is in the first cache (Zen 5), bound by loads and by permutations of registers, and 0.8 and 1.1 where the weight
+comes from the third, at 75 bytes a step; 74, 58 and 43% of the lanes are busy at 80, 90 and 95%. So a kept weight costs
+a core 0.03 to 0.07 ns at least, and 0.07 to 0.12 from the third cache, where a weight of a dense layer costs 0.045:
+3.3, 5.2 and 7.7 times as fast at a batch of 1, before what a call costs: a third of the time of such a layer at 95%.
 
 Where the weights come from memory a dense layer reads 4 bytes for each, `index_linear` 6 for each that is kept: at
 most 3.3, 6.7 and 13 times as fast at small batches.

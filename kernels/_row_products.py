@@ -4,8 +4,8 @@ A kept weight of row n and column k adds `value · panel[k, :]` to `sums[n, :]`,
 4 to 32 of its columns, or the only one. So every weight costs as many multiply-adds as there are lanes in use, and what
 is read at random stays in the nearest caches.
 
-A call is one task: threads first transpose x together, then take chunks of rows, each first those of its share, which
-are in its cache since the last call, then what is left of the others'. They count what is taken in the task itself.
+A call is one task: threads first transpose x together, then take chunks of rows. They count what is taken in the task
+itself.
 """
 
 from __future__ import annotations
@@ -23,20 +23,29 @@ from torch import Tensor
 
 from sparsify.kernels._places import CHUNK, DAMAGED, STEP, Places
 from sparsify.kernels._threads import run
-from sparsify.kernels._vectors import address_of, count_up, float32_at, int32_at, int64_at, row_sums, turn_tile
+from sparsify.kernels._vectors import (
+    LINE,
+    address_of,
+    count_up,
+    float32_at,
+    int32_at,
+    int64_at,
+    job_of,
+    row_sums,
+    turn_tile,
+)
 
 __all__ = ["row_product"]
 
 _LANES = {1: 8, 4: 8, 8: 16, 16: 16, 32: 16}  # of a vector, by the width of a panel
 _FITTING = [next(width for width in _LANES if width >= batch) for batch in range(33)]  # the width for a batch
 _GRAIN = 1 << 17  # numbers for which another thread pays
-_LINE = 8  # numbers of a task that share a line of the cache: each thread's counter has one
 _GIVEN = (
     "values", "columns", "pieces", "starts", "bias", "x", "out", "panels", "sums",  # addresses
     "outputs", "batch", "inputs", "blocks", "threads", "rectified",
 )  # fmt: skip
 _TASK = numba.from_dtype(np.dtype([(name, np.int64) for name in _GIVEN]))
-_CAME, _TURNING, _TURNED, _TAKEN = (8 * len(_GIVEN) + 8 * _LINE * number for number in range(4))
+_CAME, _TURNING, _TURNED, _TAKEN = (8 * len(_GIVEN) + 8 * LINE * number for number in range(4))
 
 
 def row_product(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, rectified: bool) -> Tensor:
@@ -69,7 +78,7 @@ def _multiply(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, ou
     turned = panels * (inputs + 1) * width + 15 & -16  # so that sums begin on a line of the cache
     scratch = x.new_empty(turned + threads * CHUNK * width)
     panels_at = scratch.data_ptr()
-    task = (ctypes.c_int64 * (len(_GIVEN) + _LINE * (3 + threads)))(
+    task = (ctypes.c_int64 * (len(_GIVEN) + LINE * (3 + threads)))(
         values.data_ptr(), *places.addresses, 0 if bias is None else bias.data_ptr(), x.data_ptr(), out.data_ptr(),
         panels_at, panels_at + 4 * turned, places.outputs, batch, inputs, places.blocks,
         threads, rectified,
@@ -98,15 +107,12 @@ def _worker(width: int, index: int) -> Any:
         while count_up(here + _TURNED, 0) < panels * parts:
             pass
         sums = task.sums + 4 * CHUNK * width * own
-        for other in range(own, own + task.threads):
-            owner = other % task.threads
-            begin, end = panels * chunks * owner // task.threads, panels * chunks * (owner + 1) // task.threads
-            while True:
-                job = begin + count_up(here + _TAKEN + 8 * _LINE * owner, 1)
-                if job >= end:
-                    break
-                multiply_rows(task, job // chunks, job % chunks, sums)
-                write_out(task, job // chunks, job % chunks, sums)
+        jobs = panels * chunks
+        job, turn = job_of(here + _TAKEN, jobs, task.threads, own, 0)
+        while job < jobs:
+            multiply_rows(task, job // chunks, job % chunks, sums)
+            write_out(task, job // chunks, job % chunks, sums)
+            job, turn = job_of(here + _TAKEN, jobs, task.threads, own, turn)
 
     return work
 

@@ -1,4 +1,4 @@
-"""Vector code that no loop compiles to, written as LLVM: sums of one sparse row, transposed tiles, atomic counters.
+"""Code that no loop compiles to, written as LLVM: sums of one sparse row, transposed tiles, counters and shares.
 
 LLVM makes of it what the processor has (AVX2, AVX-512, NEON). Addresses are integers, as they come from torch.
 """
@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sparsify.kernels._places import STEP
 
-__all__ = ["address_of", "count_up", "float32_at", "int32_at", "int64_at", "row_sums", "turn_tile"]
+__all__ = ["LINE", "address_of", "count_up", "float32_at", "int32_at", "int64_at", "job_of", "row_sums", "turn_tile"]
+
+LINE = 8  # numbers of 64 bits in a line of the cache: each thread's counter has one
 
 _FLOAT, _INT, _LONG = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
@@ -58,6 +60,29 @@ def _count_up(_: Any, address: Any, amount: Any) -> Any:
 
 address_of: Any = intrinsic(_address_of)
 count_up: Any = intrinsic(_count_up)
+
+
+@njit(error_model="numpy")
+def job_of(counters: int, jobs: int, threads: int, own: int, turn: int) -> tuple[int, int]:
+    """Return one of so many jobs that no thread has taken yet, and in which turn it was found; `jobs` if none is left.
+
+    A thread first takes those of its share, which are in its cache since the last call, then what is left of others'.
+
+    Args:
+        counters: address of one for each thread, `LINE` numbers apart, of what is taken of its share.
+        jobs: of all.
+        threads: of the task.
+        own: which of them asks.
+        turn: in which it found its last one, 0 at first.
+    """
+    while turn < threads:
+        owner = (own + turn) % threads
+        begin, end = jobs * owner // threads, jobs * (owner + 1) // threads
+        job = begin + count_up(counters + 8 * LINE * owner, 1)
+        if job < end:
+            return job, turn
+        turn += 1
+    return jobs, turn
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """Products of sparse rows and a few rows of x on processors with AVX-512, compiled by numba.
 
-A call is one task: threads take chunks of slices, each first those of its share, which are in its cache since the last
-call, then what is left of the others'. They count what is taken in the task itself, as in `_row_products`.
+A call is one task: threads take chunks of slices, and count what is taken in the task itself, as in `_row_products`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparsify.kernels._threads import run
-from sparsify.kernels._vectors import address_of, count_up, float32_at, int32_at, int64_at
+from sparsify.kernels._vectors import LINE, address_of, count_up, float32_at, int32_at, int64_at, job_of
 from sparsify.kernels._window_sums import window_sums
 from sparsify.kernels._windows import ALIGNED, LANES, STEPS, WINDOWS, Windows
 
@@ -29,13 +28,12 @@ _CHUNK = 4  # slices that a thread takes at a time
 _PANEL = 32  # rows of x that a slice is multiplied with while it is in the nearest cache
 _ROWS = 4  # rows of x that registers hold the windows of
 _GRAIN = 1 << 15  # steps, times rows of x and one more, for which another thread pays
-_LINE = 8  # numbers of a task that share a line of the cache
 _GIVEN = (
     "values", "codes", "bases", "starts", "order", "bias", "x", "out",  # addresses
     "outputs", "batch", "stride", "threads", "rectified",
 )  # fmt: skip
 _TASK = numba.from_dtype(np.dtype([(name, np.int64) for name in _GIVEN]))
-_CAME, _ODD, _ZEROS, _TAKEN = (8 * len(_GIVEN) + 8 * _LINE * number for number in range(4))
+_CAME, _ODD, _ZEROS, _TAKEN = (8 * len(_GIVEN) + 8 * LINE * number for number in range(4))
 _OWN = _ROWS * LANES // 2  # numbers of a task in which a thread keeps sums
 
 
@@ -59,7 +57,7 @@ def window_product(windows: Windows, x: Tensor, bias: Tensor | None, rectified: 
         x = F.pad(x, (0, max(-inputs % ALIGNED, 2 * ALIGNED - inputs)))
     x = x.contiguous()
     threads = min(torch.get_num_threads(), 1 + len(windows.codes) * STEPS * (1 + batch) // _GRAIN)
-    task = (ctypes.c_int64 * (len(_GIVEN) + _LINE * (3 + threads) + _OWN * threads))(
+    task = (ctypes.c_int64 * (len(_GIVEN) + LINE * (3 + threads) + _OWN * threads))(
         *windows.addresses, 0 if bias is None else bias.data_ptr(), x.data_ptr(), out.data_ptr(),
         outputs, batch, 4 * x.shape[-1], threads, rectified,
     )  # fmt: skip
@@ -78,18 +76,15 @@ def _worker(tail: int) -> Any:
         slices = (task.outputs + LANES - 1) // LANES
         chunks, panels = (slices + _CHUNK - 1) // _CHUNK, (task.batch + _PANEL - 1) // _PANEL
         own = count_up(here + _CAME, 1)
-        sums, zeros = here + _TAKEN + 8 * (_LINE * task.threads + _OWN * own), here + _ZEROS
+        sums, zeros = here + _TAKEN + 8 * (LINE * task.threads + _OWN * own), here + _ZEROS
         odd = np.int64(0)
-        for other in range(own, own + task.threads):
-            owner = other % task.threads
-            begin, end = panels * chunks * owner // task.threads, panels * chunks * (owner + 1) // task.threads
-            while True:
-                job = begin + count_up(here + _TAKEN + 8 * _LINE * owner, 1)
-                if job >= end:
-                    break
-                first = job % chunks * _CHUNK
-                for number in range(first, min(first + _CHUNK, slices)):
-                    odd |= multiply_slice(task, number, job // chunks * _PANEL, sums, zeros)
+        jobs = panels * chunks
+        job, turn = job_of(here + _TAKEN, jobs, task.threads, own, 0)
+        while job < jobs:
+            first = job % chunks * _CHUNK
+            for number in range(first, min(first + _CHUNK, slices)):
+                odd |= multiply_slice(task, number, job // chunks * _PANEL, sums, zeros)
+            job, turn = job_of(here + _TAKEN, jobs, task.threads, own, turn)
         if odd:
             count_up(here + _ODD, 1)
 
