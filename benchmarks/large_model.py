@@ -39,6 +39,7 @@ from common import QUICK, save, table
 from sparsify.coding.tensor_file import Part, write_plain
 
 FP32 = "--fp32" in sys.argv
+SMALL = 16  # GiB: below it the result has a file of its own
 DTYPE = torch.float32 if FP32 else torch.bfloat16
 SIZES = {
     "hidden_size": 768 if QUICK else 3072, "intermediate_size": 2048 if QUICK else 8192,
@@ -182,7 +183,7 @@ def judge(parameters: int, size: int, speeds: tuple[float, float], results: dict
     worst = {key: max(found[key] for found in rows) for key in keys}
     least = {key: min(found[key] for found in rows) for key in keys}
     save(
-        __file__ if not FP32 else __file__.replace(".py", "_fp32.py"),
+        __file__.replace(".py", ("_fp32" if FP32 else "") + (f"_{limit():.0f}gib" if limit() < SMALL else "") + ".py"),
         f"3 billion parameters are pruned on a machine of {limit():.0f} GiB, with less memory than the weights take",
         worst["anonymous"] < size / 2**30,
         f"{parameters / 1e9:.2f} billion parameters, {size / 2**30:.2f} GiB of files: {least['seconds']:.0f} to "

@@ -25,7 +25,6 @@ from sparsify.kernels._windows import ALIGNED, LANES, STEPS, WINDOWS, Windows
 __all__ = ["window_product"]
 
 _CHUNK = 4  # slices that a thread takes at a time
-_PANEL = 32  # rows of x that a slice is multiplied with while it is in the nearest cache
 _ROWS = 4  # rows of x that registers hold the windows of
 _GRAIN = 1 << 15  # steps, times rows of x and one more, for which another thread pays
 _GIVEN = (
@@ -74,17 +73,15 @@ def _worker(tail: int) -> Any:
     def work(pointer) -> None:  # type: ignore[no-untyped-def]
         task, here = carray(pointer, 1)[0], address_of(pointer)
         slices = (task.outputs + LANES - 1) // LANES
-        chunks, panels = (slices + _CHUNK - 1) // _CHUNK, (task.batch + _PANEL - 1) // _PANEL
+        chunks = (slices + _CHUNK - 1) // _CHUNK
         own = count_up(here + _CAME, 1)
         sums, zeros = here + _TAKEN + 8 * (LINE * task.threads + _OWN * own), here + _ZEROS
         odd = np.int64(0)
-        jobs = panels * chunks
-        job, turn = job_of(here + _TAKEN, jobs, task.threads, own, 0)
-        while job < jobs:
-            first = job % chunks * _CHUNK
-            for number in range(first, min(first + _CHUNK, slices)):
-                odd |= multiply_slice(task, number, job // chunks * _PANEL, sums, zeros)
-            job, turn = job_of(here + _TAKEN, jobs, task.threads, own, turn)
+        chunk, turn = job_of(here + _TAKEN, chunks, task.threads, own, 0)
+        while chunk < chunks:
+            for number in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, slices)):
+                odd |= multiply_slice(task, number, sums, zeros)
+            chunk, turn = job_of(here + _TAKEN, chunks, task.threads, own, turn)
         if odd:
             count_up(here + _ODD, 1)
 
@@ -92,11 +89,11 @@ def _worker(tail: int) -> Any:
 
 
 def _multiplier(tail: int) -> Callable[..., int]:
-    """Return a function that computes what a slice gives for a panel of x, and whether that is not finite."""
+    """Return a function that computes what a slice gives for all rows of x, and whether that is not finite."""
     fours, rest = window_sums(_ROWS), window_sums(tail or _ROWS)
 
     @numba.njit(error_model="numpy")
-    def multiply_slice(task, number, begin, sums, zeros) -> int:  # type: ignore[no-untyped-def]
+    def multiply_slice(task, number, sums, zeros) -> int:  # type: ignore[no-untyped-def]
         start = int64_at(task.starts)[number]
         rounds = int64_at(task.starts)[number + 1] - start
         values, codes = task.values + 4 * STEPS * LANES * start, task.codes + 4 * LANES * start
@@ -107,7 +104,7 @@ def _multiplier(tail: int) -> Callable[..., int]:
         floor = np.float32(0) if direct and task.rectified else np.float32(-np.inf)
         stride = 4 * task.outputs if direct else 4 * LANES
         odd = np.int64(0)
-        for row in range(begin, min(begin + _PANEL, task.batch), _ROWS):
+        for row in range(0, task.batch, _ROWS):
             x = task.x + row * task.stride
             target = task.out + 4 * (row * task.outputs + first) if direct else sums
             if task.batch - row >= _ROWS:
