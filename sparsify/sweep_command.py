@@ -97,8 +97,11 @@ def sweep(
 
 def _run(whole: Sweep, jobs: int, ray: str | None, show: Show) -> dict[str, str]:
     """Run what is to be run; return the errors of trials that failed."""
+    from sparsify.loading.placement import find_device
     from sparsify.sweeps.store import Store
 
+    if ray in (None, "local"):
+        find_device(whole.device)
     store = Store(whole.folder)
     store.enqueue(whole.trials)
     told = _progress(store, whole, show)

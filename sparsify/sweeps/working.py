@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sparsify.errors import SparsifyError
+from sparsify.errors import SparsifyError, first_line
 from sparsify.load import load
 from sparsify.pipeline import Result, execute, execute_together, score
 from sparsify.program import Program
@@ -44,8 +44,36 @@ class Runner:
         Raises:
             KeyboardInterrupt: of Ctrl-C; what a trial has done so far is kept.
         """
-        together = self._together(trials) if len(trials) > 1 else None
-        yield from together or map(self._guarded, trials)
+        made = self.together(trials) if len(trials) > 1 else ""
+        yield from (self.alone(trial, made) for trial in trials) if isinstance(made, str) else made
+
+    def together(self, trials: Sequence[Trial]) -> list[Outcome] | str:
+        """Return what becomes of trials that are trained at once; where they cannot be, why not."""
+        started, cell = time.perf_counter(), trials[0].cell
+        try:
+            program, dense = self._loaded(cell.model)
+            seeds = [trial.seed for trial in trials]
+            results = execute_together(program, cell.passes, str(cell.retrain), self._task, seeds, dense=dense)
+        except CannotTogether as error:
+            return first_line(error)
+        except SparsifyError:  # one by one it shows whose fault it is
+            return ""
+        seconds = (time.perf_counter() - started) / len(trials)
+        return [self._told(trial, result, seconds) for trial, result in zip(trials, results, strict=True)]
+
+    def alone(self, trial: Trial, why: str = "") -> Outcome:
+        """Return what becomes of a trial; what goes wrong is its own, and the other trials go on.
+
+        Args:
+            trial: to run.
+            why: it is not trained together with other seeds, for its report.
+        """
+        try:
+            return self._alone(trial, why)
+        except SparsifyError as error:
+            return {"error": str(error), "trace": traceback.format_exc()}
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is this trial's
+            return {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
 
     def at_once(self, cell: Cell, seeds: Sequence[int]) -> int:
         """Return how many of some seeds of a cell are trained at once."""
@@ -64,33 +92,12 @@ class Runner:
                 self._pays[case] = (False, str(error))
         return len(seeds) if self._pays[case][0] else 1
 
-    def _guarded(self, trial: Trial) -> Outcome:
-        """Return the report of a trial, or what went wrong: the other trials go on."""
-        try:
-            return self._alone(trial)
-        except SparsifyError as error:
-            return {"error": str(error), "trace": traceback.format_exc()}
-        except Exception as error:  # noqa: BLE001 -- whatever it is, it is this trial's
-            return {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
-
-    def _alone(self, trial: Trial) -> Outcome:
+    def _alone(self, trial: Trial, why: str) -> Outcome:
         started, cell = time.perf_counter(), trial.cell
         program, dense = self._loaded(cell.model)
         work = trial_folder(self._sweep.folder, trial) / "work"
         result = execute(program, cell.passes, cell.retrain, self._task, trial.seed, work=work, dense=dense)
-        return self._told(trial, result, time.perf_counter() - started)
-
-    def _together(self, trials: Sequence[Trial]) -> list[Outcome] | None:
-        """Return what became of trials that are trained at once; None if that cannot be."""
-        started, cell = time.perf_counter(), trials[0].cell
-        try:
-            program, dense = self._loaded(cell.model)
-            seeds = [trial.seed for trial in trials]
-            results = execute_together(program, cell.passes, str(cell.retrain), self._task, seeds, dense=dense)
-        except (CannotTogether, SparsifyError):  # one by one it shows whose fault it is
-            return None
-        seconds = (time.perf_counter() - started) / len(trials)
-        return [self._told(trial, result, seconds) for trial, result in zip(trials, results, strict=True)]
+        return self._told(trial, result, time.perf_counter() - started, why)
 
     def _loaded(self, model: str) -> tuple[Program, dict[str, Any]]:
         """Return a model and its score."""
@@ -103,13 +110,14 @@ class Runner:
             self._model = (model, program, score(program, self._task))
         return self._model[1], self._model[2]
 
-    def _told(self, trial: Trial, result: Result, seconds: float) -> Outcome:
+    def _told(self, trial: Trial, result: Result, seconds: float, why: str = "") -> Outcome:
         value = result.report["score"]
         if math.isnan(value):
             return {"error": "its score is not a number (NaN)"}
         told = {
             "model": trial.cell.model, "command": trial.command, "key": trial.key,
             "threads": torch.get_num_threads(), "seconds": round(seconds, 3),
+            **({"one_by_one": why} if why else {}),
         }  # fmt: skip
         return {"report": {**result.report, **told}}
 
