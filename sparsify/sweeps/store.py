@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sparsify.atomic import writing
-from sparsify.errors import InputError, UsageError, unreadable
+from sparsify.errors import InputError, UsageError, first_line, unreadable
 from sparsify.sweeps.trials import Trial
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Store:
 
     Raises:
         UsageError: Optuna is not installed.
-        InputError: the folder cannot be made.
+        InputError: the folder cannot be made, or the study in it is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,10 +72,10 @@ class Store:
             raise InputError(f"{folder} cannot be used: {error.strerror or error}.") from error
         self._folder, self._states = folder, optuna.trial.TrialState
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        lock: Any = _Lock(folder / ".optuna.lock")
-        backend = JournalFileBackend(str(folder / "optuna.log"), lock_obj=lock)
-        self._storage = optuna.storages.JournalStorage(backend)
-        with _locked(folder / ".sweep.lock"):
+        journal = folder / "optuna.log"
+        lock: Any = _Lock(folder / ".optuna.lock", journal)
+        with _locked(folder / ".sweep.lock"), _blamed(journal):
+            self._storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
             self._study = optuna.create_study(
                 study_name=_STUDY, storage=self._storage, directions=["maximize", "minimize"], load_if_exists=True
             )
@@ -251,18 +252,43 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-class _Lock:
-    """Optuna's lock of its journal, as the system's: one that a killed process holds does not stop others."""
+@contextlib.contextmanager
+def _blamed(journal: Path) -> Iterator[None]:
+    """Say which file is damaged, whatever Optuna stumbles over."""
+    try:
+        yield
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{journal} is damaged: {first_line(error)}. Delete it: what is done has its reports and is not run again."
+        ) from error
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+
+class _Lock:
+    """Optuna's lock of its journal, as the system's: one that a killed process holds does not stop others.
+
+    Whoever takes it is about to write. A last line that was not written whole, as on a disk that is full, goes first:
+    what it said is run or told again, while a line behind it would make the journal unreadable.
+    """
+
+    def __init__(self, path: Path, journal: Path) -> None:
+        self._path, self._journal = path, journal
         self._file: IO[str] | None = None
 
     def acquire(self) -> bool:
         self._file = self._path.open("a", encoding="utf-8")
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        _drop_torn_line(self._journal)
         return True
 
     def release(self) -> None:
         assert self._file is not None
         self._file.close()
+
+
+def _drop_torn_line(journal: Path) -> None:
+    with journal.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end == 0 or (file.seek(end - 1), file.read(1))[1] == b"\n":
+            return
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)

@@ -120,6 +120,38 @@ def test_without_the_study_reports_are_enough(store, tmp_path):
     assert again.claim(TRIALS).trial.key == "k1"
 
 
+@pytest.mark.parametrize("torn", [1, 40, 400])
+def test_a_last_line_that_was_not_written_whole_is_dropped(store, tmp_path, torn):
+    store.settle(store.claim(TRIALS), {"report": report()})
+    journal = tmp_path / "sweep" / "optuna.log"
+    journal.write_bytes(journal.read_bytes()[:-torn])
+    for _ in range(2):
+        again = Store(tmp_path / "sweep")
+        again.enqueue(TRIALS)
+        assert again.claim(TRIALS[:1]) is None
+        assert again.open(TRIALS[1:])
+    assert again.counts(TRIALS) == {"complete": 1, "waiting": 2}
+    assert [json.loads(line) for line in journal.read_text().splitlines()]
+
+
+def test_nobody_writes_behind_a_torn_line(store, other, tmp_path):
+    with (tmp_path / "sweep" / "optuna.log").open("a") as file:
+        file.write('{"op_code":6,"work')
+    assert store.claim(TRIALS).trial.key == "k0"
+    assert other.counts(TRIALS) == {"running": 1, "waiting": 2}
+
+
+@pytest.mark.parametrize("damage", ["nonsense", "{}", "[]", "3", '{"op_code": 99, "worker_id": ""}', "\udcff"])
+@pytest.mark.parametrize("at", [0, 2, -1])
+def test_a_damaged_study_is_named(store, tmp_path, damage, at):
+    journal = tmp_path / "sweep" / "optuna.log"
+    lines = journal.read_bytes().splitlines()
+    lines[at] = damage.encode(errors="surrogateescape")
+    journal.write_bytes(b"\n".join(lines) + b"\n")
+    with pytest.raises(InputError, match=r"optuna.log is damaged: .*Delete it: what is done"):
+        Store(tmp_path / "sweep")
+
+
 def test_of_the_work_of_a_trial_its_log_stays(store, tmp_path):
     claim = store.claim(TRIALS)
     folder = trial_folder(tmp_path / "sweep", claim.trial)
