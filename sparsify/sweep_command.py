@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from sparsify.console import out, print_json, progress
-from sparsify.errors import InputError, SweepError, UsageError
+from sparsify.errors import InputError, SparsifyError, SweepError, UsageError
 from sparsify.naming import plural
 from sparsify.options import INPUT, OUTPUT, WORK, AsJson, Device, Trust
 
@@ -80,23 +81,26 @@ def sweep(
     with progress() as show:
         show(f"reading {recipe}")
         plan = read_plan(recipe)
-        options = [*(("--device", device) if device != "cpu" else ()), *(("--trust",) if trust else ())]
-        trials = plan.trials(*options)
+        options = [*_given("--device", device, "cpu"), *(("--trust",) if trust else ())]
+        trials = plan.trials(*options, device=device, threads=threads)
         most = max(1, len({trial.key for trial in trials}) // count)
         whole = Sweep(place, trials, plan.task, plan.inputs, plan.factory, device, trust, threads, batch_seeds, most)
-        if dry_run:
-            errors: dict[str, str] = {}
-        else:
-            errors = _run(whole, count, ray, show)
-    command = shlex.join(["sparsify", "sweep", str(recipe), *(("--out", str(folder)) if folder else ()), *options])
-    found = _tell(whole, plan, (recipe.name, command), errors, write=not dry_run, as_json=as_json)
+        command = ["sparsify", "sweep", str(recipe), *_given("--out", folder, None), *options,
+                   *_given("--threads", threads, 1), *_given("--batch-seeds", batch_seeds, "auto")]  # fmt: skip
+        names = (recipe.name, shlex.join(command))
+        errors: dict[str, str] = {}
+        if not dry_run:
+            errors = _run(whole, count, ray, show, lambda told: _write(whole, plan, names, told))
+    found = _tell(whole, plan, names, errors, write=not dry_run, as_json=as_json)
     if failed := sum(one.error is not None for one in found):
         raise SweepError(f"{failed} of {plural(len(found), 'trial')} failed: the folder {place} says why, and the same "
                          "command tries them again.")  # fmt: skip
 
 
-def _run(whole: Sweep, jobs: int, ray: str | None, show: Show) -> dict[str, str]:
-    """Run what is to be run; return the errors of trials that failed."""
+def _run(
+    whole: Sweep, jobs: int, ray: str | None, show: Show, keep: Callable[[dict[str, str]], object]
+) -> dict[str, str]:
+    """Run what is to be run; return the errors of trials that failed, or `keep` what was done before Ctrl-C."""
     from sparsify.loading.placement import find_device
     from sparsify.sweeps.store import Store
 
@@ -120,6 +124,8 @@ def _run(whole: Sweep, jobs: int, ray: str | None, show: Show) -> dict[str, str]
 
             run_in_processes(whole, jobs, told)
     except KeyboardInterrupt:
+        with contextlib.suppress(SparsifyError):  # which the same command tells
+            keep(store.errors(whole.trials))
         raise KeyboardInterrupt(f"Interrupted. The same command goes on; {whole.folder} keeps what was done.") from None
     return store.errors(whole.trials)
 
@@ -136,20 +142,28 @@ def _progress(store: Store, whole: Sweep, show: Show) -> Callable[[], None]:
     return tell
 
 
+def _write(whole: Sweep, plan: Plan, names: tuple[str, str], errors: dict[str, str]) -> list[Path]:
+    """Write the page and the table of what is done; return their paths."""
+    from sparsify.report.sweep_page import write_sweep_page
+    from sparsify.sweeps.results import measured, rows, write_csv
+
+    found = measured(whole.folder, whole.trials, errors)
+    files = [whole.folder / "sweep.html", whole.folder / "sweep.csv"]
+    write_sweep_page(files[0], names, plan.text, rows(found), found)
+    write_csv(files[1], found)
+    return files
+
+
 def _tell(
     whole: Sweep, plan: Plan, names: tuple[str, str], errors: dict[str, str], *, write: bool, as_json: bool
 ) -> list[Measured]:
     """Write and print what became of the trials."""
     from sparsify.report.sweep import print_sweep
-    from sparsify.report.sweep_page import write_sweep_page
-    from sparsify.sweeps.results import measured, rows, write_csv
+    from sparsify.sweeps.results import measured, rows
 
     found = measured(whole.folder, whole.trials, errors)
     made = rows(found)
-    files = [whole.folder / "sweep.html", whole.folder / "sweep.csv"] if write else []
-    if write:
-        write_sweep_page(files[0], names, plan.text, made, found)
-        write_csv(files[1], found)
+    files = _write(whole, plan, names, errors) if write else []
     if as_json:
         print_json({
             "folder": str(whole.folder), "rows": [row.as_dict() for row in made],
@@ -163,6 +177,10 @@ def _tell(
     for path in files:
         out.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
     return found
+
+
+def _given(name: str, value: object, default: object) -> tuple[str, ...]:
+    return () if value == default else (name, str(value))
 
 
 def _cores() -> int:

@@ -7,6 +7,8 @@ import pytest
 from helpers.command import sparsify
 from helpers.sweeps import RECIPE, write_sweep
 
+from sparsify.sweeps import working
+
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
@@ -89,6 +91,33 @@ def test_trials_that_fail_are_told_and_tried_again(tmp_path, monkeypatch):
         assert "1 of 2 trials failed: the folder" in ran.err
         assert "failed: tiny.pt2, refuses, seed 0: layer-prune: The model has no residual block" in ran.out
     assert "The model has no residual block" in next(tmp_path.glob("sweep-out/trials/*/error.txt")).read_text()
+
+
+def test_an_interruption_writes_what_was_done(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    execute = working.execute
+
+    def interrupted(program, passes, retrain, task, seed, **rest):
+        if seed == 1:
+            raise KeyboardInterrupt
+        return execute(program, passes, retrain, task, seed, **rest)
+
+    monkeypatch.setattr(working, "execute", interrupted)
+    recipe = write_sweep(tmp_path, "models: tiny.pt2\nmethods:\n  fine: shrink\nseeds: 2\ntask: digits\n")
+    ran = sparsify("sweep", recipe, "--jobs", 1)
+    assert ran.status == 130
+    assert "Interrupted. The same command goes on; " in ran.err
+    with (tmp_path / "sweep-out" / "sweep.csv").open() as file:
+        assert [line["state"] for line in csv.DictReader(file)] == ["done", "open"]
+    assert "1 of 2 trials done" in (tmp_path / "sweep-out" / "sweep.html").read_text("utf-8")
+
+
+def test_the_same_again_has_what_decides_the_result(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_sweep(tmp_path, "models: tiny.pt2\nmethods:\n  fine: shrink\nseeds: 1\ntask: digits\n")
+    words = ["sweep", "sweep.yaml", "--out", "here", "--trust", "--threads", "2", "--batch-seeds", "no"]
+    assert sparsify(*words, "--jobs", 1).status == 0
+    assert f"<pre>sparsify {' '.join(words)}</pre>" in (tmp_path / "here" / "sweep.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -62,17 +62,19 @@ class Plan:
     factory: str | None
     text: str
 
-    def trials(self, *options: str) -> tuple[Trial, ...]:
+    def trials(self, *options: str, device: str = "cpu", threads: int = 1) -> tuple[Trial, ...]:
         """Return a trial for each cell and seed; models, data and code are read for their keys.
 
         Args:
             options: of commands that do the same, such as `--trust`.
+            device: where models run.
+            threads: of each worker.
 
         Raises:
             UsageError: the task's own code failed.
         """
         models = {cell.model: path_digest(Path(cell.model)) for cell in self.cells}
-        common = common_digest(self.known, self.task, self.inputs, self.factory)
+        common = common_digest(self.known, self.task, self.inputs, self.factory, device=device, threads=threads)
         more = [*(("--model", self.factory) if self.factory else ()), *options]
         return tuple(
             Trial(cell, seed, trial_key(cell, seed, models[cell.model], common), self._command(cell, seed, more))

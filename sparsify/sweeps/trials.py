@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -105,13 +106,17 @@ def trial_key(cell: Cell, seed: int, model: str, common: str) -> str:
     return _digest([specs, named, seed, model, common])
 
 
-def common_digest(task: Task, task_spec: str, inputs: str | None, factory: str | None) -> str:
-    """Return a digest of what all trials share: sparsify's version, the data and the code that the user names.
+def common_digest(
+    task: Task, task_spec: str, inputs: str | None, factory: str | None, *, device: str = "cpu", threads: int = 1
+) -> str:
+    """Return a digest of what all trials share: the data, the code that the user names, and what computes.
 
     Of the data it has the first batch of each split, of the code the file that is named; what that imports is not seen.
+    What computes is sparsify, torch, the kind of device and the threads: each may change the last bits.
     """
     data = [_data(next(given_batches(task, split), None)) for split in ("train", "validation")]
-    return _digest([__version__, _task_name(task, task_spec), data, *(_told(text) for text in (inputs, factory))])
+    computes = [__version__, torch.__version__.partition("+")[0], device.partition(":")[0], threads]
+    return _digest([computes, _task_name(task, task_spec), data, *(_told(text) for text in (inputs, factory))])
 
 
 def path_digest(path: Path) -> str:

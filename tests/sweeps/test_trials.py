@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.sweeps import RECIPE, write_sweep
 
 from sparsify.sweeps import trials as module
@@ -75,6 +76,21 @@ def test_the_users_code_and_the_version_count(folder, monkeypatch):
     second = common_digest(task, "own.py:make", "1x1x8x8", None)
     monkeypatch.setattr(module, "__version__", "99")
     assert len({first, second, common_digest(task, "own.py:make", "1x1x8x8", None)}) == 3
+
+
+def test_what_computes_counts(folder, monkeypatch):
+    plan = read_plan(write_sweep(folder))
+
+    def keys_of(**options):
+        return {trial.key for trial in plan.trials(**options)}
+
+    found = [keys_of(), keys_of(device="cuda"), keys_of(threads=2)]
+    monkeypatch.setattr(torch, "__version__", "99.0+cpu")
+    found.append(keys_of())
+    assert len(set.union(*found)) == 4 * len(found[0])
+    monkeypatch.setattr(torch, "__version__", "99.0+cu130")
+    assert keys_of() == found[3]
+    assert keys_of(device="cuda") == keys_of(device="cuda:1")
 
 
 def test_a_folder_has_the_digest_of_its_files(folder):
