@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,8 +11,9 @@ from rich.table import Table
 from sparsify.naming import plural
 from sparsify.report.quantities import share
 from sparsify.sweeps.results import DENSE, Measured, Row
+from sparsify.sweeps.trials import Cell
 
-__all__ = ["name", "print_sweep", "removed_macs", "together"]
+__all__ = ["name", "one_by_one", "print_sweep", "removed_macs", "together"]
 
 _ERRORS = 5  # of trials that failed, that are printed
 _METHOD = 24  # characters of a name that are not broken
@@ -25,10 +26,11 @@ def print_sweep(console: Console, made: Sequence[Row], found: Sequence[Measured]
         console.print(_table(model, own))
         console.print()
     console.print(
-        "Means over seeds, with the 95% interval of the mean. non-zeros, MACs: what is left of the model before; "
-        "*: nothing else has less at no lower score.", style="dim", highlight=False,
+        "Means over seeds, with the 95% interval of the mean; where all seeds give the same, that of the score's own "
+        "examples. non-zeros, MACs: what is left of the model before; *: nothing else has less at no lower score.",
+        style="dim", highlight=False,
     )  # fmt: skip
-    for text in filter(None, (together(found), *_failures(found))):
+    for text in filter(None, (together(found), *one_by_one(found), *_failures(found))):
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -39,6 +41,18 @@ def together(found: Sequence[Measured]) -> str:
         return ""
     many = f"{len(several)} of {plural(len(found), 'trial')}"
     return f"{many} were trained up to {max(several)} seeds at once, which is the same up to the order of sums."
+
+
+def one_by_one(found: Sequence[Measured]) -> list[str]:
+    """Say which rows' seeds were trained one by one though `--batch-seeds yes` was said, once for each reason."""
+    alike: dict[str, dict[Cell, None]] = {}
+    for one in found:
+        if why := (one.report or {}).get("one_by_one"):
+            alike.setdefault(str(why), {})[one.trial.cell] = None
+    return [
+        f"trained one by one, not at once: {_cell(next(iter(cells)))}{_more(cells)}: {why}"
+        for why, cells in alike.items()
+    ]
 
 
 def removed_macs(own: Sequence[Row]) -> bool:
@@ -71,7 +85,7 @@ def _seeds(row: Row) -> str:
 
 
 def _reach(row: Row) -> str:
-    return "" if row.interval is None or row.score is None else f"± {row.score - row.interval[0]:.4f}"
+    return "" if row.reach is None else f"± {row.reach:.4f}"
 
 
 def _part(row: Row, quantity: str) -> str:
@@ -89,12 +103,15 @@ def _failures(found: Sequence[Measured]) -> list[str]:
     return [*lines[:_ERRORS], *([f"and {len(lines) - _ERRORS} other errors"] if len(lines) > _ERRORS else [])]
 
 
-def _more(members: Sequence[Measured]) -> str:
+def _more(members: Collection[object]) -> str:
     return f" and {plural(len(members) - 1, 'other')}" if len(members) > 1 else ""
 
 
 def name(one: Measured) -> str:
     """Say which trial it is."""
-    cell = one.trial.cell
+    return f"{_cell(one.trial.cell)}, seed {one.trial.seed}"
+
+
+def _cell(cell: Cell) -> str:
     level = "" if cell.sparsity is None else f" at {cell.sparsity:g}"
-    return f"{cell.model}, {cell.method}{level}, seed {one.trial.seed}"
+    return f"{cell.model}, {cell.method}{level}"

@@ -10,7 +10,7 @@ from sparsify.atomic import writing
 from sparsify.naming import plural
 from sparsify.report.curve import NAMES, drawing
 from sparsify.report.rendering import render
-from sparsify.report.sweep import name, removed_macs, together
+from sparsify.report.sweep import name, one_by_one, removed_macs, together
 from sparsify.report.tradeoff import Point
 from sparsify.sweeps.results import DENSE, Measured, Row
 
@@ -52,7 +52,7 @@ def write_sweep_page(
                 trials={row: [_trial(known[key]) for key in row.trials] for row in made},
                 recipe=recipe.strip(),
                 command=names[1],
-                together=together(found),
+                together=[*filter(None, [together(found)]), *one_by_one(found)],
                 environment=reports[0]["environment"] if reports else None,
             ),
             encoding="utf-8",

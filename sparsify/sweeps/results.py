@@ -80,7 +80,8 @@ class Row:
         seeds: how many are done.
         failed: how many are not, because something went wrong.
         score: the mean, or None if no seed is done.
-        interval: of the mean over seeds, with 95% confidence by Student's t; None of fewer than two.
+        interval: of the mean over seeds, with 95% confidence by Student's t; where all seeds gave the same, that of the
+            score's own examples, if it has one; None of fewer than two seeds.
         nonzero_share: of the parameters before, the part that is left and not zero; the mean.
         macs_share: of the multiply-accumulates before, the part that is left; the mean.
         front: of which of the two no other row of the model has less at no lower score.
@@ -100,6 +101,13 @@ class Row:
     front: tuple[str, ...] = ()
     trials: tuple[str, ...] = field(default=(), repr=False)
     score_name: str = ""
+
+    @property
+    def reach(self) -> float | None:
+        """How far the interval goes from the score, at its wider side."""
+        if self.interval is None or self.score is None:
+            return None
+        return max(self.score - self.interval[0], self.interval[1] - self.score)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, as JSON has them."""
@@ -170,14 +178,18 @@ def _row(cell: Cell, members: Sequence[Measured]) -> Row:
         statistics.mean(_share(report, quantity) for report in reports) for quantity in ("nonzero", "macs")
     )
     return Row(
-        cell.model, cell.method, cell.sparsity, len(reports), failed, statistics.mean(scores), _interval(scores),
+        cell.model, cell.method, cell.sparsity, len(reports), failed, statistics.mean(scores), _interval(reports),
         nonzero, macs, trials=keys, score_name=reports[0]["scores"]["after"]["name"],
     )  # fmt: skip
 
 
-def _interval(scores: Sequence[float]) -> tuple[float, float] | None:
+def _interval(reports: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
+    scores = [float(report["score"]) for report in reports]
     if len(scores) < 2:
         return None
+    if len(set(scores)) == 1:  # seeds say nothing of how sure it is; the examples do
+        own = reports[0]["scores"]["after"]["interval"]
+        return None if own is None else (float(own[0]), float(own[1]))
     reach = _STUDENT[min(len(scores) - 1, len(_STUDENT)) - 1] * statistics.stdev(scores) / math.sqrt(len(scores))
     mean = statistics.mean(scores)
     return mean - reach, mean + reach

@@ -69,7 +69,7 @@ class Runner:
             why: it is not trained together with other seeds, for its report.
         """
         try:
-            return self._alone(trial, why)
+            return self._alone(trial, why or self._never(trial))
         except SparsifyError as error:
             return {"error": str(error), "trace": traceback.format_exc()}
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is this trial's
@@ -91,6 +91,16 @@ class Runner:
             except SparsifyError as error:  # which a trial tells in its place
                 self._pays[case] = (False, str(error))
         return len(seeds) if self._pays[case][0] else 1
+
+    def _never(self, trial: Trial) -> str:
+        """Say why seeds of a trial's cell are not tried at once though that was asked for; empty if they are."""
+        sweep, cell = self._sweep, trial.cell
+        several = any(other.cell == cell and other.key != trial.key for other in sweep.trials)
+        if sweep.together != "yes" or cell.retrain is None or not several:
+            return ""
+        if plain_options(parse_method(cell.retrain)[0]) is None:
+            return f"{cell.retrain} is more than one plain training"
+        return "" if sweep.most > 1 else "there are few trials for so many --jobs"
 
     def _alone(self, trial: Trial, why: str) -> Outcome:
         started, cell = time.perf_counter(), trial.cell

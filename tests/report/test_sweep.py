@@ -5,7 +5,7 @@ import io
 from helpers.sweeps import done, trial
 from rich.console import Console
 
-from sparsify.report.sweep import name, print_sweep, together
+from sparsify.report.sweep import name, one_by_one, print_sweep, together
 from sparsify.sweeps.results import Measured, rows
 
 
@@ -46,3 +46,13 @@ def test_it_says_what_was_trained_at_once():
     assert together([done("k0")]) == ""
     assert together([done("k0", together=2), done("k1")]).startswith("1 of 2 trials were trained up to 2 seeds at once")
     assert name(done("k0", sparsity=None)) == "m.pt2, a, seed 0"
+
+
+def test_it_says_why_seeds_were_not_trained_at_once():
+    assert one_by_one([done("k0")]) == []
+    found = [done("k0"), done("k1", seed=1), done("k2", sparsity=0.8), done("k3", method="b")]
+    for one in found[:3]:
+        one.report["one_by_one"] = "clip=1.0 is for single trainings"
+    told = "trained one by one, not at once: m.pt2, a at 0.5 and 1 other: clip=1.0 is for single trainings"
+    assert one_by_one(found) == [told]
+    assert told in printed(found, width=200)

@@ -36,6 +36,17 @@ def test_it_has_rows_points_and_links(tmp_path):
     assert [text for _, text in page.all("pre")] == ["models: m.pt2", "sparsify sweep sweep.yaml"]
 
 
+def test_it_says_how_seeds_were_trained(tmp_path):
+    found = [done("k0", together=2), done("k1", method="b"), done("k2", seed=1, method="b")]
+    for one in found[1:]:
+        one.report["one_by_one"] = "there is <dropout>"
+    drawn(tmp_path, found)
+    text = (tmp_path / "sweep.html").read_text("utf-8")
+    assert "1 of 3 trials were trained up to 2 seeds at once" in text
+    assert text.count("m.pt2, b at 0.5: there is &lt;dropout&gt;") == 1
+    assert "&plusmn; 0.0200" in text  # of the examples: both seeds of b gave the same
+
+
 def test_a_single_scored_row_has_no_drawing_but_its_table(tmp_path):
     page = drawn(tmp_path, [Measured(trial(), None, None)])
     assert page.all("svg") == []

@@ -26,6 +26,21 @@ def test_one_seed_has_no_interval():
     assert rows([done()])[1].interval is None
 
 
+def test_seeds_that_do_not_differ_have_the_interval_of_the_examples():
+    row = rows([done("k0", 0.9), done("k1", 0.9, seed=1)])[1]
+    assert row.interval == pytest.approx((0.88, 0.92))
+    assert row.reach == pytest.approx(0.02)
+    found = [done("k0", 0.9), done("k1", 0.9, seed=1)]
+    found[0].report["scores"]["after"]["interval"] = None
+    assert (rows(found)[1].interval, rows(found)[1].reach) == (None, None)
+
+
+def test_an_interval_reaches_as_far_as_its_wider_side():
+    found = [done("k0", 0.9), done("k1", 0.9, seed=1)]
+    found[0].report["scores"]["after"]["interval"] = [0.85, 0.93]
+    assert rows(found)[1].reach == pytest.approx(0.05)
+
+
 def test_what_is_not_done_is_counted():
     _, row, other = rows([done(method="b"), FAILED, OPEN, Measured(trial("k7", method="c"), None, None)])
     assert (row.seeds, row.failed, len(row.trials)) == (1, 1, 3)

@@ -45,6 +45,23 @@ def test_seeds_at_once_give_what_they_give_alone(whole, tmp_path):
     assert "trained" in log.read_text()
 
 
+@pytest.mark.parametrize(
+    ("retrain", "most", "why"),
+    [
+        ("fine-tune:steps=8it,clip=1", 2, "clip=1.0 is for single trainings"),
+        ("lth:rounds=1,steps=8it", 2, "is more than one plain training"),
+        ("fine-tune:steps=8it", 1, "there are few trials for so many --jobs"),
+    ],
+)
+def test_it_says_why_seeds_do_not_go_together(tmp_path, monkeypatch, retrain, most, why):
+    monkeypatch.chdir(tmp_path)
+    plan = read_plan(write_sweep(tmp_path, RECIPE.replace("fine-tune:steps=8it", retrain)))
+    sweep = Sweep(tmp_path / "out", plan.trials()[:2], plan.task, together="yes", most=most)
+    Store(sweep.folder).enqueue(sweep.trials)
+    run_here(sweep)
+    assert [why in read_report(sweep.folder, trial)["one_by_one"] for trial in sweep.trials] == [True, True]
+
+
 def test_how_many_seeds_go_together(whole, monkeypatch):
     pruned, untrained = whole.trials[0].cell, whole.trials[-1].cell
     asked = []
