@@ -43,11 +43,12 @@ def drawing(found: Sequence[Point], joined: Sequence[Point], x_label: str, y_lab
     def y(value: float) -> float:
         return round(HEIGHT - _BOTTOM - (value - low) / (high - low) * (HEIGHT - _TOP - _BOTTOM), 1)
 
+    drawn = [_drawn(point, x(point.left), point.interval and [y(end) for end in point.interval], y(point.score))
+             for point in found]  # fmt: skip
     return {
         "width": WIDTH,
         "height": HEIGHT,
-        "points": [_drawn(point, x(point.left), point.interval and [y(end) for end in point.interval], y(point.score))
-                   for point in found],
+        "points": [_at_its_place(drawn, index) for index in range(len(drawn))],
         "path": _path([(x(point.left), y(point.score)) for point in joined]),
         "x_ticks": [(x(value), f"{value:.0%}") for value in ticks(0, right)],
         "y_ticks": [(y(value), f"{value:.10g}") for value in ticks(low, high)],
@@ -64,6 +65,14 @@ def _drawn(point: Point, x: float, ends: Sequence[float] | None, y: float) -> di
     interval = f" ({point.interval[0]:.4f} to {point.interval[1]:.4f})" if point.interval else ""
     text = f"{point.label}: {point.score:.4f}{interval} at {point.left:.1%}"
     return {"kind": point.kind, "label": point.label, "x": x, "y": y, "ends": ends, "text": text, "point": point}
+
+
+def _at_its_place(drawn: Sequence[dict[str, Any]], index: int) -> dict[str, Any]:
+    """Return a point with the texts of all at its place, and how many of them are drawn on it: it shows around."""
+    place = (drawn[index]["x"], drawn[index]["y"])
+    same = [other for other, one in enumerate(drawn) if (one["x"], one["y"]) == place]
+    text = "\n".join(drawn[other]["text"] for other in same)
+    return {**drawn[index], "text": text, "behind": sum(other > index for other in same)}
 
 
 def _path(places: Sequence[tuple[float, float]]) -> str:

@@ -182,6 +182,9 @@ def _methods(path: Path, node: Any) -> list[tuple[str, Any]]:
     if node.id != "mapping":
         raise UsageError(f"{place(path, node)}: methods must be names, each with its passes and retrain below it.")
     names = [str(key.value) for key, _ in node.value]
+    for key, _ in node.value:
+        if not str(key.value).strip():
+            raise UsageError(f"{place(path, key)}: a method has no name.")
     return list(keyed(path, node, names, "sweep").items())
 
 

@@ -1,7 +1,8 @@
 import pytest
 from helpers.reports import BEFORE, report, score
 
-from sparsify.report.curve import HEIGHT, WIDTH, curve, ticks
+from sparsify.report.curve import HEIGHT, WIDTH, curve, drawing, ticks
+from sparsify.report.tradeoff import Point
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,11 @@ def test_equal_scores_can_be_drawn():
     found = curve(report(scores={"before": score(0.0), "after": score(0.0)}))
     assert len({point["y"] for point in found["points"]}) == 1
     assert len(found["y_ticks"]) >= 3
+
+
+def test_points_at_the_same_place_do_not_hide_each_other():
+    found = [Point("method", name, 0.5, 0.9) for name in ("a", "b")] + [Point("method", "c", 0.5, 0.8)]
+    first, second, other = drawing(found, [], "left", "score")["points"]
+    assert (first["behind"], second["behind"], other["behind"]) == (1, 0, 0)
+    assert first["text"] == second["text"] == "a: 0.9000 at 50.0%\nb: 0.9000 at 50.0%"
+    assert other["text"] == "c: 0.8000 at 50.0%"

@@ -68,13 +68,13 @@ def test_trials_that_are_interrupted_keep_what_they_did(folder):
     sweep = swept(folder, retrain="fine-tune:steps=20000it", threads=2)
 
     def interrupt():
-        if any(path.stat().st_size for path in sweep.folder.glob("trials/*/work/log.jsonl")):
+        if any(path.stat().st_size for path in sweep.folder.rglob("log.jsonl")):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_on_ray(sweep, "local", 1, interrupt)
     assert Store(sweep.folder).counts(sweep.trials) == {"waiting": 2}
-    assert list(sweep.folder.glob("trials/*/work/fine-tune/*.ckpt"))
+    assert list(sweep.folder.rglob("fine-tune/*.ckpt"))
 
 
 def test_a_local_cluster_has_room_for_the_threads_of_all_jobs(folder, fake):

@@ -70,6 +70,8 @@ def test_seeds_may_be_listed(folder):
         ("task: digits\n", "", "has no task"),
         ("task: digits", "task: digits\ninputs: 1x", "line 10: "),
         ("  pruned:", "  untrained:", "untrained is given twice"),
+        ("  pruned:", '  "":', "line 3: a method has no name"),
+        ("  pruned:", '  " ":', "line 3: a method has no name"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(folder, old, new, message):
