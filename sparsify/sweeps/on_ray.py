@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -74,14 +75,16 @@ def _connected(address: str, cpus: int) -> Iterator[Any]:
     except (OSError, OverflowError, ValueError, RuntimeError) as error:
         raise InputError(f"--ray {address}: there is no such cluster: {first_line(error)}.") from error
     try:
-        yield ray
+        with contextlib.redirect_stdout(sys.stderr):  # where Ray tells of workers that died; stdout may be JSON
+            yield ray
     finally:
         ray.shutdown()
 
 
 def _knock(address: str) -> None:
-    """Fail where nobody listens at HOST:PORT."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    """Fail where nobody listens at HOST:PORT, which `auto` takes from the environment."""
+    place = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    host, colon, port = place.removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
 

@@ -151,15 +151,25 @@ def test_seeds_that_cannot_go_together_are_tasks_of_their_own(folder, fake):
     assert read_report(sweep.folder, sweep.trials[0])["one_by_one"] == "clip=1.0 is for single trainings"
 
 
-def test_a_cluster_that_is_not_there(folder):
+def test_a_cluster_that_is_not_there(folder, monkeypatch):
     pytest.importorskip("ray")
     with socket.socket() as held:  # nobody listens there
         held.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{held.getsockname()[1]}"
-        for name in ("no-such-place", address, f"ray://{address}", "127.0.0.1:99999"):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        for name in ("no-such-place", address, f"ray://{address}", "127.0.0.1:99999", "auto"):
             ran = sparsify("sweep", write_sweep(folder), "--ray", name)
             assert ran.status == 2
             assert f"--ray {name}: there is no such cluster" in ran.err
+
+
+def test_what_ray_says_is_no_part_of_the_result(folder, fake):
+    ray = fake({"CPU": 2})
+    quiet = ray.wait
+    ray.wait = lambda *words, **options: print("(raylet) A worker died.") or quiet(*words, **options)
+    ran = sparsify("sweep", write_sweep(folder), "--ray", "auto", "--json")
+    assert len(json.loads(ran.out)["trials"]) == 8
+    assert "A worker died" in ran.err
 
 
 def test_a_device_that_is_not_here(folder):
