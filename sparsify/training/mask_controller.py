@@ -48,13 +48,15 @@ class MaskController:
             what = "The program has no masks" if isinstance(masks, Program) else "There are no masks"
             raise UsageError(f"{what}: nothing would be kept zero. A pass such as weight-prune makes them.")
         self.masks: dict[str, Tensor] = {name: mask.bool() for name, mask in found.items()}
-        self._audit = audit
+        self._audit, self._after_steps = audit, True
         self._optimizer: torch.optim.Optimizer | None = None
         self._hook: Any = None
         self._weights: dict[str, Tensor] = {}
         self._factors: dict[str, Tensor] = {}
 
-    def attach(self, optimizer: torch.optim.Optimizer, module: nn.Module | None = None) -> MaskController:
+    def attach(
+        self, optimizer: torch.optim.Optimizer, module: nn.Module | None = None, *, after_steps: bool = True
+    ) -> MaskController:
         """Mask the parameters of a module now, and after every step of its optimizer.
 
         Args:
@@ -62,6 +64,9 @@ class MaskController:
                 also inside Accelerate or Fabric.
             module: has parameters of the masks' names: the model that was captured, or `program.module()`, also
                 inside DDP, torch.compile or Fabric; not needed where the optimizer was made for `program.module()`.
+
+            after_steps: if not, the caller masks gradients before every step instead. That is less work, and enough
+                where a weight stays zero that is, as are its gradient and slots (SGD, Adam), and nobody writes it.
 
         Raises:
             UsageError: a mask has no parameter in the module and the optimizer, or another shape; or the arguments are
@@ -98,7 +103,7 @@ class MaskController:
                     f"The mask of {name} is for {list(mask.shape)}, and the parameter is {list(named[name].shape)}."
                 )
         self._weights = {name: named[name] for name in self.masks}
-        self._optimizer = optimizer
+        self._optimizer, self._after_steps = optimizer, after_steps
         self._hook = optimizer.register_step_post_hook(self._after_step)
         self.change(self.masks)
         return self
@@ -118,7 +123,7 @@ class MaskController:
         self.apply()
 
     def mask_gradients(self) -> None:
-        """Make the gradients of pruned weights zero; needed before gradients are clipped by their norm."""
+        """Make the gradients of pruned weights zero, as is needed before gradients are clipped by their norm."""
         known = {name: weight.grad for name, weight in self._weights.items()}
         _multiply({name: value for name, value in known.items() if value is not None}, self._factors)
 
@@ -154,7 +159,8 @@ class MaskController:
         return found if found.keys() >= self.masks.keys() else {_plain(name): value for name, value in found.items()}
 
     def _after_step(self, *_: Any) -> None:
-        self.apply()
+        if self._after_steps:
+            self.apply()
         if self._audit:
             self.check()
 

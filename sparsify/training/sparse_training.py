@@ -81,7 +81,8 @@ class SparseTraining:
         self._look()
         self._count = self._now
         if self._masks and not (self._rule and self._rule.keeps_pruned):
-            self._controller = MaskController(self._masks, audit=self._audit).attach(optimizer, module)
+            self._controller = MaskController(self._masks, audit=self._audit)
+            self._controller.attach(optimizer, module, after_steps=False)
 
     def looks(self, step: int, steps: int) -> bool:
         """Whether the rule looks at the gradients of a step."""
@@ -104,7 +105,7 @@ class SparseTraining:
         return replaces
 
     def mask_gradients(self) -> None:
-        """Make the gradients of pruned weights zero, so that they do not count for the norm of all."""
+        """Make the gradients of pruned weights zero: they stay what they are, and do not count for the norm of all."""
         if self._controller is not None:
             self._controller.mask_gradients()
 

@@ -45,7 +45,7 @@ class StepEvent:
         steps: in the whole run.
         loss: of the step's batch, before the update.
         learning_rate: of the update.
-        gradient_norm: of all parameters together, before clipping; pruned weights count where nothing is clipped.
+        gradient_norm: of all parameters together but for pruned weights, before clipping.
         module: the live module, to be looked at, not changed; `program.with_state(module)` takes a copy of it.
         density: which share of the weights that have masks is kept.
         score: the last that was measured on the way, if `score_every` is given.
@@ -224,8 +224,7 @@ class Run:
         if checked and self._sparse.looks(step, steps):  # a rule may act on what it sees
             _finite(self._norm(), "gradient", step + 1, steps)
         replaced = self._sparse.before_step(step, steps, rate)
-        if options.clip is not None:
-            self._sparse.mask_gradients()
+        self._sparse.mask_gradients()
         norm = self._norm() if options.clip is None else self._clipped(options.clip)
         if checked:
             _finite(norm, "gradient", step + 1, steps)
