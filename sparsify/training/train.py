@@ -147,13 +147,14 @@ def train(
     device = run.parameters[0].device
     last = run.steps if last is None else min(last, run.steps)
     wanted = checkpoints is not None
+    agreed = spread.any if wanted else Parallel().any  # where nothing is kept there is nothing to agree on
     with generators_restored(device), waiting(wanted, patient=spread.kind is not None) as interrupted:
         step = run.restore(checkpoints, first)
         stream = run.stream(step)
         while step < last and not (watch and watch.ended):
             with passed_on(interrupted):
                 batch = run.next_batch(stream, step)
-            if not spread.any(interrupted())[0]:
+            if not agreed(interrupted())[0]:
                 with passed_on(interrupted, KeyboardInterrupt), spread.guarded():
                     event = run.step(step, batch) if checkpoints is None else run.careful_step(step, batch, checkpoints)
                 step += 1
@@ -161,7 +162,7 @@ def train(
                     watch.look(event)
                 if on_step:
                     on_step(event)
-            stopped, due = spread.any(interrupted(), checkpoints is not None and checkpoints.due())
+            stopped, due = agreed(interrupted(), checkpoints is not None and checkpoints.due())
             if checkpoints is not None and (step == last or stopped or due):
                 checkpoints.save(step, run.state(step))
             if stopped:
