@@ -185,7 +185,7 @@ def judge(parameters: int, size: int, speeds: tuple[float, float], results: dict
     save(
         __file__.replace(".py", ("_fp32" if FP32 else "") + (f"_{limit():.0f}gib" if limit() < SMALL else "") + ".py"),
         f"3 billion parameters are pruned on a machine of {limit():.0f} GiB, with less memory than the weights take",
-        worst["anonymous"] < size / 2**30,
+        worst["anonymous"] < size / 2**30 and worst["resident"] < limit(),
         f"{parameters / 1e9:.2f} billion parameters, {size / 2**30:.2f} GiB of files: {least['seconds']:.0f} to "
         f"{worst['seconds']:.0f} s, at most {worst['anonymous']:.2f} GiB that cannot be evicted. The disk alone "
         f"(reading {speeds[0] / 1e6:.0f}, writing {speeds[1] / 1e6:.0f} MB/s) would take {least['bound']:.0f} to "

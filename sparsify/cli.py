@@ -23,7 +23,7 @@ from sparsify.diff_command import diff
 from sparsify.doctor_command import doctor
 from sparsify.errors import GateError, InputError, SparsifyError, UsageError
 from sparsify.evaluate_command import evaluate
-from sparsify.options import GATES, OUTPUT, WORK, AsJson, Device, Factory, Inputs, Model, Task, Trust
+from sparsify.options import GATES, OUTPUT, WORK, AsJson, Audit, Compact, Device, Factory, Inputs, Model, Task, Trust
 from sparsify.plot_command import plot
 from sparsify.recipe import Recipe, read_recipe
 from sparsify.report import terminal
@@ -120,10 +120,8 @@ def prune(
         list[str] | None,
         Parameter(negative="", help="also show the retraining there: tensorboard, mlflow or wandb", group=WORK),
     ] = None,
-    compact: Annotated[
-        bool,
-        Parameter(negative="", show_default=False, help="train only the kept values, in little memory", group=WORK),
-    ] = False,
+    compact: Compact = False,
+    audit: Audit = False,
     parallel: Annotated[
         Literal["ddp", "fsdp"] | None,
         Parameter(help="processes of torchrun retrain together: ddp shares batches, fsdp the weights, too", group=WORK),
@@ -154,6 +152,7 @@ def prune(
     chosen = given.over(read_recipe(recipe)) if recipe else given
     if seed is not None:
         chosen = replace(chosen, seed=seed)
+    chosen = chosen.audited() if audit else chosen
     if not chosen.passes and not chosen.retrain and not output:
         if not model.exists():
             raise UsageError(_unknown(str(model)))

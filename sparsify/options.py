@@ -13,6 +13,8 @@ __all__ = [
     "OUTPUT",
     "WORK",
     "AsJson",
+    "Audit",
+    "Compact",
     "Device",
     "Factory",
     "Inputs",
@@ -56,4 +58,13 @@ Trust = Annotated[
 Device = Annotated[str, Parameter(help="where the model runs: cpu, cuda, ...", group=INPUT)]
 AsJson = Annotated[
     bool, Parameter(name="--json", negative="", show_default=False, help="print JSON and nothing else", group=OUTPUT)
+]
+Compact = Annotated[
+    bool, Parameter(negative="", show_default=False, help="train only the kept values, in little memory", group=WORK)
+]
+Audit = Annotated[
+    bool,
+    Parameter(
+        negative="", show_default=False, help="check after every training step that what is pruned is zero", group=WORK
+    ),
 ]

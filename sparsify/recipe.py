@@ -16,13 +16,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from sparsify import registry
 from sparsify.errors import InputError, SparsifyError, UsageError, unreadable
-from sparsify.spec import nearest
+from sparsify.spec import nearest, with_option
 
 __all__ = ["Recipe", "keyed", "passes_of", "place", "read_nodes", "read_recipe", "retrain_of"]
 
@@ -46,6 +46,16 @@ class Recipe:
     inputs: str | None = None
     seed: int = 0
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def audited(self) -> Recipe:
+        """Return the recipe with a retraining that checks itself after every step.
+
+        Raises:
+            UsageError: it has no retraining.
+        """
+        if self.retrain is None:
+            raise UsageError("--audit is about a retraining: give --retrain too.")
+        return replace(self, retrain=with_option(self.retrain, "audit", "yes"))
 
     def over(self, other: Recipe) -> Recipe:
         """Return this recipe; what it leaves at its default is taken from `other`."""

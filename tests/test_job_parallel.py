@@ -33,7 +33,8 @@ def outputs(name):
 def test_two_processes_write_one_model(model, tmp_path):
     with pytest.raises(SystemExit, match="0"):
         main([*model, *RETRAIN, *outputs("one")])
-    first, second = together(2, of_command, [*model, *RETRAIN, *outputs("two"), "--parallel", "ddp", "--work", "w"])
+    words = [*model, *RETRAIN, *outputs("two"), "--audit", "--parallel", "ddp", "--work", "w"]
+    first, second = together(2, of_command, words)
     assert first[0] == second[0] == 0
     assert "wrote two.safetensors" in first[1]
     assert second[1:] == ("", "")
@@ -43,6 +44,8 @@ def test_two_processes_write_one_model(model, tmp_path):
     assert two["command"].startswith("torchrun --nproc-per-node 2 -m sparsify model.pt2 ")
     assert two["command"].endswith("--parallel ddp")
     assert two["score"] == one["score"]
+    assert "audit=yes" in two["command"]
+    assert "audit=" not in one["command"]
     assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == ["one.log.jsonl"]  # the other is in its folder
 
 
@@ -64,8 +67,9 @@ def test_without_torchrun_the_way_is_told(model, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "told"),
     [(RETRAIN, "give --parallel ddp"),
-     (["--pass", "weight-prune:sparsity=0.5", "--parallel", "ddp"], "--parallel is about a retraining")],
-    ids=["they would do the same", "no retraining"],
+     (["--pass", "weight-prune:sparsity=0.5", "--parallel", "ddp"], "--parallel is about a retraining"),
+     (["--pass", "weight-prune:sparsity=0.5", "--audit", "--parallel", "ddp"], "--audit is about a retraining")],
+    ids=["they would do the same", "no retraining", "nothing to audit"],
 )  # fmt: skip
 def test_wrong_use_is_told(model, words, told):
     first, _ = together(2, of_command, [*model, *words])

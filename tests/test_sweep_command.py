@@ -5,9 +5,7 @@ import json
 
 import pytest
 from helpers.command import sparsify
-from helpers.sweeps import RECIPE, write_sweep
-
-from sparsify.sweeps import working
+from helpers.sweeps import RECIPE, fail_at, write_sweep
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +93,7 @@ def test_trials_that_fail_are_told_and_tried_again(tmp_path, monkeypatch):
 
 def test_an_interruption_writes_what_was_done(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    execute = working.execute
-
-    def interrupted(program, passes, retrain, task, seed, **rest):
-        if seed == 1:
-            raise KeyboardInterrupt
-        return execute(program, passes, retrain, task, seed, **rest)
-
-    monkeypatch.setattr(working, "execute", interrupted)
+    fail_at(monkeypatch, 1, KeyboardInterrupt())
     recipe = write_sweep(tmp_path, "models: tiny.pt2\nmethods:\n  fine: shrink\nseeds: 2\ntask: digits\n")
     ran = sparsify("sweep", recipe, "--jobs", 1)
     assert ran.status == 130

@@ -7,6 +7,7 @@ from torch import nn
 
 from sparsify.capture import capture
 from sparsify.export.archive import save
+from sparsify.sweeps import working
 from sparsify.sweeps.results import Measured
 from sparsify.sweeps.trials import Cell, Trial
 
@@ -28,6 +29,18 @@ def tiny_program():
         torch.manual_seed(0)
         network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
     return capture(network, (torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)),))
+
+
+def fail_at(monkeypatch, seed, error):
+    """Let trials of a seed fail; others run without their retraining."""
+    execute = working.execute
+
+    def failing(program, passes, retrain, task, own, **rest):
+        if own == seed:
+            raise error
+        return execute(program, passes, None, task, own, **rest)
+
+    monkeypatch.setattr(working, "execute", failing)
 
 
 def write_sweep(folder: Path, text: str = RECIPE) -> Path:

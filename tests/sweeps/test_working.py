@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.sweeps import RECIPE, write_sweep
+from helpers.sweeps import RECIPE, fail_at, write_sweep
 
 from sparsify.sweeps import working
 from sparsify.sweeps.recipe import read_plan
@@ -88,14 +88,7 @@ def test_a_trial_takes_seeds_of_its_cell_with_it(whole):
     ("error", "told"), [(ValueError("gone wrong"), "ValueError: gone wrong"), (MemoryError(), "MemoryError: ")]
 )
 def test_a_trial_that_fails_does_not_stop_the_others(whole, monkeypatch, error, told):
-    execute = working.execute
-
-    def failing(program, passes, retrain, task, seed, **rest):
-        if seed == 1:
-            raise error
-        return execute(program, passes, None, task, seed, **rest)
-
-    monkeypatch.setattr(working, "execute", failing)
+    fail_at(monkeypatch, 1, error)
     run_here(replace(whole, together="no"))
     store = Store(whole.folder)
     assert store.counts(whole.trials) == {"complete": 2, "fail": 2}
