@@ -9,7 +9,7 @@ SHARED = [name for name in options.__all__ if get_args(getattr(options, name))]
 
 
 def test_all_are_used():
-    assert set(SHARED) == {"AsJson", "Device", "Factory", "Inputs", "Model", "Task", "Trust"}
+    assert set(SHARED) == {"AsJson", "Audit", "Compact", "Device", "Factory", "Inputs", "Model", "Task", "Trust"}
     assert all(getattr(cli, name) is getattr(options, name) for name in SHARED)
 
 
