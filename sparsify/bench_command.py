@@ -27,7 +27,8 @@ def bench(
     ],
     inputs: Inputs = None,
     batches: Annotated[
-        str | None, Parameter(help="batch sizes, with commas (default: 1; 1,16 with --kernels)", group=INPUT)
+        str | None,
+        Parameter(help="with commas (default: 1, or what files are fixed to; 1,16 of --kernels)", group=INPUT),
     ] = None,
     threads: Annotated[
         int | None, Parameter(help="how many each may use (default: all processors)", group=WORK)
@@ -68,9 +69,9 @@ def bench(
     gated = min_speedup is not None or max_size is not None
     if (gated and kernels) or (junit is not None and not gated) or (min_speedup is not None and len(files) < 2):
         raise UsageError("--min-speedup compares files, --max-size looks at them, and --junit says what they found.")
-    counts = [_positive(text, "--batches") for text in (batches or ("1,16" if kernels else "1")).split(",")]
+    counts = [_positive(text, "--batches") for text in batches.split(",")] if batches else None
     if kernels:
-        _bench_kernels([_shape(text) for text in shapes.split(",")], counts, dtype, device, as_json)
+        _bench_kernels([_shape(text) for text in shapes.split(",")], counts or [1, 16], dtype, device, as_json)
         return
     if (threads is not None and threads < 1) or not seconds > 0:
         raise UsageError("--threads and --seconds must be more than 0.")

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from sparsify.errors import InputError, UsageError, first_line
 from sparsify.export.storage import size
-from sparsify.inputs import parse, repeated, with_batch
+from sparsify.inputs import batch_of, fixed_batch, parse, repeated, with_batch
 from sparsify.latency import Run, onnx_run
 from sparsify.load import load
 from sparsify.program import Program
@@ -42,6 +42,10 @@ class Contender(Protocol):
     @property
     def bytes(self) -> int:
         """The size of the file."""
+
+    @property
+    def fixed(self) -> int | None:
+        """The batch size that it is fixed to, if it is."""
 
     def starting(self, batch: int, threads: int) -> Callable[[], Run]:
         """Return what loads the model, and returns what runs it once on a batch of this size."""
@@ -119,9 +123,11 @@ class _Onnx:
     def bytes(self) -> int:
         return size(self.path)
 
+    @property
+    def fixed(self) -> int | None:
+        return None if self.dynamic else batch_of(self.feed.values())
+
     def starting(self, batch: int, threads: int) -> Callable[[], Run]:
-        if not self.dynamic and batch != 1:
-            raise UsageError(f"{self.path} is fixed to its own batch size: leave --batches out.")
         feed = {
             name: (repeated(value, batch) if name in self.dynamic else value).numpy()
             for name, value in self.feed.items()
@@ -147,9 +153,11 @@ class _Torch:
         files = self.path.iterdir() if self.path.is_dir() else [self.path]
         return sum(file.stat().st_size for file in files)
 
+    @property
+    def fixed(self) -> int | None:
+        return fixed_batch(self.program)
+
     def starting(self, batch: int, threads: int) -> Callable[[], Run]:
-        if not self.program.dynamic_batch and batch != 1:
-            raise UsageError(f"{self.path} is captured for one batch size: leave --batches out.")
         return partial(torch_run, self.program, batch, threads)
 
 

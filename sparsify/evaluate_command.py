@@ -45,7 +45,9 @@ def evaluate(
     seconds: Annotated[
         float, Parameter(help="how long latency is measured; 0 leaves it and energy out", group=WORK)
     ] = 10.0,
-    batch: Annotated[int, Parameter(help="examples in a measured run", group=WORK)] = 1,
+    batch: Annotated[
+        int | None, Parameter(help="examples in a measured run (default: 1, or what models fix)", group=WORK)
+    ] = None,
     threads: Annotated[
         int | None, Parameter(help="how many a measured run may use (default: all processors)", group=WORK)
     ] = None,
@@ -75,7 +77,7 @@ def evaluate(
         raise UsageError("Say what to evaluate, and on which data: sparsify evaluate DENSE MODEL... --task TASK.")
     levels = _severities(severities)
     _check_meter(meter, watts, grid, country)
-    if batch < 1 or seconds < 0 or any(number is not None and number < 1 for number in (examples, threads)):
+    if seconds < 0 or any(number is not None and number < 1 for number in (batch, examples, threads)):
         raise UsageError("--examples, --batch and --threads must be at least 1, and --seconds not negative.")
     for path in models:
         if not path.exists():  # said here, before torch is imported

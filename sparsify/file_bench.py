@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparsify.contenders import Contender
+from sparsify.inputs import agreed_batches
 from sparsify.latency import SESSIONS, Latency, Speed, in_turns, threads_here
 
 __all__ = ["Measured", "Table", "compare"]
@@ -57,7 +58,7 @@ class Table:
 
 def compare(
     models: Sequence[Contender],
-    batches: Sequence[int],
+    batches: Sequence[int] | None = None,
     *,
     threads: int | None = None,
     seconds: float = 10.0,
@@ -67,17 +68,17 @@ def compare(
 
     Args:
         models: the first is what the others are compared with.
-        batches: how many examples a run has.
+        batches: how many examples a run has; what the models are fixed to, or 1, if not given.
         threads: how many each may use; all that this process may run on if not given.
         seconds: how long to measure for each batch size.
         stage: told what begins.
 
     Raises:
-        UsageError: a model has another, fixed batch size.
+        UsageError: a model is fixed to another batch size than is asked for, or than another one is.
     """
     count = threads or threads_here()
     tables = []
-    for batch in batches:
+    for batch in agreed_batches({model.name: model.fixed for model in models}, batches, "--batches"):
         stage(f"measuring batch {batch}")
         starts = [model.starting(batch, count) for model in models]
         times = in_turns(starts, seconds=seconds, sessions=SESSIONS)

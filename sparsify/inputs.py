@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sparsify.program import Program
 
-__all__ = ["drawn_like", "parse", "repeated", "with_batch"]
+__all__ = ["agreed_batches", "batch_of", "drawn_like", "fixed_batch", "parse", "repeated", "with_batch"]
 
 _SPEC = re.compile(
     r"(?:(?P<name>[A-Za-z_]\w*):)?"
@@ -158,3 +158,34 @@ def with_batch(program: Program, size: int) -> list[Any]:
         else leaf
         for node, leaf in zip(program.placeholders, leaves, strict=True)
     ]
+
+
+def batch_of(leaves: Iterable[Any]) -> int:
+    """Return how many examples tensors or arrays hold: the first dimension of the first that has one, else 1."""
+    return next((len(leaf) for leaf in leaves if getattr(leaf, "ndim", 0)), 1)
+
+
+def fixed_batch(program: Program) -> int | None:
+    """Return how many examples a program runs on if it cannot run on more or fewer."""
+    return None if program.dynamic_batch else batch_of(program.example.leaves())
+
+
+def agreed_batches(fixed: Mapping[str, int | None], asked: Sequence[int] | None, option: str) -> Sequence[int]:
+    """Return on how many examples models are measured side by side: what is asked for, else what they fix, else 1.
+
+    Args:
+        fixed: by name of the models, the batch size that each is fixed to, or None.
+        asked: batch sizes that were said.
+        option: that says them.
+
+    Raises:
+        UsageError: a model is fixed to another size than is asked for, or than another model is.
+    """
+    sizes = {size: name for name, size in fixed.items() if size is not None}
+    if len(sizes) > 1:
+        texts = " and ".join(f"{name} to {size}" for size, name in sizes.items())
+        raise UsageError(f"Batch sizes differ: {texts}, and cannot be changed. Capture or export them alike.")
+    for size, name in sizes.items():
+        if set(asked or [size]) != {size}:
+            raise UsageError(f"{name} is captured for a batch size of {size} only: leave {option} out.")
+    return asked or list(sizes) or [1]

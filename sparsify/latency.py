@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sparsify.inputs import batch_of
+
 __all__ = ["SESSIONS", "Latency", "Run", "Speed", "compare", "in_turns", "measure", "onnx_run", "threads_here"]
 
 Run = Callable[[], object]
@@ -171,7 +173,7 @@ def measure(
     count = threads or threads_here()
     starts = [partial(onnx_run, file, feed, count) for file, feed in zip(files, inputs, strict=True)]
     found = in_turns(starts, seconds=seconds)
-    return [Latency.of(samples[0], count, _batch(feed)) for samples, feed in zip(found, inputs, strict=True)]
+    return [Latency.of(samples[0], count, batch_of(feed.values())) for samples, feed in zip(found, inputs, strict=True)]
 
 
 def compare(
@@ -196,7 +198,7 @@ def compare(
     starts = [partial(onnx_run, file, feed, count) for file, feed in zip(files, inputs, strict=True)]
     first, second = in_turns(starts, seconds=seconds, sessions=SESSIONS, loading=2 * seconds)
     one, two = (
-        Latency.of(list(itertools.chain.from_iterable(own)), count, _batch(feed))
+        Latency.of(list(itertools.chain.from_iterable(own)), count, batch_of(feed.values()))
         for own, feed in zip((first, second), inputs, strict=True)
     )
     return one, two, Speed.of(first, second)
@@ -219,8 +221,3 @@ def onnx_run(file: str | Path, feed: Mapping[str, Any], threads: int, provider: 
 def threads_here() -> int:
     """Return on how many processors this process may run."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _batch(feed: Mapping[str, Any]) -> int:
-    first = next((array for array in feed.values() if array.ndim), None)
-    return 1 if first is None else int(first.shape[0])

@@ -4,7 +4,9 @@ import pytest
 import torch
 from helpers.command import small_program, write_model
 from onnx import TensorProto, helper
+from torch import nn
 
+import sparsify as sp
 from sparsify.contenders import contender, provider_called
 from sparsify.errors import InputError, UsageError
 from sparsify.export.onnx import export_onnx
@@ -86,10 +88,15 @@ def test_integers_are_ones_which_any_table_and_mask_has(tmp_path, seen):
     assert seen[-1]["ids"].tolist() == [[1] * 5]
 
 
-def test_a_fixed_batch_stays(tmp_path):
-    path = write(tmp_path / "a.onnx", ("x", TensorProto.FLOAT, [2, 5]))
-    with pytest.raises(UsageError, match="fixed to its own batch size"):
-        contender(path, None, **CPU).starting(4, 1)
+def test_a_fixed_batch_stays(tmp_path, folder, seen):
+    model = contender(write(tmp_path / "a.onnx", ("x", TensorProto.FLOAT, [2, 5])), None, **CPU)
+    assert model.fixed == 2
+    model.starting(2, 1)()()
+    assert seen[-1]["x"].shape == (2, 5)
+    sp.save(sp.capture(nn.Linear(3, 2), (torch.randn(4, 3),), dynamic_batch=False), tmp_path / "b.pt2")
+    assert contender(tmp_path / "b.pt2", None, **CPU).fixed == 4
+    assert contender(folder / "model.onnx", None, **CPU).fixed is None
+    assert contender(folder / "model.pt2", None, **CPU).fixed is None
 
 
 def test_files_that_are_none(tmp_path):

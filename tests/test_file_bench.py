@@ -13,8 +13,8 @@ class Fake:
 
     clock = 0.0
 
-    def __init__(self, name, seconds):
-        self.name, self.runtime, self.bytes, self.seconds = name, "a runtime", 10, seconds
+    def __init__(self, name, seconds, fixed=None):
+        self.name, self.runtime, self.bytes, self.seconds, self.fixed = name, "a runtime", 10, seconds, fixed
         self.asked = []
 
     def starting(self, batch, threads):
@@ -55,3 +55,16 @@ def test_what_a_model_refuses_is_said_before_that_batch_is_measured():
     with pytest.raises(UsageError, match="not seven"):
         compare([Fake("a", 1.0)], [7])
     assert Fake.clock == before
+
+
+def test_a_fixed_batch_is_that_of_all():
+    models = [Fake("any", 1e-3), Fake("four", 1e-3, fixed=4)]
+    (table,) = compare(models, seconds=0)
+    assert table.batch == 4
+    assert [row.latency.batch for row in table.rows] == [4, 4]
+    assert compare(models, [4], seconds=0)[0].batch == 4
+    assert compare(models[:1], seconds=0)[0].batch == 1
+    with pytest.raises(UsageError, match="four is captured for a batch size of 4 only: leave --batches out"):
+        compare(models, [4, 1], seconds=0)
+    with pytest.raises(UsageError, match=r"Batch sizes differ: four to 4 and two to 2"):
+        compare([*models, Fake("two", 1e-3, fixed=2)], seconds=0)

@@ -20,6 +20,7 @@ from sparsify.evaluation.limited import LimitedTask
 from sparsify.evaluation.memory import peak_bytes
 from sparsify.evaluation.pixels import PixelRange, pixel_range
 from sparsify.evaluation.robustness import robustness, scored, unfit
+from sparsify.inputs import agreed_batches, fixed_batch
 from sparsify.latency import SESSIONS, Latency, Speed, in_turns, threads_here
 from sparsify.program import Program
 from sparsify.task import Score, Task
@@ -48,7 +49,7 @@ class Evaluation:
         shifted: further tasks by name, that the models are scored on.
         examples: validation examples after which a split ends, with their batch; None looks at all.
         seconds: how long latency is measured for all models together; 0 leaves latency and energy out.
-        batch: how many examples a measured run has.
+        batch: how many examples a measured run has; what the models are fixed to, or 1, if not given.
         threads: of latency; all processors if not given.
         power: how energy is estimated.
         seed: of the corruptions.
@@ -61,7 +62,7 @@ class Evaluation:
     shifted: Mapping[str, Task] = field(default_factory=dict)
     examples: int | None = None
     seconds: float = 10.0
-    batch: int = 1
+    batch: int | None = None
     threads: int | None = None
     power: Power = Power()
     seed: int = 0
@@ -91,37 +92,30 @@ def evaluate(models: Mapping[str, Program], task: Task, how: Evaluation | None =
         raise UsageError("There is no model to evaluate.")
     data, programs = how.limited(task), list(models.values())
     modules = [program.module(copy=False) for program in programs]
+    fixed = {name: fixed_batch(program) for name, program in models.items()}
+    (batch,) = agreed_batches(fixed, [how.batch] if how.batch else None, "--batch")
     how.stage("scoring")
     clean = [scored(data, module) for module in modules]
     rows: list[dict[str, Any]] = [
-        {"name": name, "score": score.as_dict(), **_size(program, how.batch)}
+        {"name": name, "score": score.as_dict(), **_size(program, batch)}
         for (name, program), score in zip(models.items(), clean, strict=True)
     ]
     _add_likeness(rows, programs, data, how)
     about = _add_robustness(rows, modules, data, clean, how)
     _add_shifted(rows, modules, how)
-    _add_speed(rows, programs, how)
-    return {"task": task.name, "seed": how.seed, "batch": how.batch, **about, "models": rows}
+    _add_speed(rows, programs, how, batch)
+    return {"task": task.name, "seed": how.seed, "batch": batch, **about, "models": rows}
 
 
 def _size(program: Program, batch: int) -> dict[str, Any]:
     counted = cost(program)
     return {
-        "macs": counted.macs // _fixed_batch(program),
+        "macs": counted.macs // (fixed_batch(program) or 1),
         "parameters": counted.parameters,
         "nonzero": counted.nonzero,
         "bytes": counted.bytes,
         "activation_bytes": peak_bytes(program, batch),
     }
-
-
-def _fixed_batch(program: Program) -> int:
-    """Return how many examples a run has whose number cannot be changed; else 1, as costs are counted for one."""
-    return 1 if program.dynamic_batch else _batch_of(program)
-
-
-def _batch_of(program: Program) -> int:
-    return next((len(leaf) for leaf in program.example.leaves() if getattr(leaf, "ndim", 0)), 1)
 
 
 def _add_likeness(rows: list[dict[str, Any]], programs: list[Program], task: Task, how: Evaluation) -> None:
@@ -176,27 +170,25 @@ def _add_shifted(rows: list[dict[str, Any]], modules: Sequence[nn.Module], how: 
             row["shifted"][name] = scored(data, module).as_dict()
 
 
-def _add_speed(rows: list[dict[str, Any]], programs: list[Program], how: Evaluation) -> None:
+def _add_speed(rows: list[dict[str, Any]], programs: list[Program], how: Evaluation, batch: int) -> None:
     """Add latency in PyTorch, in turns, and what is estimated from it."""
-    for row, program in zip(rows, programs, strict=True):
+    for row in rows:
         row.update(latency_ms=None, speed=None, energy=None, arithmetic_joules=arithmetic_joules(row["macs"]))
-        if how.batch != 1 and not program.dynamic_batch:
-            raise UsageError(f"{row['name']} is captured for one batch size: leave --batch out.")
     if how.seconds <= 0:
         return
     before = torch.get_num_threads()
     try:
-        _measure(rows, programs, how, how.threads or threads_here())
+        _measure(rows, programs, how, batch)
     finally:
         torch.set_num_threads(before)
 
 
-def _measure(rows: list[dict[str, Any]], programs: list[Program], how: Evaluation, threads: int) -> None:
+def _measure(rows: list[dict[str, Any]], programs: list[Program], how: Evaluation, batch: int) -> None:
+    threads = how.threads or threads_here()
     how.stage("measuring latency")
-    starts = [partial(torch_run, program, how.batch, threads) for program in programs]
+    starts = [partial(torch_run, program, batch, threads) for program in programs]
     times = in_turns(starts, seconds=how.seconds, sessions=SESSIONS)
-    for row, program, start, own in zip(rows, programs, starts, times, strict=True):
-        batch = how.batch if program.dynamic_batch else _batch_of(program)
+    for row, start, own in zip(rows, starts, times, strict=True):
         latency = Latency.of([sample for session in own for sample in session], threads, batch)
         row["latency_ms"] = latency.as_dict()
         row["speed"] = None if row is rows[0] else Speed.of(times[0], own).as_dict()

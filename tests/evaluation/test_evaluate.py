@@ -112,8 +112,12 @@ def test_a_fixed_batch(programs):
     found = evaluate({"it": program}, task, Evaluation(corruptions=(), seconds=0.01, threads=1))["models"][0]
     assert found["macs"] == 8  # of one of the two examples
     assert found["latency_ms"]["batch"] == 2
-    with pytest.raises(UsageError, match="captured for one batch size: leave --batch out"):
+    with pytest.raises(UsageError, match="it is captured for a batch size of 2 only: leave --batch out"):
         evaluate({"it": program}, task, Evaluation(corruptions=(), batch=3))
+    any_size = sp.capture(model, (torch.randn(2, 4),))
+    both = evaluate({"any": any_size, "it": program}, task, Evaluation(corruptions=(), seconds=0.01, threads=1))
+    assert both["batch"] == 2
+    assert [row["latency_ms"]["batch"] for row in both["models"]] == [2, 2]
 
 
 def test_the_number_of_threads_stays_as_it_was(programs):
