@@ -12,12 +12,16 @@ from torch import Tensor
 from sparsify.kernels._activations import activated
 from sparsify.kernels._linear import fitting
 from sparsify.kernels._places import arrange
-from sparsify.kernels._remembered import remembered, settled
+from sparsify.kernels._remembered import remembered, remembered_if_settled
 from sparsify.kernels._windows import arrange_windows
 
 __all__ = ["kept_linear", "usable"]
 
-_FEW = 8  # rows of x up to which windows are faster than a panel of x
+_ROWS = 8  # of x up to which windows are faster than a panel of x
+_FEW, _DENSE = (
+    2,
+    0.07,
+)  # rows of x, and share of weights that are kept, up to which and from which on they are in any case
 _NUMBA = importlib.util.find_spec("numba") is not None
 
 
@@ -46,17 +50,27 @@ def kept_linear(
     Raises:
         ValueError: values or bias have another length or type: a kernel would read beyond their ends.
     """
-    outputs, inputs, rectified = len(where[-1]) - 1, x.shape[-1], activation == "relu"
+    outputs, inputs, rectified = where[-1].numel() - 1, x.shape[-1], activation == "relu"
     row_product, window_product = _kernels()
     bias = fitting(bias, outputs, x)
     out = None
-    if window_product is not None and 0 < x.numel() <= _FEW * inputs and outputs and settled(values):
-        windows = remembered(("windows", inputs), (values, *where), lambda: arrange_windows(values, *kept(), inputs))
+    if window_product is not None and outputs and _fits_windows(x.numel(), inputs, values.numel() / outputs):
+        windows = remembered_if_settled(
+            ("windows", inputs), (values, *where), lambda: arrange_windows(values, *kept(), inputs)
+        )
         out = None if windows is None else window_product(windows, x, bias, rectified)
     if out is None:
         places = remembered(("places", inputs), where, lambda: arrange(*kept(), inputs))
         out = row_product(values, places, x, bias, rectified)
     return out if activation in ("none", "relu") else activated(out, activation)
+
+
+def _fits_windows(numbers: int, inputs: int, kept: float) -> bool:
+    """Tell whether windows are the faster way for so many numbers of x and weights kept in a row.
+
+    With more rows of x than two, lanes that wait cost more than single loads where little is kept.
+    """
+    return 0 < numbers <= _ROWS * inputs and (numbers <= _FEW * inputs or kept >= _DENSE * inputs)
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-__all__ = ["forget", "remembered", "settled"]
+__all__ = ["forget", "remembered", "remembered_if_settled", "settled"]
 
 T = TypeVar("T")
 _State = tuple[int, int, torch.dtype]
@@ -39,13 +39,29 @@ def remembered(role: Hashable, tensors: Sequence[Tensor], make: Callable[[], T])
             tell whether they have, and those of other classes (such as fake ones) may not be what they seem: for these
             it is called every time.
     """
-    first = id(tensors[0])
-    known = _KNOWN.get(first)
-    found = known.get(role) if known is not None else None
-    if found is not None and _unchanged(found[0], tensors):
-        return cast(T, found[1])
-    made = make()
+    known = _known(role, tensors)
+    return cast(T, known[1]) if known is not None else _kept(role, tensors, make())
+
+
+def remembered_if_settled(role: Hashable, tensors: Sequence[Tensor], make: Callable[[], T]) -> T | None:
+    """Return what `remembered` does, but make nothing, and return nothing, while the first tensor is not settled."""
+    known = _known(role, tensors)
+    if known is not None:
+        return cast(T, known[1])
+    return _kept(role, tensors, make()) if settled(tensors[0]) else None
+
+
+def _known(role: Hashable, tensors: Sequence[Tensor]) -> tuple[list[_Seen], object] | None:
+    """Return what is remembered of unchanged tensors, as the second of two things."""
+    roles = _KNOWN.get(id(tensors[0]))
+    found = roles.get(role) if roles is not None else None
+    return found if found is not None and _unchanged(found[0], tensors) else None
+
+
+def _kept(role: Hashable, tensors: Sequence[Tensor], made: T) -> T:
+    """Remember what was made of tensors, if they tell when they change, and return it."""
     if all(map(_telling, tensors)):
+        first = id(tensors[0])
         watched = weakref.ref(tensors[0], lambda _: _KNOWN.pop(first, None))
         refs = [watched, *map(weakref.ref, tensors[1:])]
         states = [(ref, *_state(tensor)) for ref, tensor in zip(refs, tensors, strict=True)]

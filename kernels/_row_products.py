@@ -10,7 +10,6 @@ itself.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,7 @@ from numba import carray, types  # type: ignore[attr-defined]
 from torch import Tensor
 
 from sparsify.kernels._places import CHUNK, DAMAGED, STEP, Places
-from sparsify.kernels._threads import run
+from sparsify.kernels._threads import run, task_of
 from sparsify.kernels._vectors import (
     LINE,
     address_of,
@@ -78,11 +77,11 @@ def _multiply(values: Tensor, places: Places, x: Tensor, bias: Tensor | None, ou
     turned = panels * (inputs + 1) * width + 15 & -16  # so that sums begin on a line of the cache
     scratch = x.new_empty(turned + threads * CHUNK * width)
     panels_at = scratch.data_ptr()
-    task = (ctypes.c_int64 * (len(_GIVEN) + LINE * (3 + threads)))(
+    given = (
         values.data_ptr(), *places.addresses, 0 if bias is None else bias.data_ptr(), x.data_ptr(), out.data_ptr(),
-        panels_at, panels_at + 4 * turned, places.outputs, batch, inputs, places.blocks,
-        threads, rectified,
+        panels_at, panels_at + 4 * turned, places.outputs, batch, inputs, places.blocks, threads, rectified,
     )  # fmt: skip
+    task = task_of(given, LINE * (3 + threads))
     worker = _worker(width, 8 * places.columns.itemsize)  # it lives as long as it runs, whatever the cache does
     run(worker.address, task, threads)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
-__all__ = ["run"]
+__all__ = ["run", "task_of"]
 
 _PROCESS = os.getpid()
 
@@ -33,6 +33,13 @@ def run(function: int, task: ctypes.Array[ctypes.c_int64], threads: int) -> None
         parallel(function, task, threads, 0)
     else:
         list(_pool(os.getpid(), threads).map(_callable(function), [task] * threads))
+
+
+def task_of(given: Sequence[int], more: int) -> ctypes.Array[ctypes.c_int64]:
+    """Return a task of some numbers, and so many zeros behind them."""
+    task = (ctypes.c_int64 * (len(given) + more))()
+    task[: len(given)] = [*given]  # arguments of the array would take twice as long
+    return task
 
 
 @functools.cache

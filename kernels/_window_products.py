@@ -5,7 +5,6 @@ A call is one task: threads take chunks of slices, and count what is taken in th
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +16,7 @@ from numba import carray, types  # type: ignore[attr-defined]
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparsify.kernels._threads import run
+from sparsify.kernels._threads import run, task_of
 from sparsify.kernels._vectors import LINE, address_of, count_up, float32_at, int32_at, int64_at, job_of
 from sparsify.kernels._window_sums import window_sums
 from sparsify.kernels._windows import ALIGNED, LANES, STEPS, WINDOWS, Windows
@@ -49,19 +48,24 @@ def window_product(windows: Windows, x: Tensor, bias: Tensor | None, rectified: 
         Nothing if there is a number in the result that is not finite: here a weight that is pruned may have met an
         infinity of x.
     """
-    inputs, outputs = x.shape[-1], windows.outputs
-    out = x.new_empty(*x.shape[:-1], outputs)
+    shape, outputs = x.shape, windows.outputs
+    inputs = shape[-1]
     batch = x.numel() // inputs
+    out = x.new_empty(batch, outputs)
     if inputs % ALIGNED or inputs < 2 * ALIGNED:
-        x = F.pad(x, (0, max(-inputs % ALIGNED, 2 * ALIGNED - inputs)))
+        more = max(-inputs % ALIGNED, 2 * ALIGNED - inputs)
+        x, inputs = F.pad(x, (0, more)), inputs + more
     x = x.contiguous()
-    threads = min(torch.get_num_threads(), 1 + len(windows.codes) * STEPS * (1 + batch) // _GRAIN)
-    task = (ctypes.c_int64 * (len(_GIVEN) + LINE * (3 + threads) + _OWN * threads))(
+    threads = min(torch.get_num_threads(), 1 + windows.steps * (1 + batch) // _GRAIN)
+    given = (
         *windows.addresses, 0 if bias is None else bias.data_ptr(), x.data_ptr(), out.data_ptr(),
-        outputs, batch, 4 * x.shape[-1], threads, rectified,
+        outputs, batch, 4 * inputs, threads, rectified,
     )  # fmt: skip
+    task = task_of(given, LINE * (3 + threads) + _OWN * threads)
     run(_worker(batch % _ROWS).address, task, threads)
-    return None if task[_ODD // 8] else out
+    if task[_ODD // 8]:
+        return None
+    return out if len(shape) == 2 else out.view(*shape[:-1], outputs)
 
 
 @functools.cache

@@ -53,6 +53,11 @@ class Windows:
         found = (self.values, self.codes, self.bases, self.starts, self.order)
         return tuple(tensor.data_ptr() if len(tensor) else 0 for tensor in found)  # type: ignore[return-value]
 
+    @functools.cached_property
+    def steps(self) -> int:
+        """Of all rounds together."""
+        return STEPS * len(self.codes)
+
 
 def arrange_windows(values: Tensor, columns: Tensor, offsets: Tensor, inputs: int) -> Windows | None:
     """Arrange values and columns `[E]` of a matrix with so many inputs, whose rows begin at offsets `[N + 1]`.

@@ -129,6 +129,11 @@ def test_both_kernels_are_taken_where_they_should_be(monkeypatch):
             index_linear(torch.randn(batch, 256), values, found.columns, found.offsets)
     assert taken == ["windows", "windows", "rows"]
     taken.clear()
+    _, few = encoded((64, 1024), 0.05)
+    for batch in (1, 2, 3):
+        index_linear(torch.randn(batch, 1024), few.values, few.columns, few.offsets)
+    assert taken == ["windows", "windows", "rows"]
+    taken.clear()
     for _ in range(2):
         index_linear(torch.randn(2, 256), values, found.columns, found.offsets).sum().backward()
     with torch.no_grad():
