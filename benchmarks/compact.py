@@ -48,8 +48,9 @@ import sparsify as sp
 from sparsify.masking import masked
 from sparsify.program import Program
 from sparsify.task import Score
-from sparsify.training.train import StepEvent, train
+from sparsify.training.train import train
 from sparsify.training.train_options import TrainOptions
+from sparsify.training.watch import StepEvent
 
 STEPS = 3 if QUICK else 6
 TOKENS = 32

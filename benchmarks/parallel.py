@@ -35,8 +35,9 @@ from sparsify.parallel.strategy import Parallel, parallel
 from sparsify.pass_manager import PassManager
 from sparsify.program import Program
 from sparsify.task import Score
-from sparsify.training.train import StepEvent, train
+from sparsify.training.train import train
 from sparsify.training.train_options import TrainOptions
+from sparsify.training.watch import StepEvent
 
 STEPS = 12 if QUICK else 60
 WIDTH = 512 if QUICK else 1536

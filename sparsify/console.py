@@ -15,7 +15,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from sparsify.training.train import StepEvent
+    from sparsify.training.watch import StepEvent
 
 __all__ = ["Show", "err", "out", "print_json", "progress", "rank"]
 

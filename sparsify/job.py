@@ -39,7 +39,7 @@ from sparsify.staging import Staging, staging
 from sparsify.task import Task, example_inputs, resolve
 from sparsify.trackers import tracking
 from sparsify.training.log import log_of_a_run
-from sparsify.training.train import OnStep
+from sparsify.training.watch import OnStep
 from sparsify.training.work import Listener
 
 __all__ = ["Job", "load_program"]

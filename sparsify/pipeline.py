@@ -24,7 +24,7 @@ from sparsify.retrain import Retrained, retrain_together
 from sparsify.retrain import retrain as run_method
 from sparsify.task import Score, Task, resolve
 from sparsify.tickets.ticket import Ticket
-from sparsify.training.train import OnStep
+from sparsify.training.watch import OnStep
 from sparsify.training.work import Listener
 
 __all__ = ["Result", "execute", "execute_together", "retrain", "run", "score"]

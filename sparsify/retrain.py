@@ -17,8 +17,9 @@ from sparsify.program import Program
 from sparsify.task import Task, resolve
 from sparsify.tickets.ticket import Ticket
 from sparsify.training.batched import CannotTogether, train_together
-from sparsify.training.train import OnStep, Trained
+from sparsify.training.train import Trained
 from sparsify.training.train_options import TrainOptions
+from sparsify.training.watch import OnStep
 from sparsify.training.work import Listener, Work
 
 __all__ = ["Method", "Retrained", "parse_method", "plain_options", "retrain", "retrain_together"]

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from sparsify import console
-from sparsify.training.train import StepEvent
+from sparsify.training.watch import StepEvent
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from sparsify.schedules import parse_steps
 from sparsify.strong import Draw, Scoring
 from sparsify.strong._network import Network
 from sparsify.task import Task
-from sparsify.training.train import StepEvent, Trained
+from sparsify.training.train import Trained
 from sparsify.training.train_options import TrainOptions
-from sparsify.training.watch import Watch
+from sparsify.training.watch import StepEvent, Watch
 from sparsify.training.work import Work
 
 __all__ = ["Strong"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sparsify.coding.bits import packed, unpacked
 
 if TYPE_CHECKING:
-    from sparsify.training.train import StepEvent
+    from sparsify.training.watch import StepEvent
 
 __all__ = ["Stability", "hamming"]
 

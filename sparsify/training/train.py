@@ -6,9 +6,9 @@ import contextlib
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -27,53 +27,13 @@ from sparsify.training.interruption import passed_on, waiting
 from sparsify.training.randomness import derived_seed, generators_restored, seed_generators
 from sparsify.training.sparse_training import Exchange, SparseTraining
 from sparsify.training.train_options import TrainOptions, load_optimizer
-from sparsify.training.watch import Watch
+from sparsify.training.watch import OnStep, StepEvent, Watch
 
-__all__ = ["OnStep", "Run", "StepEvent", "Trained", "TrainingError", "train"]
+__all__ = ["Run", "Trained", "TrainingError", "train"]
 
 
 class TrainingError(SparsifyError):
     """The loss or its gradient is no longer a finite number; the program before the training is untouched."""
-
-
-@dataclass(frozen=True)
-class StepEvent:
-    """What a listener learns after a step.
-
-    Attributes:
-        step: how many steps are done, from 1 to `steps`.
-        steps: in the whole run.
-        loss: of the step's batch, before the update.
-        learning_rate: of the update.
-        gradient_norm: of all parameters together but for pruned weights, before clipping.
-        module: the live module, to be looked at, not changed; `program.with_state(module)` takes a copy of it.
-        density: which share of the weights that have masks is kept.
-        score: the last that was measured on the way, if `score_every` is given.
-        measured: what was measured behind this step.
-        exchange: what was done to the masks at this step.
-        emptied: the weights of which this step's update of the masks left nothing.
-        training: its name, where a retraining has several.
-        steps_done: in all trainings of the retraining, those of earlier calls included.
-        steps_of_all: how many there will be.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-    module: nn.Module
-    density: float = 1.0
-    score: float | None = None
-    measured: Mapping[str, Any] | None = None
-    exchange: Exchange | None = None
-    emptied: tuple[str, ...] = ()
-    training: str = ""
-    steps_done: int = 0
-    steps_of_all: int = 0
-
-
-OnStep: TypeAlias = Callable[[StepEvent], None]
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,56 @@
-"""Watch: what looks at a training after every step, and may end it."""
+"""Watch: what looks at a training after every step, what it sees, and that it may end it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
-if TYPE_CHECKING:
-    from sparsify.training.train import StepEvent
+from torch import nn
 
-__all__ = ["Watch"]
+from sparsify.training.sparse_training import Exchange
+
+__all__ = ["OnStep", "StepEvent", "Watch"]
+
+
+@dataclass(frozen=True)
+class StepEvent:
+    """What a listener learns after a step.
+
+    Attributes:
+        step: how many steps are done, from 1 to `steps`.
+        steps: in the whole run.
+        loss: of the step's batch, before the update.
+        learning_rate: of the update.
+        gradient_norm: of all parameters together but for pruned weights, before clipping.
+        module: the live module, to be looked at, not changed; `program.with_state(module)` takes a copy of it.
+        density: which share of the weights that have masks is kept.
+        score: the last that was measured on the way, if `score_every` is given.
+        measured: what was measured behind this step.
+        exchange: what was done to the masks at this step.
+        emptied: the weights of which this step's update of the masks left nothing.
+        training: its name, where a retraining has several.
+        steps_done: in all trainings of the retraining, those of earlier calls included.
+        steps_of_all: how many there will be.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    module: nn.Module
+    density: float = 1.0
+    score: float | None = None
+    measured: Mapping[str, Any] | None = None
+    exchange: Exchange | None = None
+    emptied: tuple[str, ...] = ()
+    training: str = ""
+    steps_done: int = 0
+    steps_of_all: int = 0
+
+
+OnStep: TypeAlias = Callable[[StepEvent], None]
 
 
 class Watch(Protocol):

@@ -21,9 +21,9 @@ from sparsify.program import Program
 from sparsify.task import Task
 from sparsify.training.checkpoints import Checkpoints
 from sparsify.training.log import Log
-from sparsify.training.train import OnStep, StepEvent, Trained, TrainingError, train
+from sparsify.training.train import Trained, TrainingError, train
 from sparsify.training.train_options import TrainOptions
-from sparsify.training.watch import Watch
+from sparsify.training.watch import OnStep, StepEvent, Watch
 
 __all__ = ["Listener", "Work"]
 
