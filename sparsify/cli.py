@@ -15,23 +15,23 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from sparsify import registry
 from sparsify.atomic import check_writable
-from sparsify.bench_command import bench
-from sparsify.catalogue_command import criteria, explain, passes
-from sparsify.compare_command import compare
+from sparsify.commands.bench import bench
+from sparsify.commands.catalogue import criteria, explain, passes
+from sparsify.commands.compare import compare
+from sparsify.commands.diff import diff
+from sparsify.commands.doctor import doctor
+from sparsify.commands.evaluate import evaluate
+from sparsify.commands.plot import plot
+from sparsify.commands.sensitivity import sensitivity
+from sparsify.commands.sweep import sweep
+from sparsify.commands.unpack import unpack
 from sparsify.console import err, out, print_json, progress, rank
-from sparsify.diff_command import diff
-from sparsify.doctor_command import doctor
 from sparsify.errors import GateError, InputError, SparsifyError, UsageError
-from sparsify.evaluate_command import evaluate
 from sparsify.options import GATES, OUTPUT, WORK, AsJson, Audit, Compact, Device, Factory, Inputs, Model, Task, Trust
-from sparsify.plot_command import plot
 from sparsify.recipe import Recipe, read_recipe
 from sparsify.report import terminal
 from sparsify.report.groups import print_groups
-from sparsify.sensitivity_command import sensitivity
 from sparsify.spec import nearest, parse_spec
-from sparsify.sweep_command import sweep
-from sparsify.unpack_command import unpack
 
 if TYPE_CHECKING:
     from sparsify.pass_manager import Event

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import sparsify as sp
-from sparsify import catalogue_command, cli, export, job
+from sparsify import cli, export, job
+from sparsify.commands import catalogue
 from sparsify.report.quantities import count, share
 
 FACTORY = "from sparsify.demo_net import ResNet\n\n\ndef make():\n    return ResNet((2, 2), (4, 8))\n"
@@ -301,7 +302,7 @@ def test_help_and_version():
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_it_fits_the_terminal(width, monkeypatch):
-    for module in (cli, catalogue_command):
+    for module in (cli, catalogue):
         monkeypatch.setattr(module, "out", Console(width=width))
     for words in (("inspect", "model.pt2"), ("passes",), ("criteria",), ("explain", "fine-tune"), PRUNE):
         lines = sparsify(*words).out.splitlines()

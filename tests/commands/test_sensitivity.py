@@ -9,7 +9,7 @@ from helpers.command import example, sparsify, write_model
 from helpers.drawings import Page
 from rich.console import Console
 
-from sparsify import sensitivity_command
+from sparsify.commands import sensitivity as sensitivity_command
 from sparsify.report.heat import cell
 from sparsify.sensitivity import read_scan, write_scan
 
