@@ -12,13 +12,15 @@ from torch.nn import functional as F
 from sparsify.kernels._activations import activated, derivative
 from sparsify.kernels._remembered import forget, remembered
 
-__all__ = ["dense_linear", "fitting", "gradients", "needed", "operator", "trimmed"]
+__all__ = ["check_rows", "dense_linear", "fitting", "gradients", "needed", "operator", "trimmed"]
 
 
 def operator(function: Callable[..., Tensor]) -> Any:
     """Return `sparsify::<name>`, an operator of torch that computes what a function does on every device.
 
-    `torch.library.custom_op` would do the same, and look at every call whether a result is one of the arguments.
+    `torch.library.custom_op` would do the same, and look at every call whether a result is one of the arguments. Under
+    autocast x gets the type of the values, its second argument: what kernels remember of these would be gone if they
+    were converted in every call.
     """
     name = f"sparsify::{function.__name__}"
     schema = torch.library.infer_schema(function, mutates_args=())
@@ -26,7 +28,25 @@ def operator(function: Callable[..., Tensor]) -> Any:
     torch.library.impl(name, "CompositeExplicitAutograd", function)
     made = getattr(torch.ops.sparsify, function.__name__).default
     made.__doc__ = function.__doc__
+
+    def without_autocast(x: Tensor, values: Tensor, *others: Any, **more: Any) -> Any:
+        with torch.autocast(x.device.type, enabled=False):
+            return made(x.to(values.dtype), values, *others, **more)
+
+    for device in ("CPU", "CUDA"):
+        torch.library.impl(name, f"Autocast{device}", without_autocast)
     return made
+
+
+def check_rows(x: Tensor, inputs: int | None) -> None:
+    """Refuse x whose rows are not as long as those of the weight, if that is known.
+
+    Raises:
+        ValueError: they are not, or x has no dimension.
+    """
+    if not x.ndim or (inputs is not None and x.shape[-1] != inputs):
+        raise ValueError(f"x must be [..., {'K' if inputs is None else inputs}], as long as the weight's rows, "
+                         f"not {list(x.shape)}")  # fmt: skip
 
 
 def fitting(bias: Tensor | None, outputs: int, x: Tensor) -> Tensor | None:
@@ -52,7 +72,8 @@ def dense_linear(
         bias: `[N]`.
         activation: of the layer.
     """
-    return activated(F.linear(x, remembered(("dense", x.shape[-1]), tensors, write), bias), activation)
+    weight = remembered(("dense", x.shape[-1]), tensors, write)
+    return activated(F.linear(x, weight, fitting(bias, weight.shape[0], x)), activation)
 
 
 def gradients(
@@ -78,16 +99,17 @@ def gradients(
         of_x: computes the gradient of x from the upstream one, `[M, K]` from `[M, N]`.
         of_values: computes that of the values from the upstream one and x, `[M, N]` and `[M, K]`.
     """
-    if activation != "none":
-        upstream = upstream * derivative(before(), activation)
-    rows = upstream.reshape(-1, upstream.shape[-1])
-    if wanted[1]:
-        forget(values)
-    return (
-        of_x(rows).view(x.shape) if wanted[0] else None,
-        of_values(rows, x.reshape(-1, x.shape[-1])) if wanted[1] else None,
-        rows.sum(0) if wanted[2] else None,
-    )
+    with torch.autocast(upstream.device.type, enabled=False):
+        if activation != "none":
+            upstream = upstream * derivative(before(), activation)
+        rows = upstream.reshape(-1, upstream.shape[-1])
+        if wanted[1]:
+            forget(values)
+        return (
+            of_x(rows).view(x.shape) if wanted[0] else None,
+            of_values(rows, x.reshape(-1, x.shape[-1])) if wanted[1] else None,
+            rows.sum(0) if wanted[2] else None,
+        )
 
 
 def needed(ctx: Any, places: Sequence[int]) -> list[bool]:

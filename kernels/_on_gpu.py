@@ -19,7 +19,6 @@ from sparsify.errors import first_line
 from sparsify.kernels import _cusparselt, _measured
 from sparsify.kernels._activations import activated, check
 from sparsify.kernels._linear import dense_linear, fitting
-from sparsify.kernels._places import DAMAGED
 from sparsify.kernels._remembered import remembered
 from sparsify.kernels._timing import least
 
@@ -271,7 +270,6 @@ def block(
             from sparsify.kernels import _block_products
 
             def multiply(plan: _block_products.Plan) -> Tensor:
-                remembered(("inside", inputs), places, lambda: _check_tiles(*places, inputs, width))
                 given, stored = rows.contiguous(), values.contiguous()
                 return _block_products.multiply(given, stored, (None, *places), outputs, bias, activation, plan)
 
@@ -281,14 +279,6 @@ def block(
 
     detail = f"{height}x{width} {_share(values, outputs, inputs)}"
     return _run("block_linear", x, outputs, detail, activation, ways)
-
-
-def _check_tiles(columns: Tensor, offsets: Tensor, inputs: int, width: int) -> bool:
-    """Check what a format says about places, because a kernel that believed a damaged one would read anywhere."""
-    inside = not len(columns) or bool(columns.min() >= 0 and columns.max() < -(-inputs // width))
-    if not (inside and offsets[0] == 0 and offsets[-1] == len(columns) and (offsets.diff() >= 0).all()):
-        raise ValueError(DAMAGED)
-    return True
 
 
 def block_inputs(upstream: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, inputs: int) -> Tensor | None:

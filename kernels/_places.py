@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparsify.formats import row_numbers
 
-__all__ = ["CHUNK", "DAMAGED", "STEP", "Places", "arrange"]
+__all__ = ["CHUNK", "DAMAGED", "STEP", "Places", "arrange", "check_places"]
 
 STEP = 8  # weights that are multiplied at a time
 CHUNK = 64  # rows that a thread takes at a time
@@ -50,6 +50,18 @@ class Places:
     def addresses(self) -> tuple[int, int, int]:
         """Where columns, pieces and starts are."""
         return self.columns.data_ptr(), self.pieces.data_ptr(), self.starts.data_ptr()
+
+
+def check_places(columns: Tensor, offsets: Tensor, inputs: int) -> None:
+    """Refuse columns `int32[E]` outside of a matrix with so many inputs, and offsets `[N + 1]` that are not theirs.
+
+    Raises:
+        ValueError: the format is damaged, or x has another length.
+    """
+    ends = offsets[0] == 0 and offsets[-1] == len(columns) and (offsets.diff() >= 0).all()
+    inside = not len(columns) or (columns.min() >= 0 and columns.max() < inputs)
+    if not (columns.dtype == torch.int32 and ends and inside):
+        raise ValueError(DAMAGED)
 
 
 def arrange(columns: Tensor, offsets: Tensor, inputs: int) -> Places:

@@ -3,10 +3,12 @@
 Every call of a sparse layer looks here, so the table is a plain one: a dictionary with weak keys would cost more than
 all the rest of a small layer.
 
-That a tensor was written is told by its version, which every operation of torch counts. It is not counted where someone
-writes through `.data` in place, as some optimizers do; so gradients forget (`forget`) what was made of the values that
-they are of, and after a backward everything is made again. Nothing tells of a write through `.data` that no backward
-precedes: `weight.data.copy_(...)` in a loop of evaluation; `with torch.no_grad(): weight.copy_(...)` is noticed.
+That a tensor was written is told by its version, which every operation of torch counts, and that another one was
+assigned to its `.data` by its place and by the end of its storage: memory that is free again may be the next tensor's.
+It is not counted where someone writes through `.data` in place, as some optimizers do; so gradients forget (`forget`)
+what was made of the values that they are of, and after a backward everything is made again. Nothing tells of a write
+through `.data` that no backward precedes: `weight.data.copy_(...)` in a loop of evaluation, or what
+`torch.autograd.gradcheck` does; `with torch.no_grad(): weight.copy_(...)` is noticed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ __all__ = ["forget", "remembered", "remembered_if_settled", "settled"]
 
 T = TypeVar("T")
 _State = tuple[int, int, torch.dtype]
-_Seen = tuple[weakref.ref[Tensor], int, int, torch.dtype]
+_Seen = tuple[weakref.ref[Tensor], weakref.ref[torch.UntypedStorage], int, int, torch.dtype]
 
 _KNOWN: dict[int, dict[Hashable, tuple[list[_Seen], object]]] = {}
 _SEEN: dict[int, tuple[weakref.ref[Tensor], _State | None]] = {}
@@ -64,7 +66,8 @@ def _kept(role: Hashable, tensors: Sequence[Tensor], made: T) -> T:
         first = id(tensors[0])
         watched = weakref.ref(tensors[0], lambda _: _KNOWN.pop(first, None))
         refs = [watched, *map(weakref.ref, tensors[1:])]
-        states = [(ref, *_state(tensor)) for ref, tensor in zip(refs, tensors, strict=True)]
+        storages = [weakref.ref(tensor.untyped_storage()) for tensor in tensors]
+        states = [(*watch, *_state(tensor)) for *watch, tensor in zip(refs, storages, tensors, strict=True)]
         _KNOWN.setdefault(first, {})[role] = states, made
     return made
 
@@ -73,8 +76,10 @@ def _unchanged(states: list[_Seen], tensors: Sequence[Tensor]) -> bool:
     """Tell whether tensors are those that were seen, as they were."""
     if len(states) != len(tensors):
         return False
-    for (ref, version, place, dtype), tensor in zip(states, tensors, strict=True):  # this is in every call
-        if ref() is not tensor or tensor._version != version or tensor.data_ptr() != place or tensor.dtype is not dtype:
+    for (ref, storage, version, place, dtype), tensor in zip(states, tensors, strict=True):  # this is in every call
+        if ref() is not tensor or storage() is None or tensor._version != version:
+            return False
+        if tensor.data_ptr() != place or tensor.dtype is not dtype:
             return False
     return True
 

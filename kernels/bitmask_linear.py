@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparsify.formats.nm import unpacked
 from sparsify.kernels import _on_cpu, _on_gpu
-from sparsify.kernels._linear import dense_linear, gradients, needed, operator, trimmed
+from sparsify.kernels._linear import check_rows, dense_linear, gradients, needed, operator, trimmed
 from sparsify.kernels._places import DAMAGED
 
 __all__ = ["bitmask_linear"]
@@ -17,8 +17,9 @@ __all__ = ["bitmask_linear"]
 
 @operator
 def bitmask_linear(
-    x: Tensor, values: Tensor, bits: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
-) -> Tensor:
+    x: Tensor, values: Tensor, bits: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none",
+    inputs: int | None = None,
+) -> Tensor:  # fmt: skip
     """Return `activation(x Wᵀ + bias)` for a weight in the format `Bitmask`.
 
     On a CPU in float32 with numba (`sparsify-fx[cpu]`) only kept weights are read and computed; their columns are then
@@ -32,13 +33,16 @@ def bitmask_linear(
         offsets: of each row the first value, `int32[N + 1]`.
         bias: `[N]`, in the type of x.
         activation: none, relu, gelu or silu.
+        inputs: K; checked if given.
 
     Returns:
         `[..., N]`.
 
     Raises:
-        ValueError: there is no such activation, or bits and offsets do not fit the matrix.
+        ValueError: there is no such activation, x or the bias has another length, or bits and offsets do not fit the
+            matrix.
     """
+    check_rows(x, inputs)
     if _on_cpu.usable(x, values):
         return _on_cpu.kept_linear(
             x, values, (bits, offsets), lambda: _columns(bits, offsets, x.shape[-1]), bias, activation
@@ -46,17 +50,19 @@ def bitmask_linear(
     if _on_gpu.usable(x):
         return _on_gpu.bitmask(
             x, (values, bits, offsets), lambda: _kept(bits, offsets, x.shape[-1])[0], bias, activation,
-            lambda: _dense(values, bits, offsets, x.shape[-1]),
+            lambda: _written(values, bits, offsets, x.shape[-1]),
         )  # fmt: skip
     return dense_linear(
-        x, (values, bits, offsets), lambda: _dense(values, bits, offsets, x.shape[-1]), bias, activation
+        x, (values, bits, offsets), lambda: _written(values, bits, offsets, x.shape[-1]), bias, activation
     )
 
 
 @torch.library.register_fake("sparsify::bitmask_linear")  # type: ignore[untyped-decorator]
 def _(
-    x: Tensor, values: Tensor, bits: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none"
-) -> Tensor:
+    x: Tensor, values: Tensor, bits: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none",
+    inputs: int | None = None,
+) -> Tensor:  # fmt: skip
+    check_rows(x, inputs)
     return x.new_empty(*x.shape[:-1], bits.shape[0])
 
 
@@ -68,6 +74,14 @@ def _columns(bits: Tensor, offsets: Tensor, inputs: int) -> tuple[Tensor, Tensor
     if int(offsets[0]) or not torch.equal(kept.sum(1), offsets.diff()) or kept[:, inputs:].any():
         raise ValueError(DAMAGED)
     return kept.nonzero()[:, 1], offsets
+
+
+def _written(values: Tensor, bits: Tensor, offsets: Tensor, inputs: int) -> Tensor:
+    """Return the weight as a matrix `[N, K]` if bits, offsets and values belong together."""
+    columns, _ = _columns(bits, offsets, inputs)
+    if values.shape != columns.shape:
+        raise ValueError(DAMAGED)
+    return _dense(values, bits, offsets, inputs)
 
 
 def _dense(values: Tensor, bits: Tensor, offsets: Tensor, inputs: int) -> Tensor:
@@ -86,7 +100,7 @@ def _kept(bits: Tensor, offsets: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, values, bits, offsets, bias, ctx.activation = inputs
+    x, values, bits, offsets, bias, ctx.activation, _ = inputs
     ctx.save_for_backward(x, values, bits, offsets, bias)
 
 
@@ -106,7 +120,7 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         of_x=lambda g: g @ _dense(values, bits, offsets, x.shape[-1]),
         of_values=of_kept,
     )  # fmt: skip
-    return trimmed(ctx, of_x, of_values, None, None, of_bias, None)
+    return trimmed(ctx, of_x, of_values, None, None, of_bias, None, None)
 
 
 torch.library.register_autograd("sparsify::bitmask_linear", _backward, setup_context=_keep)

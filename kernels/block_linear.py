@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from sparsify.formats import row_numbers
 from sparsify.kernels import _on_gpu
 from sparsify.kernels._activations import activated
-from sparsify.kernels._linear import gradients, needed, operator, trimmed
+from sparsify.kernels._linear import check_rows, fitting, gradients, needed, operator, trimmed
+from sparsify.kernels._places import DAMAGED, check_places
+from sparsify.kernels._remembered import remembered
 
 __all__ = ["block_linear"]
 
@@ -19,7 +21,7 @@ __all__ = ["block_linear"]
 @operator
 def block_linear(
     x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none",
-    outputs: int | None = None,
+    outputs: int | None = None, inputs: int | None = None,
 ) -> Tensor:  # fmt: skip
     """Return `activation(x Wᵀ + bias)` for a weight in the format `BlockRows`.
 
@@ -34,19 +36,27 @@ def block_linear(
         bias: `[N]`, in the type of x.
         activation: none, relu, gelu or silu.
         outputs: N; whole tiles if not given.
+        inputs: K; checked if given.
 
     Returns:
         `[..., N]`.
 
     Raises:
-        ValueError: there is no such activation.
+        ValueError: there is no such activation, x or the bias has another length, or columns or offsets are outside of
+            the matrix.
     """
+    check_rows(x, inputs)
     size = _outputs(values, offsets, outputs)
+    wide = -(-x.shape[-1] // values.shape[2])
+    if len(values) != len(columns):
+        raise ValueError(DAMAGED)
+    remembered(("checked", wide), (columns, offsets), lambda: check_places(columns, offsets, wide))
 
     def batched(given: Tensor) -> Tensor:
         parts = _across(given, values.shape[2])[columns.long()] @ values.mT
         out = _together(parts, row_numbers(offsets, columns.shape[0]), offsets.shape[0] - 1, size)
-        return activated(out if bias is None else out + bias, activation)
+        added = fitting(bias, size, x)
+        return activated(out if added is None else out + added, activation)
 
     if _on_gpu.usable(x):
         return _on_gpu.block(
@@ -59,8 +69,9 @@ def block_linear(
 @torch.library.register_fake("sparsify::block_linear")  # type: ignore[untyped-decorator]
 def _(
     x: Tensor, values: Tensor, columns: Tensor, offsets: Tensor, bias: Tensor | None = None, activation: str = "none",
-    outputs: int | None = None,
+    outputs: int | None = None, inputs: int | None = None,
 ) -> Tensor:  # fmt: skip
+    check_rows(x, inputs)
     return x.new_empty(*x.shape[:-1], _outputs(values, offsets, outputs))
 
 
@@ -90,7 +101,7 @@ def _together(parts: Tensor, places: Tensor, count: int, size: int) -> Tensor:
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, values, columns, offsets, bias, ctx.activation, ctx.outputs = inputs
+    x, values, columns, offsets, bias, ctx.activation, ctx.outputs, _ = inputs
     ctx.save_for_backward(x, values, columns, offsets, bias)
 
 
@@ -116,7 +127,7 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         before=lambda: block_linear(x, values, columns, offsets, bias, "none", ctx.outputs),
         of_x=of_inputs, of_values=of_tiles,
     )  # fmt: skip
-    return trimmed(ctx, of_x, of_values, None, None, of_bias, None, None)
+    return trimmed(ctx, of_x, of_values, None, None, of_bias, None, None, None)
 
 
 torch.library.register_autograd("sparsify::block_linear", _backward, setup_context=_keep)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sparsify.formats.nm import code_bits, unpacked
 from sparsify.kernels import _on_gpu
-from sparsify.kernels._linear import dense_linear, gradients, needed, operator, trimmed
+from sparsify.kernels._linear import check_rows, dense_linear, gradients, needed, operator, trimmed
 
 __all__ = ["nm_linear"]
 
@@ -18,7 +18,7 @@ __all__ = ["nm_linear"]
 @operator
 def nm_linear(
     x: Tensor, values: Tensor, codes: Tensor, bias: Tensor | None = None, activation: str = "none",
-    n: int = 2, m: int = 4,
+    n: int = 2, m: int = 4, inputs: int | None = None,
 ) -> Tensor:  # fmt: skip
     """Return `activation(x Wᵀ + bias)` for a weight in the format `Nm`.
 
@@ -33,13 +33,15 @@ def nm_linear(
         activation: none, relu, gelu or silu.
         n: how many are stored of a group.
         m: how long a group is.
+        inputs: K; checked if given.
 
     Returns:
         `[..., N]`.
 
     Raises:
-        ValueError: there is no such activation, or x has another length than the rows of the weight.
+        ValueError: there is no such activation, or x or the bias has another length.
     """
+    check_rows(x, inputs)
     if values.shape[1] != -(-x.shape[-1] // m) * n:
         raise ValueError(f"{values.shape[1]} values a row are not {n} of every {m} of {x.shape[-1]} inputs")
 
@@ -54,8 +56,9 @@ def nm_linear(
 @torch.library.register_fake("sparsify::nm_linear")  # type: ignore[untyped-decorator]
 def _(
     x: Tensor, values: Tensor, codes: Tensor, bias: Tensor | None = None, activation: str = "none",
-    n: int = 2, m: int = 4,
+    n: int = 2, m: int = 4, inputs: int | None = None,
 ) -> Tensor:  # fmt: skip
+    check_rows(x, inputs)
     return x.new_empty(*x.shape[:-1], values.shape[0])
 
 
@@ -72,7 +75,7 @@ def _columns(values: Tensor, codes: Tensor, n: int, m: int) -> Tensor:
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, values, codes, bias, ctx.activation, ctx.n, ctx.m = inputs
+    x, values, codes, bias, ctx.activation, ctx.n, ctx.m, _ = inputs
     ctx.save_for_backward(x, values, codes, bias)
 
 
@@ -90,7 +93,7 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         of_x=lambda g: g @ _dense(values, codes, x.shape[-1], ctx.n, ctx.m),
         of_values=of_stored,
     )  # fmt: skip
-    return trimmed(ctx, of_x, of_values, None, of_bias, None, None, None)
+    return trimmed(ctx, of_x, of_values, None, of_bias, None, None, None, None)
 
 
 torch.library.register_autograd("sparsify::nm_linear", _backward, setup_context=_keep)

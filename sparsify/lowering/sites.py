@@ -40,11 +40,17 @@ class Form(NamedTuple):
     numbers: Callable[[Any], dict[str, int]]
 
 
+def _inputs(found: Format) -> dict[str, int]:
+    return {"inputs": found.shape[1]}
+
+
 FORMS: dict[type[Format], Form] = {
-    Index: Form("index_linear", ("columns", "offsets"), lambda found: {}),
-    Bitmask: Form("bitmask_linear", ("bits", "offsets"), lambda found: {}),
-    Nm: Form("nm_linear", ("codes",), lambda found: {"n": found.n, "m": found.m}),
-    BlockRows: Form("block_linear", ("columns", "offsets"), lambda found: {"outputs": found.shape[0]}),
+    Index: Form("index_linear", ("columns", "offsets"), _inputs),
+    Bitmask: Form("bitmask_linear", ("bits", "offsets"), _inputs),
+    Nm: Form("nm_linear", ("codes",), lambda found: {"n": found.n, "m": found.m, **_inputs(found)}),
+    BlockRows: Form(
+        "block_linear", ("columns", "offsets"), lambda found: {"outputs": found.shape[0], **_inputs(found)}
+    ),
 }
 
 

@@ -1,13 +1,15 @@
 """What every linear layer with a sparse weight must do; a test file names the operator and its format."""
 
-import importlib
 import itertools
 
 import pytest
 import torch
 from helpers.marks import some
 from helpers.matrices import kept_only, mask_of
+from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
+
+from sparsify.kernels import _on_cpu
 
 ACTIVATIONS = {"none": lambda z: z, "relu": torch.relu, "gelu": F.gelu, "silu": F.silu}
 NEEDED = list(itertools.product([False, True], repeat=3))  # gradients of the input, the values and the bias
@@ -150,12 +152,60 @@ class SparseLinear:
 
     def test_without_numba_it_is_the_same_layer(self, monkeypatch):
         x, _, bias, stored, _ = self.given(7, (30, 21))
-        module = importlib.import_module(f"sparsify.kernels.{self.operator._name.rpartition('::')[2]}")
         with_it = self.operator(x, *stored, bias)
-        monkeypatch.setattr(module, "_NUMBA", False, raising=False)
+        monkeypatch.setattr(_on_cpu, "_NUMBA", False)
         assert_close(self.operator(x, *stored, bias), with_it)
 
     def test_an_unknown_activation(self):
         x, _, bias, stored, _ = self.given(2, (3, 4))
         with pytest.raises(ValueError, match="activation='tanh' is none of none, relu, gelu, silu"):
             self.operator(x, *stored, bias, "tanh")
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("size", [7, 9, 16])
+    def test_x_of_another_length(self, size, dtype):
+        _, _, _, stored, _ = self.given(2, (3, 8), dtype=dtype)
+        x = torch.randn(2, size, dtype=dtype)
+        with pytest.raises(ValueError, match=rf"x must be \[..., 8\], as long as .*, not \[2, {size}\]"):
+            self.operator(x, *stored, inputs=8)
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode, pytest.raises(ValueError, match="x must be"):
+            self.operator(mode.from_tensor(x), *stored, inputs=8)
+        with pytest.raises(ValueError, match=r"x must be \[..., K\]"):
+            self.operator(torch.tensor(1.0, dtype=dtype), *stored)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("length", [1, 4])
+    def test_a_bias_of_another_length(self, length, dtype):
+        x, _, bias, stored, _ = self.given(2, (3, 8), dtype=dtype)
+        with pytest.raises(ValueError, match=r"the bias must be torch\..*\[3\]"):
+            self.operator(x, *stored, bias.new_ones(length))
+
+    @pytest.mark.parametrize("inside", [True, False])
+    def test_under_autocast_it_computes_in_the_type_of_its_values(self, inside):
+        x, weight, bias, (values, *others), mask = self.given(6, (12, 20), 0.4)
+        leaves = [leaf.clone().requires_grad_() for leaf in (x.bfloat16(), values, bias)]
+        with torch.autocast("cpu", torch.bfloat16):
+            out = self.operator(leaves[0], leaves[1], *others, leaves[2], "gelu")
+            if inside:
+                out.sum().backward()
+        if not inside:
+            out.sum().backward()
+        dense = [leaf.double().requires_grad_() for leaf in (x.bfloat16(), weight, bias)]
+        expected = F.gelu(F.linear(*dense))
+        expected.sum().backward()
+        assert out.dtype == torch.float32
+        assert_close(out, expected)
+        assert_close(leaves[0].grad, dense[0].grad)
+        assert_close(leaves[1].grad, self.taken(dense[1].grad, mask))
+
+    @pytest.mark.parametrize("batch", [1, 4, 20])
+    def test_values_that_get_the_memory_of_earlier_ones(self, batch):
+        """Memory that is free again goes to the next that asks, and assigning to `.data` counts nothing."""
+        x, _, bias, (values, *others), _ = self.given(batch, (40, 64))
+        held = torch.nn.Parameter(values.clone())
+        for factor in range(30):
+            self.operator(x, held, *others, bias)
+            held.data = torch.empty(0)
+            held.data = values * factor
+            expected = self.operator(x, values * factor, *others, bias)
+            assert_close(self.operator(x, held, *others, bias), expected)

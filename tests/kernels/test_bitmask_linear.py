@@ -16,11 +16,12 @@ class TestBitmaskLinear(SparseLinear):
         return found.values, found.bits, found.offsets
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("damage", ["bit", "behind", "offset", "short"])
-def test_damaged_places_are_refused(damage):
-    weight, mask = torch.randn(6, 12), torch.rand(6, 12, generator=torch.Generator().manual_seed(0)) < 0.5
+def test_damaged_places_are_refused(damage, dtype):
+    weight, mask = torch.randn(6, 12, dtype=dtype), torch.rand(6, 12, generator=torch.Generator().manual_seed(0)) < 0.5
     found = Bitmask.encode(weight, mask)
-    x, bits, offsets = torch.randn(2, 12), found.bits.clone(), found.offsets.clone()
+    x, bits, offsets = torch.randn(2, 12, dtype=dtype), found.bits.clone(), found.offsets.clone()
     bitmask_linear(x, found.values, bits, offsets)  # as it should be
     if damage in ("bit", "behind"):
         bits[0, 0 if damage == "bit" else 1] ^= 1 if damage == "bit" else 0x80

@@ -42,3 +42,18 @@ def test_tiles(batch, shape, tile):
     assert_close(out, expected)
     assert_close(leaves[0].grad, dense[0].grad)
     assert_close(leaves[1].grad, BlockRows.encode(dense[1].grad, mask, *tile).values)
+
+
+@pytest.mark.parametrize("damage", ["column", "negative", "offset", "values"])
+def test_damaged_places_are_refused(damage):
+    weight = torch.randn(32, 48)
+    found = BlockRows.encode(weight, torch.ones(32, 48, dtype=torch.bool), 16, 16)
+    x, columns, offsets = torch.randn(2, 48), found.columns.clone(), found.offsets.clone()
+    block_linear(x, found.values, columns, offsets)  # as it should be
+    if damage in ("column", "negative"):
+        columns[0] = 3 if damage == "column" else -1
+    elif damage == "offset":
+        offsets[1] = 10
+    values = found.values[:-1] if damage == "values" else found.values
+    with pytest.raises(ValueError, match="stored places do not fit"):
+        block_linear(x, values, columns, offsets)

@@ -78,10 +78,10 @@ def test_kept_weights_with_their_columns(batch, dtype, ways):
 def test_damaged_places_and_unknown_activations_are_refused(operator):
     weight, mask = numbers(32, 32), mask_of((32, 32), 0.2)
     stored = Index.encode(weight, mask) if operator == "index_linear" else BlockRows.encode(weight, mask, 16, 16)
-    stored.columns[0] = 100
-    with pytest.raises(ValueError, match="the format is damaged"):
-        on_gpu(operator, numbers(3, 32), stored.values, stored.columns, stored.offsets)
     with pytest.raises(ValueError, match="activation='tanh' is none of"):
         on_gpu(operator, numbers(3, 32), stored.values, stored.columns, stored.offsets, None, "tanh")
     with pytest.raises(ValueError, match=r"the bias must be torch\.float16\[32\], not torch\.float16\[31\]"):
         on_gpu(operator, numbers(3, 32), stored.values, stored.columns, stored.offsets, numbers(31))
+    stored.columns[0] = 100
+    with pytest.raises(ValueError, match="the format is damaged"):
+        on_gpu(operator, numbers(3, 32), stored.values, stored.columns, stored.offsets)

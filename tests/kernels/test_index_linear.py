@@ -16,11 +16,12 @@ class TestIndexLinear(SparseLinear):
         return found.values, found.columns, found.offsets
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("damage", ["column", "negative", "offset", "order", "short"])
-def test_damaged_places_are_refused(damage):
-    weight, mask = torch.randn(6, 8), torch.rand(6, 8, generator=torch.Generator().manual_seed(0)) < 0.5
+def test_damaged_places_are_refused(damage, dtype):
+    weight, mask = torch.randn(6, 8, dtype=dtype), torch.rand(6, 8, generator=torch.Generator().manual_seed(0)) < 0.5
     found = Index.encode(weight, mask)
-    x, columns, offsets = torch.randn(2, 8), found.columns.clone(), found.offsets.clone()
+    x, columns, offsets = torch.randn(2, 8, dtype=dtype), found.columns.clone(), found.offsets.clone()
     index_linear(x, found.values, columns, offsets)  # as it should be
     if damage in ("column", "negative"):
         columns[0] = 8 if damage == "column" else -1

@@ -117,6 +117,6 @@ def test_the_program_before_and_after():
     assert str(sp.run(pruned, ["lower:by=bytes"]).program).splitlines() == [
         "%input_1: float32[batch, 4] = input",
         "%nm_linear_default: float32[batch, 2] = sparsify.nm_linear("
-        "%input_1, 0.weight_values, 0.weight_codes, 0.bias, relu, n=2, m=4)",
+        "%input_1, 0.weight_values, 0.weight_codes, 0.bias, relu, n=2, m=4, inputs=4)",
         "return [%nm_linear_default]",
     ]
