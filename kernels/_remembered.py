@@ -66,8 +66,10 @@ def _kept(role: Hashable, tensors: Sequence[Tensor], made: T) -> T:
         first = id(tensors[0])
         watched = weakref.ref(tensors[0], lambda _: _KNOWN.pop(first, None))
         refs = [watched, *map(weakref.ref, tensors[1:])]
-        storages = [weakref.ref(tensor.untyped_storage()) for tensor in tensors]
-        states = [(*watch, *_state(tensor)) for *watch, tensor in zip(refs, storages, tensors, strict=True)]
+        states = [
+            (ref, weakref.ref(tensor.untyped_storage()), *_state(tensor))
+            for ref, tensor in zip(refs, tensors, strict=True)
+        ]
         _KNOWN.setdefault(first, {})[role] = states, made
     return made
 

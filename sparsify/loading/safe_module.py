@@ -196,7 +196,14 @@ def _checked_tensor(tensor: torch.Tensor, where: str) -> torch.Tensor:
     if tensor._backward_hooks:
         raise UntrustedError(f"{where} is a tensor with hooks, which run code")
     for key, value in tensor.__dict__.items():
-        plain = value is None or type(value) in (bool, int, float, str)
+        plain = value is None or type(value) in (bool, int, float, str) or _marks_nothing(value)
         if not plain or hasattr(type(tensor), key):
             raise UntrustedError(f"{where} is a tensor with the attribute {key!r:.80}")
     return tensor
+
+
+def _marks_nothing(value: Any) -> bool:
+    """Tell whether this is what torch.export.Dim.DYNAMIC leaves on an input: for dimensions by number, empty lists."""
+    return type(value) is dict and all(
+        type(number) is int and type(marks) is list and not marks for number, marks in value.items()
+    )

@@ -5,7 +5,9 @@ A pickle runs code through the names it imports. `scan` lists these names from t
 read by torch's own restricted unpickler, in which the classes of torch.nn stand for inert data (safe_module.py).
 
 The list is shorter than torch's own: nothing that rebuilds sparse, quantized, nested or subclassed tensors (their
-constructors trust their arguments), no `_rebuild_from_type_v2` (it calls any object it is given), no `bytearray`.
+constructors trust their arguments), no `bytearray`. `_rebuild_from_type_v2` calls the object that it is given and sets
+attributes; it is only read in example inputs, on which torch.export.Dim.DYNAMIC leaves attributes, and where that
+object can be nothing but one of the other names.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ _TENSORS = frozenset(
     | {f"torch._utils._rebuild_{name}" for name in ("tensor", "tensor_v2", "tensor_v3")}
     | {f"torch._utils._rebuild_{name}" for name in ("parameter", "parameter_with_state")}
 )
+_MARKED = frozenset({"torch._tensor._rebuild_from_type_v2", "torch.Tensor"})  # a tensor with attributes
 _STORAGE = re.compile(r"torch\.(cuda\.)?[A-Z]\w*Storage|torch\.storage\.(Untyped|Typed)Storage")
 _PICKLES_WITHOUT_ZIP = 5  # magic number, protocol, system, the object, the keys of its storages
 _AGAIN = "Save the file again, or get a complete copy of it."
@@ -143,7 +146,8 @@ def load_plain(data: bytes, path: Path) -> Any:
     except UNREADABLE as error:
         raise InputError(f"{path} is damaged: {brief(error)}. {_AGAIN}") from error
     # As torch.export.load calls it, without a map: when that call fails, it unpickles the same bytes without limits.
-    return _load(io.BytesIO(data), path, scan(pickled, path), {}, None)
+    names = [name for name in scan(pickled, path) if name not in _MARKED]
+    return _load(io.BytesIO(data), path, names, {}, None)
 
 
 @contextlib.contextmanager

@@ -89,17 +89,16 @@ def _convolution(node: fx.Node) -> _Convolution | None:
         return None
     before: Any = node.args[0]
     last = _only_user(back, aten.contiguous.default)
-    if last is not None and _called(before, aten.permute.default, [0, 2, 3, 1]) and back.args[1] == [0, 3, 1, 2]:
-        return _Convolution(before.args[0], (1, 1), (), last)
-    last = _only_user(back, aten.reshape.default)
-    if last is None or back.args[1] != [0, 2, 1] or not _is(before, aten.reshape.default):
+    if last is None or back.args[1] != [0, 3, 1, 2]:
         return None
-    return _of_patches(before, last)
+    if _called(before, aten.permute.default, [0, 2, 3, 1]):
+        return _Convolution(before.args[0], (1, 1), (), last)
+    flat = _is(before, aten.flatten.using_ints) and list(before.args[1:]) == [3, 5]
+    return _of_patches(before.args[0], last) if flat else None
 
 
-def _of_patches(before: Any, last: fx.Node) -> _Convolution | None:
-    """Recognise the patches of images, `[B, positions, C x kernel]`: padded, unfolded twice, and the way back."""
-    turned = before.args[0]
+def _of_patches(turned: Any, last: fx.Node) -> _Convolution | None:
+    """Recognise the patches of images, `[B, height, width, C, *kernel]`: padded and unfolded twice."""
     if not _called(turned, aten.permute.default, [0, 2, 3, 1, 4, 5]):
         return None
     across: Any = turned.args[0]
@@ -109,14 +108,10 @@ def _of_patches(before: Any, last: fx.Node) -> _Convolution | None:
     x, sides = down.args[0], [0, 0, 0, 0]
     if _is(x, aten.pad.default):
         x, sides = x.args[0], list(x.args[1])
-    _, channels, height, width = down.args[0].meta["val"].shape
     kernel, stride = (down.args[2], across.args[2]), (down.args[3], across.args[3])
-    positions = [1 + (size - of) // by for size, of, by in zip((height, width), kernel, stride, strict=True)]
-    found = [-1, positions[0] * positions[1], channels * kernel[0] * kernel[1]]
-    images = [-1, last.meta["val"].shape[1], *positions]
     plain = not _is(down.args[0], aten.pad.default) or len(down.args[0].args) == 2
     symmetric = len(sides) == 4 and sides[0] == sides[1] and sides[2] == sides[3]
-    if (down.args[1], before.args[1], last.args[1], plain, symmetric) != (2, found, images, True, True):
+    if (down.args[1], plain, symmetric) != (2, True, True):
         return None
     return _Convolution(x, kernel, (list(stride), [sides[2], sides[0]]), last)
 

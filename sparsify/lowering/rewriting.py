@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
@@ -94,12 +93,8 @@ def _product(graph: fx.Graph, node: fx.Node, site: Site, form: Format, arguments
     """Add the product of a layer to a graph, with the way from images and back around it."""
     x, *others = arguments
     numbers = FORMS[type(form)].numbers(form)
-    if site.patched:
-        made = _call(graph, operator_of(type(form)), _patches(graph, node, x), *others, **numbers)
-        made = _call(graph, aten.permute.default, made, [0, 2, 1])
-        return _call(graph, aten.reshape.default, made, [-1, *node.meta["val"].shape[1:]])
     if node.target is aten.conv2d.default:
-        x = _call(graph, aten.permute.default, x, [0, 2, 3, 1])
+        x = _patches(graph, node, x) if site.patched else _call(graph, aten.permute.default, x, [0, 2, 3, 1])
         made = _call(graph, operator_of(type(form)), x, *others, **numbers)
         made = _call(graph, aten.permute.default, made, [0, 3, 1, 2])
         return _call(graph, aten.contiguous.default, made)  # a view may follow
@@ -114,7 +109,7 @@ def _activated(node: fx.Node) -> tuple[fx.Node, str]:
 
 
 def _patches(graph: fx.Graph, node: fx.Node, x: fx.Node) -> fx.Node:
-    """Return the patches that a convolution sees, `[B, positions, C x kernel]`.
+    """Return the patches that a convolution sees, `[B, height, width, C x kernel]`, of images of any size.
 
     `aten.im2col` would do, but to derive its shape is to fix the size of the batch.
     """
@@ -126,8 +121,7 @@ def _patches(graph: fx.Graph, node: fx.Node, x: fx.Node) -> fx.Node:
     x = _call(graph, aten.unfold.default, x, 2, kernel[0], stride_down)
     x = _call(graph, aten.unfold.default, x, 3, kernel[1], stride_across)
     x = _call(graph, aten.permute.default, x, [0, 2, 3, 1, 4, 5])
-    _, height, width, channels = x.meta["val"].shape[:4]
-    return _call(graph, aten.reshape.default, x, [-1, height * width, channels * math.prod(kernel)])
+    return _call(graph, aten.flatten.using_ints, x, 3, 5)
 
 
 def _call(graph: fx.Graph, operator: Any, *args: Any, **kwargs: Any) -> fx.Node:

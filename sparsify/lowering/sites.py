@@ -140,13 +140,8 @@ def _site(program: Program, name: str, known: Sequence[Layer], readers: set[fx.N
 
 
 def _unfit_patches(nodes: Sequence[fx.Node]) -> str:
-    for node in nodes:
-        value = node.meta["val"]
-        if not all(isinstance(size, int) for size in value.shape[2:]):
-            return f"{node.name} is given images of no fixed size"
-        if moves(node).dilation != (1, 1):
-            return f"the kernel of {node.name} is dilated"
-    return ""
+    dilated = [node.name for node in nodes if moves(node).dilation != (1, 1)]
+    return f"the kernel of {dilated[0]} is dilated" if dilated else ""
 
 
 def _why_not(program: Program, known: Sequence[Layer], readers: set[fx.Node]) -> str:

@@ -39,6 +39,15 @@ def test_an_honest_archive_is_loaded(honest):
     assert honest.read_bytes() == before
 
 
+def test_an_archive_of_any_batch_is_loaded(tmp_path):
+    """Dim.DYNAMIC leaves an attribute on the example inputs, which are pickled with it."""
+    free = ({0: torch.export.Dim.DYNAMIC},)
+    exported = torch.export.export(torch.nn.Linear(4, 2), (torch.randn(3, 4),), dynamic_shapes=free)
+    torch.export.save(exported, tmp_path / "a.pt2")
+    x = torch.randn(5, 4)
+    assert torch.equal(read(tmp_path / "a.pt2").module()(x), exported.module()(x))
+
+
 def test_an_archive_without_inputs_and_with_an_expanded_buffer_is_loaded(tmp_path):
     class Net(torch.nn.Module):
         def __init__(self):

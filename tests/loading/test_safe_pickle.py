@@ -271,6 +271,19 @@ def test_plain_data_knows_no_modules(tmp_path):
     assert not (tmp_path / "marker").exists()
 
 
+def test_plain_tensors_may_be_marked_as_of_any_size(tmp_path):
+    marked = torch.ones(2)
+    marked._specialize_on = {0: []}
+    assert torch.equal(safe_pickle.load_plain(saved(marked).getvalue(), tmp_path), marked)
+    for odd in ({0: [1]}, {"a": []}, [1], {0: [nn.ReLU]}):
+        marked._specialize_on = odd
+        with pytest.raises(UntrustedError, match=r"_specialize_on|ReLU"):
+            safe_pickle.load_plain(saved(marked).getvalue(), tmp_path)
+    calling = glob("torch._tensor", "_rebuild_from_type_v2"), b"(", glob("torch", "Size"), glob("torch", "Tensor")
+    with pytest.raises(InputError):
+        safe_pickle.load_plain(stream(*calling, b")}tR").getvalue(), tmp_path)
+
+
 def test_trusted_files_say_which_import_is_missing(tmp_path, monkeypatch):
     (tmp_path / "their_code.py").write_text("from torch import nn\nclass Net(nn.Linear): pass\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -59,8 +59,8 @@ class Patches(nn.Module):
             x = nn.functional.pad(x, (0, 2, 1, 1))
         x = x.unfold(2, 3, 1).unfold(3, 3, 1)
         order = (0, 3, 2, 1, 4, 5) if self.way == "order" else (0, 2, 3, 1, 4, 5)
-        y = self.layer(x.permute(order).reshape(len(x), -1, 36)).permute(0, 2, 1)
-        return y.softmax(1) if self.way == "after" else y.reshape(len(x), 8, x.shape[2], x.shape[3])
+        y = self.layer(x.permute(order).flatten(3)).permute(0, 3, 1, 2)
+        return y.softmax(1) if self.way == "after" else y.contiguous()
 
 
 @pytest.mark.parametrize("way", ["sides", "order", "after", "same"])

@@ -113,6 +113,10 @@ def test_convolutions_are_products_with_patches(size, stride, padding):
     verify.check(found)
     assert found.dynamic_batch
     verify.equivalent(pruned, found)
+    masked, sparse = pruned.module(training=False), found.module(training=False)
+    for sizes in ((3, 9, 16), (2, 18, 16), (2, 4, 32), (1, 11, 7)):
+        images = torch.randn(sizes[0], 4, *sizes[1:])
+        torch.testing.assert_close(sparse(images), masked(images))
     for site, form in formats.items():
         x = torch.randn(3, 4 if site.name == "0.weight" else 6, 9, 8)
         (node,) = site.nodes
@@ -141,3 +145,18 @@ def test_other_layers_can_still_be_pruned(spec):
     pruned = sp.run(low, ["channel-prune:sparsity=0.5", "shrink"]).program
     assert pruned.parameters["0.weight"].shape == (6, 8)
     assert operators(pruned) == operators(low)
+
+
+def test_convolutions_of_images_of_any_size(tmp_path):
+    torch.manual_seed(0)
+    free = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    network = nn.Conv2d(4, 6, 3, 2, 1)
+    torch.export.save(
+        torch.export.export(network, (torch.randn(2, 4, 9, 8),), dynamic_shapes=(free,)), tmp_path / "a.pt2"
+    )
+    pruned = sp.run(sp.load(tmp_path / "a.pt2"), ["weight-prune:sparsity=0.5"]).program
+    found = sp.run(pruned, ["lower:by=bytes"]).program
+    assert "sparsify" in str(found)
+    images = torch.randn(3, 4, 20, 13)
+    torch.testing.assert_close(found.module()(images), pruned.module()(images))
+    torch.testing.assert_close(raised(found).module()(images), pruned.module()(images))
