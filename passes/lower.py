@@ -27,7 +27,7 @@ class Lower(Pass):
     products with a matrix, and convolutions, as products with the patches of their images. Tried are index, bitmask,
     2:4 and tiles, if the mask fits. A GPU also chooses among its kernels, and remembers. At the end the whole model is
     measured; if it is not faster it stays dense. What stays dense has zeros in its weights and no masks any more, which
-    would cost time: train before.
+    would cost time; a retraining in the same run comes before.
 
     Options:
         by: what decides: the time of a layer here, or the bytes of its weight.
@@ -37,6 +37,7 @@ class Lower(Pass):
     """
 
     contract: ClassVar[Contract] = Contract.EXACT
+    lowers: ClassVar[bool] = True
 
     by: Literal["time", "bytes"] = "time"
     batch: int | None = None

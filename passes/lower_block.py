@@ -33,6 +33,7 @@ class LowerBlock(Pass):
     """
 
     contract: ClassVar[Contract] = Contract.EXACT
+    lowers: ClassVar[bool] = True
 
     pattern: str = "block64"
     fill: float = 0.5

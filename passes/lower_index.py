@@ -26,6 +26,7 @@ class LowerIndex(Pass):
     """
 
     contract: ClassVar[Contract] = Contract.EXACT
+    lowers: ClassVar[bool] = True
 
     only: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()

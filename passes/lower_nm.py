@@ -32,6 +32,7 @@ class LowerNm(Pass):
     """
 
     contract: ClassVar[Contract] = Contract.EXACT
+    lowers: ClassVar[bool] = True
 
     pattern: str = "2:4"
     only: tuple[str, ...] = ()

@@ -53,9 +53,15 @@ class Context:
 
 
 class Pass(ABC):
-    """A transformation of a program. A subclass is a frozen dataclass; its fields are its options."""
+    """A transformation of a program. A subclass is a frozen dataclass; its fields are its options.
+
+    Attributes:
+        contract: what it promises.
+        lowers: it is about what computes, and not about which weights there are: a retraining comes before it.
+    """
 
     contract: ClassVar[Contract]
+    lowers: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, program: Program, context: Context) -> Program:

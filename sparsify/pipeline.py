@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,9 @@ def execute(
 ) -> Result:
     """Run passes, then a retraining method if there is one, and report on both.
 
+    A pass that lowers, and what follows it, runs behind the retraining: what stays dense has no masks any more, so that
+    a retraining would fill its zeros.
+
     Args:
         program: what to start from; it stays as it is.
         passes: specs, in order.
@@ -134,7 +137,7 @@ def execute(
         work: a folder for checkpoints and the log.
         listeners: called with every event of the log.
         verify: check the program and the pass's contract after every pass.
-        check: called with what the passes made, before the retraining; it may raise.
+        check: called with what the passes before the retraining made; it may raise.
         dense: the score of the program, if it is known.
         parallel: the processes that do the retraining together; all run the passes.
 
@@ -146,14 +149,15 @@ def execute(
         raise UsageError(f"A program is needed, not {type(program).__name__}: sparsify.capture makes one of a module.")
     if isinstance(passes, str):
         raise UsageError(f"passes must be a list of specs: [{passes!r}].")
-    passed = _passed(program, passes, method, task, seed, observer=observer, verify=verify, check=check, dense=dense)
+    first, last = _split(passes, method)
+    passed = _passed(program, first, method, task, seed, observer=observer, verify=verify, check=check, dense=dense)
     if method is None or passed.task is None:
         return _result(passed, None)
     retrained = run_method(
         passed.program, method, passed.task, seed=seed, on_step=on_step, folder=work, listeners=listeners,
         parallel=parallel,
     )  # fmt: skip
-    return _result(passed, retrained)
+    return _result(passed, _lowered(retrained, last, passed, observer=observer, verify=verify))
 
 
 def execute_together(
@@ -179,11 +183,32 @@ def execute_together(
         CannotTogether: these trainings cannot be one.
         SparsifyError: what `execute` raises.
     """
-    specs = list(passes)
-    passed = [_passed(program, specs, method, task, seed, dense=dense) for seed in seeds]
+    first, last = _split(passes, method)
+    passed = [_passed(program, first, method, task, seed, dense=dense) for seed in seeds]
     known = resolve(task)
     trained = retrain_together([one.program for one in passed], method, known, seeds)
-    return [_result(one, retrained) for one, retrained in zip(passed, trained, strict=True)]
+    return [_result(one, _lowered(retrained, last, one)) for one, retrained in zip(passed, trained, strict=True)]
+
+
+def _split(passes: Iterable[str], method: str | None) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the specs of passes before a retraining, and of those behind it: from the first on that lowers."""
+    manager = PassManager(passes)
+    lowering = (number for number, step in enumerate(manager.passes) if step.lowers and method is not None)
+    cut = next(lowering, len(manager.specs))
+    return manager.specs[:cut], manager.specs[cut:]
+
+
+def _lowered(
+    retrained: Retrained,
+    specs: Sequence[str],
+    passed: _Passed,
+    *,
+    observer: Observer | None = None,
+    verify: bool = True,
+) -> Retrained:
+    """Run passes behind a retraining."""
+    manager = PassManager(specs, _recorder(passed.steps, observer), verify=verify)
+    return replace(retrained, program=manager.run(retrained.program, task=passed.task, seed=passed.seed))
 
 
 @dataclass(frozen=True)

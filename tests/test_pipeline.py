@@ -142,3 +142,22 @@ def test_what_the_passes_made_is_checked_before_the_retraining(monkeypatch):
     with pytest.raises(ExportError, match="cannot be said"):
         execute(program, ["layer-prune"], "fine-tune:steps=1it", "digits", 0, check=check)
     assert seen == [len(program.parameters) - 6]
+
+
+@pytest.mark.parametrize("spec", ["lower:by=bytes", "lower-index"])
+def test_what_lowers_runs_behind_a_retraining(program, spec):
+    passes, seen, steps = ["weight-prune:sparsity=0.9,scope=layer", spec], [], []
+
+    def look(event):
+        seen.append((event.spec, event.kind, len(steps)))
+
+    result = execute(program, passes, "fine-tune:steps=3it", "digits", 0, observer=look, on_step=steps.append)
+    kept = execute(program, passes[:1], "fine-tune:steps=3it", "digits", 0).program
+    assert steps[0].density == pytest.approx(0.1, abs=0.02)  # masks were there
+    assert cost(result.program).nonzero <= cost(kept).nonzero
+    assert result.report["scores"]["after"]["value"] == pytest.approx(score(kept, resolve("digits"))["value"])
+    assert [step["pass"] for step in result.report["passes"]] == result.report["pipeline"]
+    assert seen[2:] == [
+        (passes[0], "verified", 0),
+        *((spec, kind, 3) for kind in ("started", "transformed", "verified")),
+    ]
