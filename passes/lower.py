@@ -54,7 +54,7 @@ class Lower(Pass):
         """Lower what gets faster."""
         sites, skipped = chosen_sites(program, self.only, self.protect, patches=True)
         if not sites:
-            raise nothing_to_lower(skipped)
+            raise nothing_to_lower(program, skipped)
         if self.by == "time":
             choices = dict(fastest(program, sites, self.batch))
         else:

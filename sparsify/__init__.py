@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sparsify.export.hugging_face import save_hugging_face
     from sparsify.export.onnx import export_onnx
     from sparsify.groups import Group, groups
+    from sparsify.kernels._register import register_operators
     from sparsify.load import load
     from sparsify.loader_task import LoaderTask
     from sparsify.pass_manager import Contract, Pass
@@ -49,6 +50,7 @@ _HOMES = {
     "export_onnx": "export.onnx",
     "groups": "groups",
     "load": "load",
+    "register_operators": "kernels._register",
     "retrain": "pipeline",
     "run": "pipeline",
     "save": "export.archive",
@@ -76,6 +78,7 @@ __all__ = [
     "export_onnx",
     "groups",
     "load",
+    "register_operators",
     "retrain",
     "run",
     "save",

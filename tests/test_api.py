@@ -36,6 +36,7 @@ FUNCTIONS = (
         "export_onnx",
         "groups",
         "load",
+        "register_operators",
         "retrain",
         "run",
         "save",

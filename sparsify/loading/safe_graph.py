@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sparsify.kernels._register import register
+from sparsify.kernels._register import register_operators
 from sparsify.loading.safe_expression import guard_problem, size_problem
 
 __all__ = ["LABEL", "offences"]
@@ -147,7 +147,7 @@ def _target_problem(text: str) -> str | None:
     if not match or _RAW.fullmatch(match[2]):
         return f"the operator {text!r:.100} is not one that computes on tensors only"
     if match[1] == "sparsify":
-        register()
+        register_operators()
     packet = getattr(getattr(torch.ops, match[1]), match[2], None)
     found = getattr(packet, match[3], None)
     if found is not None and not isinstance(found, torch._ops.OpOverload):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparsify.errors import PassError
 from sparsify.formats import Format
+from sparsify.lowering.raising import has_sparse_layers
 from sparsify.lowering.rewriting import lowered
 from sparsify.lowering.sites import Site, sites
 from sparsify.naming import plural
@@ -51,12 +52,14 @@ def lower(
         formats[site] = found
         record["lowered"][site.name] = described(weight, mask, found)
     if not formats:
-        raise nothing_to_lower(skipped)
+        raise nothing_to_lower(program, skipped)
     before = sum(program.parameters[site.name].nbytes for site in formats)
     after = sum(found.nbytes for found in formats.values())
-    left = f"; {len(skipped)} left: {', '.join(f'{name}, {why}' for name, why in list(skipped.items())[:2])}"
-    more = f", and {len(skipped) - 2} more" if len(skipped) > 2 else ""
-    record["done"] = f"{plural(len(formats), 'layer')}, {before:,} -> {after:,} bytes{left + more if skipped else ''}"
+    left = f"{len(skipped)} left: {'; '.join(f'{name}, {why}' for name, why in list(skipped.items())[:2])}"
+    more = f"; and {len(skipped) - 2} more" if len(skipped) > 2 else ""
+    record["done"] = f"{plural(len(formats), 'layer')}, {before:,} -> {after:,} bytes"
+    if skipped:
+        record["done"] += f" ({left}{more})"
     return lowered(program, formats)
 
 
@@ -87,8 +90,10 @@ def described(weight: Tensor, mask: Tensor, found: Format) -> dict[str, Any]:
     return {"density": round(float(mask.float().mean()), 6), "bytes": f"{weight.nbytes} -> {found.nbytes}"}
 
 
-def nothing_to_lower(skipped: dict[str, str]) -> PassError:
+def nothing_to_lower(program: Program, skipped: dict[str, str]) -> PassError:
     """Return the error that says why there is nothing."""
+    if not skipped and has_sparse_layers(program):
+        return PassError("Its layers are lowered already, and no other weight has a mask: nothing is left to lower.")
     reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:3])
     return PassError(
         "There is no masked linear layer to lower "

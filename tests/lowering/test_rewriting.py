@@ -49,6 +49,14 @@ def test_another_process_reads_the_file(spec, tmp_path):
             [sys.executable, "-c", script, str(tmp_path / "low.pt2")], capture_output=True, text=True, check=True
         )
         assert int(done.stdout) == len(low.parameters)
+        script = (
+            "import sys, torch, sparsify; sparsify.register_operators(); "
+            "print(len(list(torch.export.load(sys.argv[1]).parameters())))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / "low.pt2")], capture_output=True, text=True, check=True
+        )
+        assert int(done.stdout) == len(low.parameters)
 
 
 @pytest.mark.parametrize("spec", LOWERINGS)
