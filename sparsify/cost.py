@@ -29,8 +29,8 @@ class Cost:
     Attributes:
         parameters: number of values; tied parameters count once.
         nonzero: how many of them are not zero.
-        macs: multiply-accumulates in convolutions and matrix products: of one example where the batch size is dynamic,
-            of the whole batch where the model fixes it.
+        macs: multiply-accumulates in convolutions and matrix products: of one example, if not said otherwise, where the
+            batch size is dynamic, of the whole batch where the model fixes it.
         bytes: size of parameters and buffers in memory.
         trainable: how many values a training moves: not those that are masked or frozen.
     """
@@ -46,15 +46,20 @@ class Cost:
         return asdict(self)
 
 
-def cost(program: Program) -> Cost:
-    """Count a program's cost. Masked weights count as zeros, frozen ones as what they stay at."""
+def cost(program: Program, batch: int = 1) -> Cost:
+    """Count a program's cost. Masked weights count as zeros, frozen ones as what they stay at.
+
+    Args:
+        program: what to count.
+        batch: how many examples the multiply-accumulates are those of, where the batch size is dynamic.
+    """
     masks = program.masks
     values = (thawed(program) if program.frozen else program).parameters.items()
     chosen = {**masks, **program.frozen}
     return Cost(
         parameters=sum(value.numel() for _, value in values),
         nonzero=sum(_nonzero(value, masks.get(name)) for name, value in values),
-        macs=sum(macs_by_node(program).values()),
+        macs=sum(macs_by_node(program, batch=batch).values()),
         bytes=sum(v.numel() * v.element_size() for v in (*program.parameters.values(), *program.buffers.values())),
         trainable=sum(
             int(chosen[name].count_nonzero()) if name in chosen else value.numel()
@@ -68,18 +73,21 @@ def macs_by_node(
     program: Program,
     resize: Callable[[fx.Node, Shape], Shape] | None = None,
     nodes: Iterable[fx.Node] | None = None,
+    *,
+    batch: int = 1,
 ) -> dict[str, int]:
-    """Return the multiply-accumulates of every node that has some, for one example.
+    """Return the multiply-accumulates of every node that has some.
 
-    A dynamic batch dimension counts as 1; other symbolic sizes count as they are in the example. What
+    A dynamic batch dimension counts as `batch`; other symbolic sizes count as they are in the example. What
     makes an embedded parameter does not count: it does not grow with the examples.
 
     Args:
         program: what to count.
         resize: gives for a node and its shape the shape that it is to be counted with.
         nodes: count these alone.
+        batch: the size of a dynamic batch dimension.
     """
-    shapes, made = _Shapes(program, resize), making(program.graph)
+    shapes, made = _Shapes(program, resize, batch), making(program.graph)
     counted = {}
     for node in program.graph.nodes if nodes is None else nodes:
         rule = _rule(node) if node.op == "call_function" and node not in made else None
@@ -99,12 +107,12 @@ def _nonzero(value: Tensor, mask: Tensor | None) -> int:
 
 
 class _Shapes:
-    """Concrete shapes of nodes at batch size 1."""
+    """Concrete shapes of nodes at one batch size."""
 
-    def __init__(self, program: Program, resize: Callable[[fx.Node, Shape], Shape] | None) -> None:
+    def __init__(self, program: Program, resize: Callable[[fx.Node, Shape], Shape] | None, batch: int) -> None:
         symbol = program.batch_symbol
         self._resize = resize or (lambda node, shape: shape)
-        self._substitution = {} if symbol is None else {symbol: 1}
+        self._substitution = {} if symbol is None else {symbol: batch}
         self._known: dict[Any, int] = {}  # substituting is slow, and few expressions are many nodes' sizes
         self._state: Mapping[str, Tensor] = {**program.parameters, **program.buffers}
 

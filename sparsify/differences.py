@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sparsify.coding.bits import equal_bits
 from sparsify.cost import Cost, cost
+from sparsify.inputs import fixed_batch
 from sparsify.modules import Modules, Side, in_order
 from sparsify.program import Program
 from sparsify.verify import difference, outputs, signature, tolerance
@@ -44,6 +45,7 @@ class Differences:
 
     Attributes:
         costs: of both.
+        batches: how many examples their multiply-accumulates are those of: one, or as many as a model is fixed to.
         modules: that are not the same, in the order of the models.
         same: how many modules are the same, bit for bit.
         gap: the largest relative difference of what they compute on the first model's example; None where inputs or
@@ -52,6 +54,7 @@ class Differences:
     """
 
     costs: tuple[Cost, Cost]
+    batches: tuple[int, int]
     modules: list[Difference]
     same: int
     gap: float | None
@@ -64,7 +67,9 @@ class Differences:
 
 def differences(before: Program, after: Program) -> Differences:
     """Compare two models: parameters by the names of their modules, and outputs on the first one's example."""
-    first, second = Modules.of(before), Modules.of(after)
+    one_fixed, two_fixed = fixed_batch(before), fixed_batch(after)
+    batches = one_fixed or two_fixed or 1, two_fixed or one_fixed or 1
+    first, second = Modules.of(before, batches[0]), Modules.of(after, batches[1])
     names = in_order(list(first.values), list(second.values))
     found, same = [], 0
     for name in names:
@@ -74,7 +79,8 @@ def differences(before: Program, after: Program) -> Differences:
             continue
         found.append(Difference(name, first.side(name), second.side(name), _moved(one, two)))
     gap, equal = _computed(before, after)
-    return Differences((cost(before), cost(after)), found, same, gap, equal)
+    costs = cost(before, batches[0]), cost(after, batches[1])
+    return Differences(costs, batches, found, same, gap, equal)
 
 
 def _same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:

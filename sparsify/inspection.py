@@ -9,6 +9,7 @@ from typing import Any
 from sparsify.blocks import Block, Granularity, blocks
 from sparsify.cost import Cost, cost, macs_by_node
 from sparsify.freezing import frozen_weights
+from sparsify.inputs import fixed_batch
 from sparsify.program import Program
 from sparsify.prunable import Prunable, prunable
 from sparsify.removal import region_of
@@ -29,6 +30,7 @@ class Inspection:
         inputs: types and shapes by name.
         outputs: types and shapes.
         dynamic_batch: whether the program runs at any batch size.
+        macs_batch: how many examples the MACs are those of.
         notes: of the capture.
         prunable: its groups, and what part of it can be pruned.
         frozen: which weights are frozen, in words.
@@ -40,6 +42,7 @@ class Inspection:
     inputs: Mapping[str, str]
     outputs: Sequence[str]
     dynamic_batch: bool
+    macs_batch: int
     notes: Sequence[str]
     prunable: Prunable
     frozen: str = ""
@@ -56,6 +59,7 @@ class Inspection:
             "inputs": dict(self.inputs),
             "outputs": list(self.outputs),
             "dynamic_batch": self.dynamic_batch,
+            "macs_batch": self.macs_batch,
             "notes": list(self.notes),
             "blocks": listed,
             **self.prunable.as_dict(),
@@ -79,6 +83,7 @@ def inspection(program: Program, granularity: Granularity = "layer") -> Inspecti
         inputs={node.name: program.spelled(_described(node.meta.get("val"))) for node in program.placeholders},
         outputs=signature(program),
         dynamic_batch=program.dynamic_batch,
+        macs_batch=fixed_batch(program) or 1,
         notes=program.notes,
         prunable=prunable(program),
         frozen=frozen_weights(program),

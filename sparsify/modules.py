@@ -45,7 +45,7 @@ class Modules:
 
     Attributes:
         values: by module and name the parameters, masks applied, frozen ones with what they stay at.
-        macs: by module the multiply-accumulates of its layers, of one example where the batch size is dynamic.
+        macs: by module the multiply-accumulates of its layers, of `batch` examples where the batch size is dynamic.
         rest: the multiply-accumulates of operators that belong to no module.
     """
 
@@ -54,12 +54,12 @@ class Modules:
     rest: int
 
     @classmethod
-    def of(cls, program: Program) -> Modules:
+    def of(cls, program: Program, batch: int = 1) -> Modules:
         """Look at a program."""
         values: dict[str, dict[str, Tensor]] = {}
         for name, value in written_out(program).parameters.items():
             values.setdefault(module_of(name), {})[name] = value.detach()
-        counted, macs = macs_by_node(program), dict[str, int]()
+        counted, macs = macs_by_node(program, batch=batch), dict[str, int]()
         for node, module in {layer.node.name: layer.module for layer in layers(program)}.items():
             macs[module] = macs.get(module, 0) + counted.get(node, 0)
         return cls(values, macs, sum(counted.values()) - sum(macs.values()))

@@ -13,6 +13,7 @@ from sparsify.batches import of_task
 from sparsify.cost import cost
 from sparsify.embedding import making
 from sparsify.errors import UsageError
+from sparsify.inputs import fixed_batch
 from sparsify.naming import first_names
 from sparsify.parallel.strategy import Kind, Parallel
 from sparsify.parallel.strategy import parallel as joined_parallel
@@ -264,6 +265,7 @@ def _result(passed: _Passed, retrained: Retrained | None) -> Result:
         "pruned": passed.pruned,
         "after": cost(after).as_dict(),
         "dynamic_batch": after.dynamic_batch,
+        "macs_batch": fixed_batch(after) or 1,
         "passes": passed.steps,
         "retrain": None if retrained is None else retrained.record,
         "score": scores["after"]["value"] if scores else None,

@@ -71,6 +71,25 @@ def test_a_negative_zero_is_not_the_same_bit_for_bit(program):
     assert [(item.module, item.moved) for item in found.modules] == [("fc", 0.0)]
 
 
+def test_macs_are_those_of_the_batch_that_a_model_is_fixed_to(program):
+    two, three = (sp.capture(small_resnet(), (torch.randn(n, 1, 8, 8),), dynamic_batch=False) for n in (2, 3))
+    for pair in ((program, two), (two, program)):
+        found = differences(*pair)
+        assert found.batches == (2, 2)
+        assert found.costs[0].macs == found.costs[1].macs == 2 * sp.cost(program).macs
+    assert differences(program, program).batches == (1, 1)
+    found = differences(two, three)
+    assert found.batches == (2, 3)
+    assert [cost.macs for cost in found.costs] == [2 * sp.cost(program).macs, 3 * sp.cost(program).macs]
+
+
+def test_macs_of_modules_are_those_of_the_same_batch(program):
+    model = small_resnet()
+    model.fc = nn.Linear(8, 3)
+    (item,) = differences(program, sp.capture(model, (example(),), dynamic_batch=False)).modules
+    assert (item.before.macs, item.after.macs) == (2 * 80, 2 * 24)
+
+
 def test_other_outputs_cannot_be_compared(program):
     model = small_resnet()
     model.fc = nn.Linear(8, 3)

@@ -25,7 +25,7 @@ def test_a_residual_network(program):
     assert found.cost == cost(program)
     assert found.inputs == {"images": "float32[batch, 1, 8, 8]"}
     assert found.outputs == ["float32[batch, 10]"]
-    assert found.dynamic_batch
+    assert (found.dynamic_batch, found.macs_batch) == (True, 1)
 
 
 @pytest.mark.parametrize("name", ["layer1.0", "layer2.1"])
@@ -50,7 +50,7 @@ def test_what_blocks_save_is_what_their_removal_saves_in_every_family(family, gr
 def test_everything_is_json(program):
     found = inspection(program).as_dict()
     assert json.loads(json.dumps(found)) == json.loads(json.dumps(found, default=repr))
-    general = {"cost", "inputs", "outputs", "dynamic_batch", "notes", "blocks"}
+    general = {"cost", "inputs", "outputs", "dynamic_batch", "macs_batch", "notes", "blocks"}
     assert set(found) == general | {"groups", "frozen", "prunable", "operators_without_a_rule"}
     refused = next(block for block in found["blocks"] if block["name"] == "layer2.0")
     assert not refused["removable"]

@@ -107,6 +107,7 @@ def test_notes_of_the_capture_are_reported():
     report = run(frozen, []).report
     assert report["notes"] == list(frozen.notes)
     assert "fixes its batch size" in report["notes"][0]
+    assert (report["macs_batch"], report["before"]["macs"]) == (2, cost(frozen).macs)
 
 
 def test_masks_that_are_left_are_noted_by_what_they_leave_out(program):

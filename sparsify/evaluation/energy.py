@@ -52,7 +52,7 @@ class Energy:
         return asdict(self)
 
 
-def arithmetic_joules(macs: int) -> float:
+def arithmetic_joules(macs: float) -> float:
     """Return the energy of the arithmetic of 1,000 inferences, 4.6 pJ for each multiply-accumulate.
 
     That is what 32 bits take in 45 nm. It leaves out moving data, which usually takes more: a lower bound, good for

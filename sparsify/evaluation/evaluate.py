@@ -94,23 +94,26 @@ def evaluate(models: Mapping[str, Program], task: Task, how: Evaluation | None =
     modules = [program.module(copy=False) for program in programs]
     fixed = {name: fixed_batch(program) for name, program in models.items()}
     (batch,) = agreed_batches(fixed, [how.batch] if how.batch else None, "--batch")
+    (macs_batch,) = agreed_batches(fixed, None, "--batch")
     how.stage("scoring")
     clean = [scored(data, module) for module in modules]
     rows: list[dict[str, Any]] = [
-        {"name": name, "score": score.as_dict(), **_size(program, batch)}
+        {"name": name, "score": score.as_dict(), **_size(program, batch, macs_batch)}
         for (name, program), score in zip(models.items(), clean, strict=True)
     ]
     _add_likeness(rows, programs, data, how)
     about = _add_robustness(rows, modules, data, clean, how)
     _add_shifted(rows, modules, how)
+    for row in rows:
+        row["arithmetic_joules"] = arithmetic_joules(row["macs"] / macs_batch)
     _add_speed(rows, programs, how, batch)
-    return {"task": task.name, "seed": how.seed, "batch": batch, **about, "models": rows}
+    return {"task": task.name, "seed": how.seed, "batch": batch, "macs_batch": macs_batch, **about, "models": rows}
 
 
-def _size(program: Program, batch: int) -> dict[str, Any]:
-    counted = cost(program)
+def _size(program: Program, batch: int, macs_batch: int) -> dict[str, Any]:
+    counted = cost(program, macs_batch)
     return {
-        "macs": counted.macs // (fixed_batch(program) or 1),
+        "macs": counted.macs,
         "parameters": counted.parameters,
         "nonzero": counted.nonzero,
         "bytes": counted.bytes,
@@ -173,7 +176,7 @@ def _add_shifted(rows: list[dict[str, Any]], modules: Sequence[nn.Module], how: 
 def _add_speed(rows: list[dict[str, Any]], programs: list[Program], how: Evaluation, batch: int) -> None:
     """Add latency in PyTorch, in turns, and what is estimated from it."""
     for row in rows:
-        row.update(latency_ms=None, speed=None, energy=None, arithmetic_joules=arithmetic_joules(row["macs"]))
+        row.update(latency_ms=None, speed=None, energy=None)
     if how.seconds <= 0:
         return
     before = torch.get_num_threads()

@@ -38,9 +38,12 @@ def _totals(found: Differences) -> Table:
     for heading in ("", "before", "after", "change"):
         table.add_column(heading, justify="right" if heading else "left")
     before, after = found.costs
-    for label, key in (("parameters", "parameters"), ("non-zeros", "nonzero"), ("MACs", "macs")):
+    for label, key in (("parameters", "parameters"), ("non-zeros", "nonzero")):
         one, two = getattr(before, key), getattr(after, key)
         table.add_row(label, count(one), count(two), change(one, two))
+    sizes = list(dict.fromkeys(found.batches))
+    compared = change(before.macs, after.macs) if len(sizes) == 1 else ""  # MACs of other batches are not fewer or more
+    table.add_row(f"MACs (batch {' → '.join(map(str, sizes))})", count(before.macs), count(after.macs), compared)
     table.add_row("in memory", size(before.bytes), size(after.bytes), change(before.bytes, after.bytes))
     return table
 

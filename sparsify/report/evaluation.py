@@ -71,7 +71,7 @@ def _quantities(found: Mapping[str, Any]) -> Iterator[_Line]:
     if any(row["similarity"] and row["similarity"]["output"] for row in found["models"]):
         yield "CKA of outputs", lambda row: _output(row, "cka")
         yield "  debiased", lambda row: _output(row, "debiased")
-    yield "MACs", lambda row: _beside(row, first, "macs", count)
+    yield f"MACs, batch {found['macs_batch']}", lambda row: _beside(row, first, "macs", count)
     yield "parameters", lambda row: _beside(row, first, "parameters", count)
     yield "  not zero", lambda row: _beside(row, first, "nonzero", count)
     yield "weights in memory", lambda row: _beside(row, first, "bytes", size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["batch", "change", "count", "share", "size", "time", "time_range"]
+__all__ = ["change", "count", "share", "size", "time", "time_range"]
 
 _ROUNDS_UP = 0.999995  # 999,995 would be 1000.00k
 
@@ -47,8 +47,3 @@ def time_range(low: float, high: float) -> str:
     """Write two times with one unit: 27.2-29.3 µs."""
     first, second = time(low), time(high)
     return f"{first.split()[0]}-{second}" if first.split()[1] == second.split()[1] else f"{first}-{second}"
-
-
-def batch(dynamic: bool) -> str:
-    """Say what the MACs are those of: a batch size that the model fixes cannot be divided out."""
-    return "batch 1" if dynamic else "its fixed batch"

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from sparsify.report.quantities import batch, change, count, share, size, time
+from sparsify.report.quantities import change, count, share, size, time
 
 __all__ = ["render"]
 
@@ -21,7 +21,7 @@ def render(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(count=count, size=size, share=share, batch=batch, time=time, change=change, parts=_parts)
+    environment.filters.update(count=count, size=size, share=share, time=time, change=change, parts=_parts)
     return environment.get_template(template).render(**content)
 
 

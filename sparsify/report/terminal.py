@@ -14,7 +14,7 @@ from rich.table import Table
 
 from sparsify.naming import plural
 from sparsify.registry import Entry, data_of
-from sparsify.report.quantities import batch, change, count, size, time, time_range
+from sparsify.report.quantities import change, count, size, time, time_range
 from sparsify.report.retraining import print_retraining
 from sparsify.report.timeline import proof
 
@@ -127,7 +127,7 @@ def _changes(report: Mapping[str, Any]) -> Table:
     rows = [("parameters", "parameters"), ("non-zeros", "nonzero")]
     if any(side.get("trainable", side["nonzero"]) < side["nonzero"] for side in (before, after)):
         rows.append(("trainable", "trainable"))
-    rows.append((f"MACs ({batch(report['dynamic_batch'])})", "macs"))
+    rows.append((f"MACs (batch {report['macs_batch']})", "macs"))
     for label, key in rows:
         table.add_row(label, count(before[key]), count(after[key]), change(before[key], after[key]))
     latency = report.get("latency")
@@ -166,7 +166,7 @@ def print_summary(console: Console, found: Inspection, name: str) -> None:
     cost = found.cost
     console.print(
         f"[bold]{escape(name)}[/]: {count(cost.parameters)} parameters, {count(cost.macs)} MACs "
-        f"at {batch(found.dynamic_batch)}, {size(cost.bytes)}",
+        f"at batch {found.macs_batch}, {size(cost.bytes)}",
         highlight=False,
     )
     for argument, kind in found.inputs.items():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sparsify.report.quantities import batch, change, count, share, size, time, time_range
+from sparsify.report.quantities import change, count, share, size, time, time_range
 
 __all__ = ["Card", "cards", "headline"]
 
@@ -49,7 +49,7 @@ def cards(report: Mapping[str, Any]) -> list[Card]:
     names = [("parameters", "parameters", ""), ("non-zeros", "nonzero", "")]
     if any(side["trainable"] < side["nonzero"] for side in (before, after)):
         names.append(("trainable", "trainable", "the others are frozen at what they are"))
-    names.append(("MACs", "macs", f"multiply-accumulates at {batch(report['dynamic_batch'])}"))
+    names.append(("MACs", "macs", f"multiply-accumulates at batch {report['macs_batch']}"))
     for label, key, note in names:
         found.append(_amount(label, (before[key], after[key]), count, note))
     note = "with masks and what is frozen, which files need not hold" if after["bytes"] > before["bytes"] else ""

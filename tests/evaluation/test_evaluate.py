@@ -110,13 +110,15 @@ def test_a_fixed_batch(programs):
     data = [(torch.randn(2, 4), torch.zeros(2).long())] * 3
     task = sp.LoaderTask(data, data, lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]))
     found = evaluate({"it": program}, task, Evaluation(corruptions=(), seconds=0.01, threads=1))["models"][0]
-    assert found["macs"] == 8  # of one of the two examples
+    assert found["macs"] == 16  # of both examples, as everywhere
+    assert found["arithmetic_joules"] == pytest.approx(1000 * 8 * 4.6e-12)
     assert found["latency_ms"]["batch"] == 2
     with pytest.raises(UsageError, match="it is captured for a batch size of 2 only: leave --batch out"):
         evaluate({"it": program}, task, Evaluation(corruptions=(), batch=3))
     any_size = sp.capture(model, (torch.randn(2, 4),))
     both = evaluate({"any": any_size, "it": program}, task, Evaluation(corruptions=(), seconds=0.01, threads=1))
-    assert both["batch"] == 2
+    assert (both["batch"], both["macs_batch"]) == (2, 2)
+    assert [row["macs"] for row in both["models"]] == [16, 16]
     assert [row["latency_ms"]["batch"] for row in both["models"]] == [2, 2]
 
 

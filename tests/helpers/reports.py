@@ -33,6 +33,7 @@ def report(**changes):
         "after": BEFORE,
         "pruned": None,
         "dynamic_batch": True,
+        "macs_batch": 1,
         "passes": [],
         "retrain": None,
         "score": None,

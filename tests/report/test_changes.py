@@ -10,9 +10,9 @@ from sparsify.report.changes import print_differences
 COSTS = (Cost(2000, 2000, 4000, 8000, 2000), Cost(1000, 500, 2000, 4000, 1000))
 
 
-def printed(modules, *, gap=0.5, equal=False, second="b.pt2"):
+def printed(modules, *, gap=0.5, equal=False, second="b.pt2", batches=(1, 1)):
     console = Console(file=io.StringIO(), width=80)
-    print_differences(console, Differences(COSTS, modules, 1, gap, equal), ("a.pt2", second))
+    print_differences(console, Differences(COSTS, batches, modules, 1, gap, equal), ("a.pt2", second))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
@@ -21,11 +21,11 @@ def test_modules_that_differ_are_listed():
     lines = printed([Difference("a", dense, half, 0.25), Difference("b", dense, Side((2, 8), 16, 16, 32), None),
                      Difference("c", dense, None, None), Difference("d", None, Side((), 1, 1, 0), None)])  # fmt: skip
     assert lines == [
-        "              before     after  change",
-        "parameters     2.00k     1.00k  -50.0%",
-        "non-zeros      2.00k       500  -75.0%",
-        "MACs           4.00k     2.00k  -50.0%",
-        "in memory   7.81 KiB  3.91 KiB  -50.0%",
+        "                  before     after  change",
+        "parameters         2.00k     1.00k  -50.0%",
+        "non-zeros          2.00k       500  -75.0%",
+        "MACs (batch 1)     4.00k     2.00k  -50.0%",
+        "in memory       7.81 KiB  3.91 KiB  -50.0%",
         "",
         "module      shape       zeros     MACs  moved",
         "a             4x8  0% → 50.0%       64   0.25",
@@ -36,6 +36,11 @@ def test_modules_that_differ_are_listed():
         "1 module the same, bit for bit",
         "On the example of a.pt2 outputs are up to 0.5 apart (relative).",
     ]
+
+
+def test_macs_of_two_batches_are_not_compared():
+    assert "MACs (batch 8)     4.00k     2.00k  -50.0%" in printed([], batches=(8, 8))
+    assert "MACs (batch 8 → 4)     4.00k     2.00k" in printed([], batches=(8, 4))
 
 
 def test_what_is_computed():

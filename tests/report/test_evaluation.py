@@ -36,6 +36,7 @@ def found(*names, **more):
     return {
         "task": "t",
         "seed": 0,
+        "macs_batch": 1,
         "severities": [1, 3],
         "left_out": left_out,
         "pixels": pixels,
@@ -62,7 +63,7 @@ def test_a_row_for_each_quantity_and_a_column_for_each_model():
         "accuracy (n = 4,500)  99.3 (98.1-99.8)  99.3 (98.1-99.8)",
         "fog (n = 100)        50.0 (40.0-60.0)",
         "mCE                             1.250",
-        "MACs                            1.00k        750 (-25%)",
+        "MACs, batch 1                   1.00k        750 (-25%)",
         "speed (99%)                            1.50x (1.40-1.60)",
         "energy / 1,000*                97.5 J",
         "CO2 / 1,000*                  0.013 g",

@@ -50,7 +50,3 @@ def test_shares(value, text):
 def test_changes():
     assert quantities.change(4, 3) == "-25.0%"
     assert quantities.change(0, 3) == ""
-
-
-def test_the_batch_that_macs_are_counted_for():
-    assert [quantities.batch(dynamic) for dynamic in (True, False)] == ["batch 1", "its fixed batch"]

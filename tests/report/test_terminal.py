@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ REPORT = {
         {"path": "out/small.pt2", "bytes": 81_800_000, "largest_difference": 0.0},
         {"path": "out/small.safetensors", "bytes": 81_800_000},
     ],
-    "dynamic_batch": True,
+    "macs_batch": 1,
     "latency": {"before": BEFORE, "after": AFTER, "dense_bytes": 102_200_000, "bytes": 81_800_000, "speed": SPEED},
     "scores": {
         "before": {"value": 0.9867, "name": "accuracy", "n": 450, "interval": (0.971, 0.994)},
@@ -159,6 +160,7 @@ FOUND = Inspection(
     inputs={"images": "float32[batch, 1, 8, 8]", "flag": "True"},
     outputs=["float32[batch, 10]"],
     dynamic_batch=True,
+    macs_batch=1,
     notes=["A note."],
     prunable=Prunable([], {}, [], 0.0, 0.0, {}, axes=None),
 )
@@ -175,6 +177,13 @@ a[b].pt: 7.55k parameters, 229.75k MACs at batch 1, 30.37 KiB
   note: A note.
 """
     )
+
+
+def test_a_fixed_batch_is_named():
+    text = printed(80, terminal.print_summary, replace(FOUND, dynamic_batch=False, macs_batch=16), "a.pt")
+    assert "229.75k MACs at batch 16" in text
+    report = {**REPORT, "macs_batch": 16}
+    assert "MACs (batch 16)" in printed(80, terminal.print_report, report)
 
 
 def test_a_list_of_blocks():
