@@ -17,6 +17,7 @@ __all__ = ["print_evaluation"]
 
 _SIDE_BY_SIDE = 2  # models in a table besides the first; more do not fit into 80 columns
 _LAYERS = 25  # in a table; more are in the JSON
+_DEFINED = {"mCE": "mce", "relative mCE": "relative_mce"}  # if the first model is hurt by every corruption
 _Row = Mapping[str, Any]
 _Line = tuple[str, Callable[[_Row], str]]
 
@@ -35,7 +36,7 @@ def print_evaluation(console: Console, found: Mapping[str, Any]) -> None:
             console.print(_table("score by corruption", titles, list(_corruptions(found)), shown))
             console.print()
         if len(shown) > 1 and any(row["similarity"] and row["similarity"]["layers"] for row in part):
-            console.print(_table("CKA by layer", titles[1:], list(_layers(part)), part))
+            console.print(_table("debiased CKA by layer", titles[1:], list(_layers(part)), part))
             console.print()
     for note in _notes(found):
         console.print(note, style="dim", highlight=False, markup=False)
@@ -66,8 +67,9 @@ def _quantities(found: Mapping[str, Any]) -> Iterator[_Line]:
     if first["robustness"]:
         yield "  corrupted, mean", lambda row: _ranged(row["robustness"]["mean"], row["robustness"]["interval"], score)
         yield "  lost by corruption", lambda row: _value(row["robustness"]["drop"], score)
-        yield "  mCE", lambda row: _plain(row["robustness"]["mce"])
-        yield "  relative mCE", lambda row: _plain(row["robustness"]["relative_mce"])
+        for label, key in _DEFINED.items():
+            if first["robustness"][key] is not None:
+                yield f"  {label}", lambda row, key=key: _plain(row["robustness"][key])  # type: ignore[misc]
     if any(row["similarity"] and row["similarity"]["output"] for row in found["models"]):
         yield "CKA of outputs", lambda row: _output(row, "cka")
         yield "  debiased", lambda row: _output(row, "debiased")
@@ -135,6 +137,7 @@ def _notes(found: Mapping[str, Any]) -> Iterator[str]:
             f"Corruptions are sparsify's own, of the families of CIFAR-10-C, at severities {levels}; mCE is the error "
             "on them over the first model's, relative mCE the rise of the error over its rise."
         )
+        yield from _undefined(first)
         if found["pixels"]["derived"]:
             yield "The task says no pixel_range: the extremes of the data were taken for black and white."
     if any(row["similarity"] for row in found["models"]):
@@ -142,6 +145,20 @@ def _notes(found: Mapping[str, Any]) -> Iterator[str]:
     if first["energy"]:
         yield f"* Estimates, for 1,000 examples. Energy: {first['energy']['basis']}."
     yield "* Arithmetic: 4.6 pJ for each MAC (45 nm, Horowitz 2014), without moving data: a lower bound."
+
+
+def _undefined(first: _Row) -> Iterator[str]:
+    """Say why there is no mCE, or no relative one."""
+    own, clean = first["robustness"], first["score"]
+    if clean["name"] != "accuracy":
+        yield f"There is no mCE, because the score is no accuracy but {clean['name']}."
+        return
+    words = ("makes no error under", "loses nothing by")
+    for (label, key), best, how in zip(_DEFINED.items(), (1, clean["value"]), words, strict=True):
+        if own[key] is None:
+            tried = own["corruptions"].items()
+            names = [name for name, each in tried if sum(best - score for score in each["scores"]) <= 0]
+            yield f"There is no {label}, because the first model {how} {first_names(names)}."
 
 
 def _scored(score: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ def model(name, first=False, layers=2):
         "score": {"name": "accuracy", "value": 0.993, "n": 4500, "interval": [0.981, 0.998]},
         "macs": 1000 if first else 750, "parameters": 50, "nonzero": 50, "bytes": 2048, "activation_bytes": 512,
         "similarity": None if first else {"output": output, "layers": places},
-        "robustness": {"mean": 0.7, "interval": [0.65, 0.75], "drop": 0.293, "mce": 1.25, "relative_mce": None,
+        "robustness": {"mean": 0.7, "interval": [0.65, 0.75], "drop": 0.293, "mce": 1.25, "relative_mce": 1.5,
                        "corruptions": {"gaussian-noise": corrupted}},
         "shifted": {"fog": {"name": "accuracy", "value": 0.5, "n": 100, "interval": [0.4, 0.6]}},
         "latency_ms": {"median": 1.5, "batch": 1},
@@ -77,6 +77,7 @@ def test_layers_and_how_they_were_compared():
     text = printed(found("a", "b"))
     assert "layer0  0.000" in " ".join(text.split("CKA by layer")[1].split()).replace(" ", "  ")
     assert "0.010~" in text
+    assert "debiased CKA by layer" in text  # as the rows of outputs say which is which
 
 
 def test_what_is_left_out_and_assumed_is_said():
@@ -86,6 +87,26 @@ def test_what_is_left_out_and_assumed_is_said():
     assert "The task says no pixel_range" in text
     assert "* Estimates, for 1,000 examples. Energy: measured time x 65 W." in text
     assert "45 nm, Horowitz 2014" in text
+
+
+def test_an_mce_that_is_not_defined_has_no_row_but_a_reason():
+    value = found("a", "b")
+    assert "There is no" not in printed(value)
+    first = value["models"][0]
+    for row in value["models"]:
+        row["robustness"].update(relative_mce=None)
+    first["robustness"]["corruptions"]["fog"] = {"mean": 0.993, "interval": None, "scores": [0.992, 0.994]}
+    value["models"][1]["robustness"]["corruptions"]["fog"] = first["robustness"]["corruptions"]["fog"]
+    text = printed(value)
+    assert "relative mCE  " not in text
+    assert "  mCE " in text
+    assert "There is no relative mCE, because the first model loses nothing by fog." in " ".join(text.split())
+    for row in value["models"]:
+        row["robustness"].update(mce=None)
+    first["robustness"]["corruptions"]["fog"]["scores"] = [1.0, 1.0]
+    text = printed(value)
+    assert "  mCE " not in text
+    assert "There is no mCE, because the first model makes no error under fog." in " ".join(text.split())
 
 
 def test_many_models_are_several_tables():
@@ -127,4 +148,7 @@ def test_other_scores_are_numbers():
     value = copy.deepcopy(found("a", "b"))
     for row in value["models"]:
         row["score"] = {"name": "negative loss", "value": -1.23456, "n": 10, "interval": None}
-    assert "-1.235" in printed(value)
+        row["robustness"].update(mce=None, relative_mce=None)
+    text = printed(value)
+    assert "-1.235" in text
+    assert "There is no mCE, because the score is no accuracy but negative loss." in " ".join(text.split())
