@@ -47,6 +47,10 @@ class Contender(Protocol):
     def fixed(self) -> int | None:
         """The batch size that it is fixed to, if it is."""
 
+    @property
+    def masked(self) -> bool:
+        """Whether it has masks, which a run applies."""
+
     def starting(self, batch: int, threads: int) -> Callable[[], Run]:
         """Return what loads the model, and returns what runs it once on a batch of this size."""
 
@@ -127,6 +131,10 @@ class _Onnx:
     def fixed(self) -> int | None:
         return None if self.dynamic else batch_of(self.feed.values())
 
+    @property
+    def masked(self) -> bool:
+        return False  # they are written into the weights
+
     def starting(self, batch: int, threads: int) -> Callable[[], Run]:
         feed = {
             name: (repeated(value, batch) if name in self.dynamic else value).numpy()
@@ -156,6 +164,10 @@ class _Torch:
     @property
     def fixed(self) -> int | None:
         return fixed_batch(self.program)
+
+    @property
+    def masked(self) -> bool:
+        return bool(self.program.masks)
 
     def starting(self, batch: int, threads: int) -> Callable[[], Run]:
         return partial(torch_run, self.program, batch, threads)

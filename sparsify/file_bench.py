@@ -24,6 +24,7 @@ class Measured:
         bytes: its size.
         latency: its times.
         speed: against the first one; None for that itself.
+        masked: whether it has masks, which every run applies.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Measured:
     bytes: int
     latency: Latency
     speed: Speed | None
+    masked: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -40,6 +42,7 @@ class Measured:
             "bytes": self.bytes,
             "latency_ms": self.latency.as_dict(),
             "speed": None if self.speed is None else self.speed.as_dict(),
+            "masked": self.masked,
         }
 
 
@@ -89,6 +92,7 @@ def compare(
                 model.bytes,
                 Latency.of(list(itertools.chain.from_iterable(own)), count, batch),
                 None if place == 0 else Speed.of(times[0], own),
+                model.masked,
             )
             for place, (model, own) in enumerate(zip(models, times, strict=True))
         ]

@@ -99,6 +99,16 @@ def test_a_fixed_batch_stays(tmp_path, folder, seen):
     assert contender(folder / "model.pt2", None, **CPU).fixed is None
 
 
+def test_masks_cost_time_where_they_are_not_written_into_weights(tmp_path):
+    masked = sp.run(small_program(), ["weight-prune:sparsity=0.5"]).program
+    sp.save(masked, tmp_path / "masked.pt2")
+    sp.save(sp.run(masked, ["fold"]).program, tmp_path / "folded.pt2")
+    sp.save(sp.run(masked, ["lower"]).program, tmp_path / "lowered.pt2")
+    export_onnx(masked, tmp_path / "a.onnx")
+    names = ("masked.pt2", "folded.pt2", "lowered.pt2", "a.onnx")
+    assert [contender(tmp_path / name, None, **CPU).masked for name in names] == [True, False, False, False]
+
+
 def test_files_that_are_none(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         contender(tmp_path / "a.onnx", None, **CPU)

@@ -98,7 +98,7 @@ def evaluate(models: Mapping[str, Program], task: Task, how: Evaluation | None =
     how.stage("scoring")
     clean = [scored(data, module) for module in modules]
     rows: list[dict[str, Any]] = [
-        {"name": name, "score": score.as_dict(), **_size(program, batch, macs_batch)}
+        {"name": name, "score": score.as_dict(), "masked": bool(program.masks), **_size(program, batch, macs_batch)}
         for (name, program), score in zip(models.items(), clean, strict=True)
     ]
     _add_likeness(rows, programs, data, how)

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from sparsify.naming import first_names
 from sparsify.report.quantities import count, size, time
+from sparsify.report.speeds import masks_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +39,8 @@ def print_evaluation(console: Console, found: Mapping[str, Any]) -> None:
         if len(shown) > 1 and any(row["similarity"] and row["similarity"]["layers"] for row in part):
             console.print(_table("debiased CKA by layer", titles[1:], list(_layers(part)), part))
             console.print()
-    for note in _notes(found):
+    masked = [name for name, row in zip(names, found["models"], strict=True) if row["masked"]]
+    for note in filter(None, (*_notes(found), masks_note(masked))):
         console.print(note, style="dim", highlight=False, markup=False)
 
 

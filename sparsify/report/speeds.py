@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from sparsify.naming import first_names
 from sparsify.report.groups import broken
 from sparsify.report.quantities import size, time
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from sparsify.file_bench import Measured, Table
 
-__all__ = ["print_speeds"]
+__all__ = ["masks_note", "print_speeds"]
 
 _OTHERS, _LEAST = 62, 12  # places that the other columns take, and that names have at least
 _STYLES = {"faster": "green", "slower": "red", "within noise": "dim"}
@@ -43,6 +44,19 @@ def print_speeds(console: Console, tables: Sequence[Table]) -> None:
     more = " Speeds are those against the first file." if len(tables[0].rows) > 1 else ""
     text = f"Latency is the median of {runs} runs in turns, spread the distance of its quartiles.{more}"
     console.print(text, style="dim", highlight=False)
+    if note := masks_note([names[row.name] for row in tables[0].rows if row.masked]):
+        console.print(note, style="dim", highlight=False, markup=False)
+
+
+def masks_note(names: Sequence[str]) -> str:
+    """Say what masks cost the models of these names, and how to be without them; nothing if there are none."""
+    if not names:
+        return ""
+    subject = f"{first_names(names)} {'has' if len(names) == 1 else 'have'}"
+    return (
+        f"{subject} masks, which every run applies, and which are kept beside the weights. What --pass fold, "
+        "--pass lower or -o FILE.onnx writes has none."
+    )
 
 
 def _short(paths: Sequence[str]) -> dict[str, str]:

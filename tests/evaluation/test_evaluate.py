@@ -122,6 +122,13 @@ def test_a_fixed_batch(programs):
     assert [row["latency_ms"]["batch"] for row in both["models"]] == [2, 2]
 
 
+def test_masks_are_told(programs):
+    masked = sp.run(programs["dense"], ["weight-prune:sparsity=0.5"]).program
+    how = Evaluation(corruptions=(), similarity="none", seconds=0, examples=64)
+    found = evaluate({"dense": programs["dense"], "masked": masked}, resolve("digits"), how)
+    assert [row["masked"] for row in found["models"]] == [False, True]
+
+
 def test_the_number_of_threads_stays_as_it_was(programs):
     before = torch.get_num_threads()
     how = Evaluation(corruptions=(), similarity="none", seconds=0.01, threads=before + 1)

@@ -17,6 +17,7 @@ def model(name, first=False, layers=2):
     return {
         "name": name,
         "score": {"name": "accuracy", "value": 0.993, "n": 4500, "interval": [0.981, 0.998]},
+        "masked": False,
         "macs": 1000 if first else 750, "parameters": 50, "nonzero": 50, "bytes": 2048, "activation_bytes": 512,
         "similarity": None if first else {"output": output, "layers": places},
         "robustness": {"mean": 0.7, "interval": [0.65, 0.75], "drop": 0.293, "mce": 1.25, "relative_mce": 1.5,
@@ -107,6 +108,13 @@ def test_an_mce_that_is_not_defined_has_no_row_but_a_reason():
     text = printed(value)
     assert "  mCE " not in text
     assert "There is no mCE, because the first model makes no error under fog." in " ".join(text.split())
+
+
+def test_what_masks_cost_is_said():
+    value = found("x/a.pt2", "x/b.pt2")
+    assert "masks" not in printed(value)
+    value["models"][1]["masked"] = True
+    assert "b.pt2 has masks, which every run applies" in " ".join(printed(value).split())
 
 
 def test_many_models_are_several_tables():

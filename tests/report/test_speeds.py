@@ -14,8 +14,8 @@ def printed(*rows, batch=1, threads=2):
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
-def row(name, median, speed=None, runtime="onnxruntime 1.0, CPU"):
-    return Measured(name, runtime, 2048, Latency(median, 0.9 * median, 1.2 * median, 96, 2, 1), speed)
+def row(name, median, speed=None, runtime="onnxruntime 1.0, CPU", masked=False):
+    return Measured(name, runtime, 2048, Latency(median, 0.9 * median, 1.2 * median, 96, 2, 1), speed, masked)
 
 
 def test_a_table_says_what_was_measured_and_how_sure_it_is():
@@ -30,6 +30,17 @@ def test_a_table_says_what_was_measured_and_how_sure_it_is():
         "Latency is the median of 96 runs in turns, spread the distance of its quartiles.",
         "Speeds are those against the first file.",
     ]
+
+
+def test_what_masks_cost_is_said_once():
+    lines = printed(row("a/dense.pt2", 5.0), row("b/m.pt2", 6.0, Speed(0.8, 0.7, 0.9), masked=True))
+    text = " ".join(lines)
+    assert "m.pt2 has masks, which every run applies" in text
+    assert "--pass fold, --pass lower or -o FILE.onnx writes has none." in text
+    assert "m.pt2, n.pt2 have masks" in " ".join(
+        printed(row("m.pt2", 5.0, masked=True), row("n.pt2", 5.0, masked=True))
+    )
+    assert "masks" not in " ".join(printed(row("a.pt2", 5.0)))
 
 
 def test_runtimes_are_named_where_they_differ():
