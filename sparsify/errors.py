@@ -11,6 +11,7 @@ __all__ = [
     "ExportError",
     "GateError",
     "InputError",
+    "NoInputsError",
     "OptionError",
     "PassError",
     "SparsifyError",
@@ -38,6 +39,10 @@ class OptionError(UsageError):
 
 class InputError(SparsifyError):
     """A file is missing, broken, of an unknown kind, or does not fit what was asked."""
+
+
+class NoInputsError(InputError):
+    """A file has no example inputs, and nothing else gives them."""
 
 
 class UntrustedError(InputError):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from sparsify.errors import InputError, UntrustedError, UsageError
+from sparsify.errors import InputError, NoInputsError, UntrustedError, UsageError
 from sparsify.loading.hugging_face import CONFIG, example_inputs, is_model_folder, read_folder
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def load(
 
     Raises:
         UsageError: the inputs' spec, the factory or the device is wrong.
-        InputError: the file cannot be read, or there are no inputs; UntrustedError if reading it could run code.
+        InputError: the file cannot be read, or there are no inputs (NoInputsError); UntrustedError if reading it could
+            run code.
         CaptureError: the model cannot be captured.
     """
     from torch import nn
@@ -99,7 +100,7 @@ def load(
     if chosen is None and isinstance(source, nn.Module) and Path(path).is_dir():
         chosen, synthetic = move_inputs(example_inputs(source), place), True
     if chosen is None:
-        raise InputError(
+        raise NoInputsError(
             f"{path} has no example inputs, and a graph cannot be captured without them. "
             "Give their shapes, such as --inputs 1x3x224x224 or --inputs ids:int64[2,128]%30522, or a task."
         )

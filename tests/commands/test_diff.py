@@ -1,7 +1,8 @@
 import json
 
 import pytest
-from helpers.command import sparsify, write_model
+import torch
+from helpers.command import small_resnet, sparsify, write_model
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,16 @@ def test_json_is_all_that_is_printed(files):
     found = json.loads(sparsify("diff", *files, "--json").out)
     assert {item["module"] for item in found["modules"]} == {f"layer2.1.{x}" for x in ("conv1", "bn1", "conv2", "bn2")}
     assert found["equal"] is False
+
+
+def test_a_file_without_inputs_gets_those_of_the_other(files, tmp_path):
+    model, small = files
+    torch.save(small_resnet(), tmp_path / "model.pt")
+    for pair, gone in (((tmp_path / "model.pt", small), 4), ((model, tmp_path / "model.pt"), 0)):
+        ran = sparsify("diff", *pair, "--trust", "--json")
+        assert (ran.status, len(json.loads(ran.out)["modules"])) == (0, gone)
+    ran = sparsify("diff", tmp_path / "model.pt", tmp_path / "model.pt", "--trust")
+    assert (ran.status, "model.pt has no example inputs" in ran.err) == (2, True)
 
 
 def test_a_missing_file_is_said(files):
