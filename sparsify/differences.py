@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsify.coding.bits import equal_bits
 from sparsify.cost import Cost, cost
 from sparsify.inputs import fixed_batch
 from sparsify.modules import Modules, Side, in_order
 from sparsify.program import Program
+from sparsify.renumbering import renumbered, same
 from sparsify.verify import difference, outputs, signature, tolerance
 
 __all__ = ["Difference", "Differences", "differences"]
@@ -48,6 +48,8 @@ class Differences:
         batches: how many examples their multiply-accumulates are those of: one, or as many as a model is fixed to.
         modules: that are not the same, in the order of the models.
         same: how many modules are the same, bit for bit.
+        renumbered: blocks that have other numbers in the second: by their names there those in the first, which the
+            modules have, too.
         gap: the largest relative difference of what they compute on the first model's example; None where inputs or
             outputs are of other sizes.
         equal: whether that is rounding.
@@ -57,6 +59,7 @@ class Differences:
     batches: tuple[int, int]
     modules: list[Difference]
     same: int
+    renumbered: Mapping[str, str]
     gap: float | None
     equal: bool
 
@@ -66,25 +69,26 @@ class Differences:
 
 
 def differences(before: Program, after: Program) -> Differences:
-    """Compare two models: parameters by the names of their modules, and outputs on the first one's example."""
+    """Compare two models: parameters by the names of their modules, and outputs on the first one's example.
+
+    Blocks that have only got other numbers are compared with what they were.
+    """
     one_fixed, two_fixed = fixed_batch(before), fixed_batch(after)
     batches = one_fixed or two_fixed or 1, two_fixed or one_fixed or 1
     first, second = Modules.of(before, batches[0]), Modules.of(after, batches[1])
+    blocks = renumbered(first.parameters, second.parameters)
+    second = second.renamed(blocks)
     names = in_order(list(first.values), list(second.values))
-    found, same = [], 0
+    found, alike = [], 0
     for name in names:
         one, two = first.values.get(name), second.values.get(name)
-        if one is not None and two is not None and _same(one, two):
-            same += 1
+        if one is not None and two is not None and same(one, two):
+            alike += 1
             continue
         found.append(Difference(name, first.side(name), second.side(name), _moved(one, two)))
     gap, equal = _computed(before, after)
     costs = cost(before, batches[0]), cost(after, batches[1])
-    return Differences(costs, batches, found, same, gap, equal)
-
-
-def _same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
-    return one.keys() == two.keys() and all(equal_bits(value, two[name]) for name, value in one.items())
+    return Differences(costs, batches, found, alike, blocks, gap, equal)
 
 
 def _moved(one: Mapping[str, Tensor] | None, two: Mapping[str, Tensor] | None) -> float | None:

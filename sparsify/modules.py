@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from sparsify.layers import layers
 from sparsify.masking import baked
 from sparsify.naming import module_of
 from sparsify.program import Program
+from sparsify.renumbering import renamed
 
 __all__ = ["Modules", "Side", "in_order", "written_out"]
 
@@ -63,6 +64,19 @@ class Modules:
         for node, module in {layer.node.name: layer.module for layer in layers(program)}.items():
             macs[module] = macs.get(module, 0) + counted.get(node, 0)
         return cls(values, macs, sum(counted.values()) - sum(macs.values()))
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The parameters of all modules by their names."""
+        return {name: value for held in self.values.values() for name, value in held.items()}
+
+    def renamed(self, blocks: Mapping[str, str]) -> Modules:
+        """Return the same with other names for some blocks."""
+        values = {
+            renamed(module, blocks): {renamed(name, blocks): value for name, value in held.items()}
+            for module, held in self.values.items()
+        }
+        return replace(self, values=values, macs={renamed(module, blocks): n for module, n in self.macs.items()})
 
     def side(self, module: str) -> Side | None:
         """Return a module in numbers; None where there is none of that name."""

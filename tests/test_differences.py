@@ -71,6 +71,23 @@ def test_a_negative_zero_is_not_the_same_bit_for_bit(program):
     assert [(item.module, item.moved) for item in found.modules] == [("fc", 0.0)]
 
 
+def test_blocks_that_were_counted_anew_are_compared_with_what_they_were():
+    def program(blocks):
+        model = nn.Sequential()
+        model.h = nn.Sequential(*blocks)
+        return sp.capture(model.eval(), (torch.randn(2, 4, generator=torch.Generator().manual_seed(0)),))
+
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        blocks = [nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)) for _ in range(4)]
+    found = differences(program(blocks), program([blocks[1], blocks[3]]))
+    assert found.renumbered == {"h.0": "h.1", "h.1": "h.3"}
+    gone = [(item.module, item.after, item.before.macs) for item in found.modules]
+    assert gone == [(f"h.{block}.{layer}", None, 16) for block in (0, 2) for layer in (0, 2)]
+    assert found.same == 4
+    assert differences(program(blocks), program(blocks[:2])).renumbered == {}
+
+
 def test_macs_are_those_of_the_batch_that_a_model_is_fixed_to(program):
     two, three = (sp.capture(small_resnet(), (torch.randn(n, 1, 8, 8),), dynamic_batch=False) for n in (2, 3))
     for pair in ((program, two), (two, program)):

@@ -41,6 +41,15 @@ def test_a_layer_that_is_used_twice_counts_twice():
     assert Modules.of(sp.capture(Twice(), (torch.randn(2, 4),))).side("fc").macs == 32
 
 
+def test_blocks_can_have_other_names(program):
+    found = Modules.of(program)
+    other = found.renamed({"layer2.1": "layer2.7"})
+    assert other.side("layer2.7.conv1") == found.side("layer2.1.conv1")
+    assert other.side("layer2.1.conv1") is None
+    assert "layer2.7.conv1.weight" in other.parameters
+    assert len(other.parameters) == len(found.parameters) == len(program.parameters)
+
+
 def test_names_are_merged_in_order():
     assert in_order(["a", "b", "c"], ["a", "x", "c", "y"]) == ["a", "x", "b", "c", "y"]
     assert in_order([], ["a"]) == ["a"]

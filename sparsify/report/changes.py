@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -28,6 +31,8 @@ def print_differences(console: Console, found: Differences, names: tuple[str, st
     if folded and names[1].endswith(".onnx"):
         text = "Exporters fold norms into the layer before them: a norm that is gone from an ONNX file may be in there."
         console.print(text, style="dim", highlight=False)
+    for note in _numbers(found, names):
+        console.print(note, style="dim", highlight=False, markup=False)
     console.print()
     console.print(f"{plural(found.same, 'module')} the same, bit for bit", highlight=False)
     console.print(_outputs(found, names[0]), highlight=False, markup=False)
@@ -81,6 +86,22 @@ def _zeros(side: Side) -> str:
 
 def _macs(side: Side) -> str:
     return count(side.macs) if side.macs else ""
+
+
+def _numbers(found: Differences, names: tuple[str, str]) -> Iterator[str]:
+    """Say which blocks have other numbers, or that they may have."""
+    lists: dict[str, list[str]] = {}
+    for block in found.renumbered.values():
+        name, _, number = block.rpartition(".")
+        lists.setdefault(name, []).append(number)
+    for name, numbers in lists.items():
+        yield (
+            f"{names[1]} counts the blocks of {name} anew: they are {', '.join(numbers)} of {names[0]}, bit for bit. "
+            f"Names above are those of {names[0]}."
+        )
+    gone = any(item.after is None and re.search(r"\.\d+\.", item.module) for item in found.modules)
+    if gone and not lists and Path(names[1]).is_dir() and any(item.moved for item in found.modules):
+        yield "Folders count the blocks that are left anew: a block that moved may be another one than before."
 
 
 def _outputs(found: Differences, first: str) -> str:

@@ -10,9 +10,9 @@ from sparsify.report.changes import print_differences
 COSTS = (Cost(2000, 2000, 4000, 8000, 2000), Cost(1000, 500, 2000, 4000, 1000))
 
 
-def printed(modules, *, gap=0.5, equal=False, second="b.pt2", batches=(1, 1)):
+def printed(modules, *, gap=0.5, equal=False, second="b.pt2", batches=(1, 1), blocks=None):
     console = Console(file=io.StringIO(), width=80)
-    print_differences(console, Differences(COSTS, batches, modules, 1, gap, equal), ("a.pt2", second))
+    print_differences(console, Differences(COSTS, batches, modules, 1, blocks or {}, gap, equal), ("a.pt2", second))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
@@ -41,6 +41,20 @@ def test_modules_that_differ_are_listed():
 def test_macs_of_two_batches_are_not_compared():
     assert "MACs (batch 8)     4.00k     2.00k  -50.0%" in printed([], batches=(8, 8))
     assert "MACs (batch 8 → 4)     4.00k     2.00k" in printed([], batches=(8, 4))
+
+
+def test_blocks_with_other_numbers():
+    text = " ".join(printed([], blocks={"h.0": "h.0", "h.1": "h.2", "t.0": "t.3"}))
+    assert "b.pt2 counts the blocks of h anew: they are 0, 2 of a.pt2, bit for bit." in text
+    assert "b.pt2 counts the blocks of t anew: they are 3 of a.pt2" in text
+
+
+def test_a_folder_in_which_blocks_may_have_other_numbers(tmp_path):
+    side = Side((4, 8), 32, 32, 64)
+    gone, moved = Difference("h.1.fc", side, None, None), Difference("h.0.fc", side, side, 0.5)
+    assert "may be another one" in " ".join(printed([moved, gone], second=str(tmp_path)))
+    for modules, second in (([moved, gone], "b.pt2"), ([gone], str(tmp_path)), ([moved], str(tmp_path))):
+        assert "may be another one" not in " ".join(printed(modules, second=second))
 
 
 def test_what_is_computed():
