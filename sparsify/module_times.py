@@ -2,18 +2,22 @@
 
 The times are those of operators that wait for each other, with what Python takes to call them. A runtime that fuses
 operators or runs them side by side divides its time otherwise; use them to see where the time goes, not how much it is.
+Of every operator the least time counts: threads that have to wake up, and other processes, only ever add to it. Small
+models run on one thread: on a busy machine, waiting for a second one takes a thousand times as long as an operator.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from sparsify.cost import cost
 from sparsify.inputs import with_batch
 from sparsify.naming import module_of
 from sparsify.program import Program
@@ -24,7 +28,9 @@ REST = ""
 """Stands for the operators that read no parameter."""
 
 _WARM_UP = 2
-_LEAST, _MOST = 5, 50  # runs
+_LEAST, _ENOUGH = 5, 50  # runs
+_BRIEF = 0.5  # seconds that runs are spread over, so that not all of them meet the same other process
+_SMALL = 500_000_000  # multiply-accumulates that one thread does in some ten milliseconds
 
 
 def module_times(programs: Sequence[Program], seconds: float = 4.0) -> list[dict[str, float]]:
@@ -35,18 +41,35 @@ def module_times(programs: Sequence[Program], seconds: float = 4.0) -> list[dict
         seconds: how long it may take in all, once each has had its least number of runs.
 
     Returns:
-        For each program the median milliseconds of every module that holds parameters, and of the rest under `REST`.
+        For each program the milliseconds of every module that holds parameters, and of the rest under `REST`: sums of
+        the least time of each operator.
     """
     timed = [_Timed(program) for program in programs]
-    for item in timed:
-        for _ in range(_WARM_UP):
-            item.once()
-        item.samples.clear()
-    end = time.perf_counter() + seconds
-    while len(timed[0].samples) < _LEAST or (len(timed[0].samples) < _MOST and time.perf_counter() < end):
+    with _threads(1 if all(cost(program).macs <= _SMALL for program in programs) else torch.get_num_threads()):
         for item in timed:
-            item.once()
-    return [item.medians() for item in timed]
+            for _ in range(_WARM_UP):
+                item.once()
+            item.least.clear()
+        start, runs = time.perf_counter(), 0
+        while runs < _LEAST or _goes_on(runs, time.perf_counter() - start, seconds):
+            for item in timed:
+                item.once()
+            runs += 1
+    return [item.times() for item in timed]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _goes_on(runs: int, spent: float, seconds: float) -> bool:
+    return spent < seconds and (runs < _ENOUGH or spent < _BRIEF)
 
 
 def owners(graph: fx.Graph, parameters: Sequence[str]) -> dict[str, str]:
@@ -79,15 +102,12 @@ class _Timed(fx.Interpreter):
         self._leaves = with_batch(program, 1)
         self._wait = any(isinstance(leaf, Tensor) and leaf.is_cuda for leaf in self._leaves)
         self._owners = owners(module.graph, list(program.parameters))
-        self._found: dict[str, float] = {}
-        self.samples: list[dict[str, float]] = []
+        self.least: dict[str, float] = {}  # milliseconds of each operator
 
     def once(self) -> None:
         """Run the program once."""
-        self._found = {}
         with torch.inference_mode():
             self.run(*self._leaves, enable_io_processing=False)
-        self.samples.append(self._found)
 
     def run_node(self, n: fx.Node) -> Any:
         """Run an operator and note its time."""
@@ -97,10 +117,13 @@ class _Timed(fx.Interpreter):
         result = super().run_node(n)
         if self._wait:
             torch.cuda.synchronize()
-        owner = self._owners[n.name]
-        self._found[owner] = self._found.get(owner, 0.0) + 1e3 * (time.perf_counter() - start)
+        spent = 1e3 * (time.perf_counter() - start)
+        self.least[n.name] = min(spent, self.least.get(n.name, spent))
         return result
 
-    def medians(self) -> dict[str, float]:
-        """Return the median time of each module."""
-        return {name: statistics.median(sample[name] for sample in self.samples) for name in self.samples[0]}
+    def times(self) -> dict[str, float]:
+        """Return the time of each module."""
+        found: dict[str, float] = defaultdict(float)
+        for name, spent in self.least.items():
+            found[self._owners[name]] += spent
+        return dict(found)

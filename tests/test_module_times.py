@@ -1,4 +1,5 @@
 import time
+from itertools import count
 
 import pytest
 import torch
@@ -30,6 +31,41 @@ def test_a_slow_module_takes_the_time(monkeypatch):
     (found,) = module_times([program], seconds=0)
     assert found["layer1.0.conv1"] >= 20
     assert max(found, key=found.get) == "layer1.0.conv1"
+
+
+def test_what_only_some_runs_wait_for_does_not_count(monkeypatch):
+    program = small_program()
+    first = next(node.name for node in program.graph.nodes if node.op == "call_function")
+    plain, calls = torch.fx.Interpreter.run_node, count()
+
+    def disturbed(self, node):
+        if node.name == first and next(calls) % 5 != 3:  # such as threads that wake up
+            time.sleep(0.02)
+        return plain(self, node)
+
+    monkeypatch.setattr(torch.fx.Interpreter, "run_node", disturbed)
+    (found,) = module_times([program], seconds=0)
+    assert sum(found.values()) < 20
+
+
+@pytest.mark.parametrize(("rows", "threads"), [(2, 1), (1024, 2)])
+def test_small_models_wait_for_no_second_thread(monkeypatch, rows, threads):
+    program = sp.capture(nn.Linear(1024, 1024), (torch.randn(rows, 1024),), dynamic_batch=False)
+    plain, seen = torch.fx.Interpreter.run_node, set()
+
+    def watched(self, node):
+        seen.add(torch.get_num_threads())
+        return plain(self, node)
+
+    monkeypatch.setattr(torch.fx.Interpreter, "run_node", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        module_times([program], seconds=0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {threads}
 
 
 def test_programs_are_left_as_they_are():
