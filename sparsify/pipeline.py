@@ -45,6 +45,11 @@ class Result:
     report: Mapping[str, Any]
     ticket: Ticket | None = None
 
+    def __repr__(self) -> str:
+        """Say in one line what it is: a console shows this, and the report would fill it."""
+        score = self.report.get("score")
+        return f"<Result: {self.program!r}{'' if score is None else f', score {score:.4g}'}>"
+
 
 def run(
     program: Program,

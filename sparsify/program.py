@@ -21,6 +21,7 @@ from sparsify.aliasing import live
 from sparsify.graph import copied_graph, mask_nodes
 from sparsify.graph_text import text
 from sparsify.modes import ProgramModule
+from sparsify.naming import plural
 from sparsify.parallel.tensors import Whole
 
 __all__ = ["PROVENANCE", "Example", "Names", "Program", "dynamic_sizes"]
@@ -240,6 +241,16 @@ class Program:
             if weight in self.parameters and isinstance(node.args[2], fx.Node) is not zero:
                 found[weight] = self.buffers[mask]
         return found
+
+    def __repr__(self) -> str:
+        """Say in one line what it is: a console shows this, and tensors would fill it."""
+        parts = [
+            plural(sum(value.numel() for value in self.parameters.values()), "parameter"),
+            plural(len(self.placeholders), "input"),
+            f"{'dynamic' if self.dynamic_batch else 'fixed'} batch",
+            *([plural(len(self.masks), "mask")] if self.masks else []),
+        ]
+        return f"<Program: {', '.join(parts)}>"
 
     def __str__(self) -> str:
         """Return the canonical text of the program, one line for each node; the dynamic batch size is `batch`."""

@@ -118,6 +118,12 @@ def test_masks_that_are_left_are_noted_by_what_they_leave_out(program):
     assert note.endswith("the weights themselves need not have zeros.")
 
 
+def test_a_console_shows_one_line(program):
+    assert repr(run(program, [])) == f"<Result: {program!r}>"
+    scored = run(program, [], task="digits")
+    assert repr(scored) == f"<Result: {program!r}, score {scored.report['score']:.4g}>"
+
+
 def test_what_is_no_program_or_no_list_is_refused(program):
     with pytest.raises(UsageError, match=r"A program is needed, not Linear"):
         run(nn.Linear(2, 2), ["layer-prune"])

@@ -46,6 +46,14 @@ def test_the_text_before_and_after(program):
     assert str(without_norm(program)) == WITHOUT_NORM
 
 
+def test_a_console_shows_one_line(program):
+    assert repr(program) == "<Program: 130 parameters, 1 input, dynamic batch>"
+    two = sp.capture(nn.Bilinear(4, 4, 2), (rows(), rows()), dynamic_batch=False)
+    assert repr(two) == "<Program: 34 parameters, 2 inputs, fixed batch>"
+    pruned = sp.run(program, ["weight-prune:sparsity=0.5"]).program
+    assert repr(pruned) == "<Program: 130 parameters, 1 input, dynamic batch, 2 masks>"
+
+
 def test_dropping_a_node_drops_its_state_and_its_counter(program):
     smaller = without_norm(program)
     assert smaller.parameters.keys() == {"conv.weight", "conv.bias", "head.weight", "head.bias"}
