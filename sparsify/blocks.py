@@ -13,7 +13,7 @@ from typing import Literal
 from torch import fx
 
 from sparsify.naming import distinct_names, layer_keys
-from sparsify.program import Program
+from sparsify.program import Program, check_program
 from sparsify.residual import Branch, find_branches, shape
 from sparsify.stream import Stream
 
@@ -61,7 +61,11 @@ def blocks(program: Program, granularity: Granularity = "layer") -> list[Block]:
 
     Returns:
         All blocks, also those that cannot be removed, each with the reason.
+
+    Raises:
+        UsageError: it is no program.
     """
+    check_program(program)
     stream = Stream(program)
     found = find_branches(stream)
     read = [_named_after(item, stream) for item in found]

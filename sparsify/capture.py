@@ -69,11 +69,13 @@ def capture(
         synthetic: the example's values are random, so that nothing may be measured on them.
 
     Raises:
-        CaptureError: the model does not run on the example, cannot be exported in either mode, or computes something
-            that its graph does not.
+        CaptureError: args is no tuple; the model does not run on the example, cannot be exported in either mode, or
+            computes something that its graph does not.
     """
     if not isinstance(model, nn.Module):
         raise CaptureError(f"capture needs a torch.nn.Module, not {type(model).__name__}.")
+    if not isinstance(args, tuple | list):
+        raise CaptureError(f"args must be a tuple: (images,), not {type(args).__name__}; inputs by name are kwargs.")
     example = Example(tuple(args), dict(kwargs or {}), synthetic)
     further = _by_input(example, dynamic) if isinstance(dynamic, Mapping) else dynamic
     wishes = _wishes(example, dynamic_batch, further)

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from sparsify.embedding import making
 from sparsify.freezing import thawed
-from sparsify.program import Program
+from sparsify.program import Program, check_program
 
 __all__ = ["Cost", "cost", "macs_by_node"]
 
@@ -52,7 +52,11 @@ def cost(program: Program, batch: int = 1) -> Cost:
     Args:
         program: what to count.
         batch: how many examples the multiply-accumulates are those of, where the batch size is dynamic.
+
+    Raises:
+        UsageError: it is no program.
     """
+    check_program(program)
     masks = program.masks
     values = (thawed(program) if program.frozen else program).parameters.items()
     chosen = {**masks, **program.frozen}

@@ -22,8 +22,7 @@ from sparsify.axes.op import Role
 from sparsify.axes.positions import positions, terms
 from sparsify.axes.rules.products import KERNEL
 from sparsify.axes.zeros import supposed
-from sparsify.errors import UsageError
-from sparsify.program import Program
+from sparsify.program import Program, check_program
 
 __all__ = ["UNITS", "Group", "Kind", "Member", "groups", "groups_of"]
 
@@ -97,8 +96,7 @@ def groups(program: Program) -> list[Group]:
     Raises:
         UsageError: it is no program.
     """
-    if not isinstance(program, Program):
-        raise UsageError(f"groups takes a program, not {type(program).__name__}; capture makes one of a module.")
+    check_program(program)
     return groups_of(axes(program))
 
 

@@ -18,7 +18,7 @@ from sparsify.naming import first_names
 from sparsify.parallel.strategy import Kind, Parallel
 from sparsify.parallel.strategy import parallel as joined_parallel
 from sparsify.pass_manager import Event, Observer, PassManager
-from sparsify.program import Program
+from sparsify.program import Program, check_program
 from sparsify.pruning.zeros import zero_masks
 from sparsify.report.record import environment
 from sparsify.retrain import Retrained, retrain_together
@@ -105,6 +105,7 @@ def retrain(
         UsageError: the method or the task does not fit.
         TrainingError: the training diverged.
     """
+    check_program(program)
     folder = None if work is None else Path(work)
     with joined_parallel(parallel, next(iter(program.parameters.values())).device.type) as spread:
         return execute(program, (), method, task, seed, on_step=on_step, work=folder, listeners=listeners,
@@ -151,8 +152,7 @@ def execute(
         UsageError: a spec does not fit, or a method is given without a task.
         SparsifyError: what `run` and `retrain` raise.
     """
-    if not isinstance(program, Program):
-        raise UsageError(f"A program is needed, not {type(program).__name__}: sparsify.capture makes one of a module.")
+    check_program(program)
     if isinstance(passes, str):
         raise UsageError(f"passes must be a list of specs: [{passes!r}].")
     first, last = _split(passes, method)

@@ -18,13 +18,14 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from sparsify.aliasing import live
+from sparsify.errors import UsageError
 from sparsify.graph import copied_graph, mask_nodes
 from sparsify.graph_text import text
 from sparsify.modes import ProgramModule
 from sparsify.naming import plural
 from sparsify.parallel.tensors import Whole
 
-__all__ = ["PROVENANCE", "Example", "Names", "Program", "dynamic_sizes"]
+__all__ = ["PROVENANCE", "Example", "Names", "Program", "check_program", "dynamic_sizes"]
 
 
 PROVENANCE = "sparsify"  # where the meta of an exported graph module holds what a `.pt2` file says of its program
@@ -269,6 +270,16 @@ class Program:
         others = [str(symbol) for symbol in dict.fromkeys(found) if symbol != batch]
         names = {symbol: f"size_{number}" if number > 1 else "size" for number, symbol in enumerate(others, 1)}
         return names if batch is None else {str(batch): "batch", **names}
+
+
+def check_program(value: object) -> None:
+    """Check that somebody gave a program, and not the module itself.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(value, Program):
+        raise UsageError(f"A program is needed, not {type(value).__name__}: sparsify.capture makes one of a module.")
 
 
 def dynamic_sizes(node: fx.Node) -> dict[int, Any]:

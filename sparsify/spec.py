@@ -25,8 +25,10 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
     """Split a spec into its name and its options, all still strings.
 
     Raises:
-        UsageError: the name is empty, an option has no key, or a key is given twice.
+        UsageError: it is no text, the name is empty, an option has no key, or a key is given twice.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"A spec is a text such as 'layer-prune:count=1', not {str(text)[:80]}.")
     name, _, rest = text.strip().partition(":")
     if not name:
         raise UsageError(f"The spec {text!r} has no name. Write NAME or NAME:key=value,key=value.")

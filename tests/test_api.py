@@ -12,6 +12,7 @@ from helpers.command import BLOCKS, example, small_resnet
 from torch import fx, nn
 
 import sparsify as sp
+from sparsify.errors import UsageError
 
 CLASSES = (
     "Block",
@@ -71,6 +72,17 @@ def test_the_version():
 def test_unknown_names():
     with pytest.raises(AttributeError, match="module 'sparsify' has no attribute 'captur'"):
         sp.captur  # noqa: B018
+
+
+def test_a_console_completes_public_names():
+    assert dir(sp) == sorted([*sp.__all__, "__version__"])
+
+
+@pytest.mark.parametrize("function", [sp.blocks, sp.cost, sp.groups, sp.export_onnx, sp.save, sp.save_hugging_face])
+def test_a_module_is_no_program(model, function):
+    more = {sp.export_onnx: ["m.onnx"], sp.save: ["m.pt2"], sp.save_hugging_face: [model, "m"]}.get(function, [])
+    with pytest.raises(UsageError, match=r"A program is needed, not \w+: sparsify.capture makes one of a module"):
+        function(model, *more)
 
 
 def test_importing_a_submodule_does_not_hide_the_function():

@@ -218,6 +218,8 @@ def test_wrong_inputs_are_refused(args, kwargs):
 
 
 def test_only_modules_are_captured():
+    with pytest.raises(CaptureError, match=r"args must be a tuple: \(images,\), not Tensor; inputs by name are kwargs"):
+        sp.capture(nn.Linear(4, 4), rows())
     with pytest.raises(CaptureError, match=r"needs a torch.nn.Module, not builtin_function_or_method"):
         sp.capture(torch.relu, (rows(),))
 

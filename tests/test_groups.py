@@ -102,5 +102,5 @@ def test_the_order_and_the_names_are_stable():
 
 
 def test_a_module_is_no_program():
-    with pytest.raises(UsageError, match="groups takes a program, not Linear; capture makes one of a module"):
+    with pytest.raises(UsageError, match="A program is needed, not Linear"):
         groups(nn.Linear(3, 2))

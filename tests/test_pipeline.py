@@ -127,6 +127,10 @@ def test_a_console_shows_one_line(program):
 def test_what_is_no_program_or_no_list_is_refused(program):
     with pytest.raises(UsageError, match=r"A program is needed, not Linear"):
         run(nn.Linear(2, 2), ["layer-prune"])
+    with pytest.raises(UsageError, match=r"A program is needed, not Linear"):
+        retrain(nn.Linear(2, 2), "fine-tune", "digits")
+    with pytest.raises(UsageError, match=r"A spec is a text such as 'layer-prune:count=1', not \('layer-prune', "):
+        run(program, [("layer-prune", {"count": 1})])
     with pytest.raises(UsageError, match=r"list of specs: \['layer-prune'\]"):
         run(program, "layer-prune")
 

@@ -12,14 +12,16 @@ import torch
 from sparsify import verify
 from sparsify.atomic import writing
 from sparsify.capture import from_exported
-from sparsify.errors import ExportError, UntrustedError, first_line
+from sparsify.errors import ExportError, UntrustedError, UsageError, first_line
 from sparsify.export.outputs import plain_spec
 from sparsify.loading.safe_archive import LAYOUT, read_exported
-from sparsify.program import Program, dynamic_sizes
+from sparsify.program import Program, check_program, dynamic_sizes
 from sparsify.tracing import export
 from sparsify.version import __version__
 
 __all__ = ["save"]
+
+_ENDINGS = (".pt2", ".pt", ".pth")  # what a file is its content says; torch calls its own by any of these
 
 
 def save(program: Program, path: str | Path) -> dict[str, Any]:
@@ -32,9 +34,13 @@ def save(program: Program, path: str | Path) -> dict[str, Any]:
         What was checked: `bytes`, `largest_difference`.
 
     Raises:
+        UsageError: it is no program, or the ending of the path is that of another format, or of none.
         ExportError: torch.export cannot write it, or what it wrote computes something else.
         InputError: the path cannot be written.
     """
+    check_program(program)
+    if Path(path).suffix not in _ENDINGS:
+        raise UsageError(f"{path}: save writes a torch.export archive; name it .pt2. (export_onnx writes .onnx.)")
     module = program.module(training=True)
     codegen: Any = module.graph._codegen
     codegen.pytree_info = codegen.pytree_info._replace(out_spec=plain_spec(program))

@@ -25,7 +25,7 @@ from sparsify.export.plain_state import plain_parts
 from sparsify.export.shards import write_shards
 from sparsify.loading.hugging_face import needed, quiet
 from sparsify.naming import first_names
-from sparsify.program import Program, dynamic_sizes
+from sparsify.program import Program, check_program, dynamic_sizes
 from sparsify.writing.trials import Trials
 
 __all__ = ["check_expressible", "save_hugging_face"]
@@ -58,10 +58,11 @@ def save_hugging_face(
         What was checked: `bytes`, and `config`, old and new values of the configuration where they differ.
 
     Raises:
-        UsageError: transformers is not installed.
+        UsageError: transformers is not installed, or it is no program.
         InputError: the model is none of transformers, or the folder cannot be made or written.
         ExportError: the model's code cannot express the program, or computes something else.
     """
+    check_program(program)
     if not isinstance(model, needed().PreTrainedModel):
         raise InputError(f"save_hugging_face takes a model of transformers, not a {type(model).__name__}.")
     make = _Maker(model)

@@ -19,7 +19,7 @@ from sparsify.export.origins import name_constants
 from sparsify.export.outputs import distinct, is_tensor, output_leaves, output_names
 from sparsify.export.storage import parse_storage, save_model, size, stored, writing_model
 from sparsify.export.tags import tag
-from sparsify.program import Program, dynamic_sizes
+from sparsify.program import Program, check_program, dynamic_sizes
 from sparsify.tracing import export, quiet
 from sparsify.version import __version__
 
@@ -48,10 +48,11 @@ def export_onnx(
         packed also `dense_bytes`, `values`, `packed` (for each weight) and `rounding`.
 
     Raises:
-        UsageError: there is no such storage.
+        UsageError: there is no such storage, or it is no program.
         ExportError: the model cannot be written as ONNX, or onnxruntime computes something else.
         InputError: the path cannot be written.
     """
+    check_program(program)
     check_types(program, path)
     chosen = parse_storage(storage)
     trials = verify.trial_inputs(program)

@@ -9,7 +9,7 @@ from torch import nn
 
 import sparsify as sp
 from sparsify.capture import from_exported
-from sparsify.errors import ExportError, InputError
+from sparsify.errors import ExportError, InputError, UsageError
 from sparsify.export import archive
 from sparsify.export.archive import save
 from sparsify.freezing import frozen
@@ -47,6 +47,14 @@ def test_the_round_trip_keeps_every_bit(tmp_path):
         "notes": [],
         "synthetic": False,
     }
+
+
+@pytest.mark.parametrize("name", ["m.xyz", "m.onnx", "m.safetensors", "m"])
+def test_an_ending_of_another_format_is_refused(tmp_path, name):
+    program = sp.capture(ConvNet(), (images(),))
+    with pytest.raises(UsageError, match=r"save writes a torch.export archive; name it .pt2"):
+        save(program, tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_reloaded_program_trains_like_the_model(tmp_path):
