@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from sparsify.blocks import Block, blocks
 from sparsify.errors import PassError, UsageError
+from sparsify.naming import plural
 from sparsify.observation.calibration import Calibration
 from sparsify.pass_manager import Context, Contract, Pass
 from sparsify.program import Program
@@ -113,6 +114,11 @@ class LayerPrune(Pass):
         candidates = self._candidates(found)
         count = self._count(candidates, found)
         if not count:
+            if self.sparsity:
+                some = f"{self.sparsity:g} of {plural(len(candidates), 'removable block')} is less than one block"
+                context.record["done"] = (
+                    f"removed nothing: {some if candidates else 'no unprotected block is removable'}"
+                )
             return []
         calibration = Calibration(context.task, self.batches, context.seed)
         criterion = chosen(self.criterion, "blocks", program, calibration)

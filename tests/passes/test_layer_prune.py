@@ -103,6 +103,21 @@ def test_nothing_to_do_gives_an_equal_program():
     assert result.parameters == program.parameters
 
 
+@pytest.mark.parametrize(
+    ("options", "done"),
+    [
+        ("sparsity=0.2", "removed nothing: 0.2 of 4 removable blocks is less than one block"),
+        ("sparsity=0.9,protect=*.[012]", "removed nothing: 0.9 of 1 removable block is less than one block"),
+        ("sparsity=0.5,protect=*", "removed nothing: no unprotected block is removable"),
+        ("sparsity=0", None),
+        ("sparsity=0.5", None),
+    ],
+)
+def test_a_fraction_that_is_no_block_is_told(options, done):
+    (step,) = pruned(graded(), options).report["passes"]
+    assert step.get("done") == done
+
+
 def test_ties_go_to_the_earlier_block():
     model, program = mlp(4)
     with torch.no_grad():
