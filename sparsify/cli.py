@@ -339,7 +339,9 @@ def _run(words: list[str], debug: bool) -> int:
 def _unexpected(words: list[str]) -> str:
     """Say which word is one too many, or that the first one should have been a command."""
     if words[0].startswith("-") or words[0] in app or Path(words[0]).exists():
-        return f"There is one word too many in: sparsify {shlex.join(words)}. `sparsify --help` shows what is possible."
+        own = f" {words[0]}" if words[0] in app and not words[0].startswith("-") else ""
+        text = shlex.join(words) + (". A report of your own goes behind --run" if own == " compare" else "")
+        return f"There is one word too many in: sparsify {text}. `sparsify{own} --help` shows what is possible."
     return _unknown(words[0])
 
 
