@@ -2,8 +2,9 @@
 
 The times are those of operators that wait for each other, with what Python takes to call them. A runtime that fuses
 operators or runs them side by side divides its time otherwise; use them to see where the time goes, not how much it is.
-Of every operator the least time counts: threads that have to wake up, and other processes, only ever add to it. Small
-models run on one thread: on a busy machine, waiting for a second one takes a thousand times as long as an operator.
+Of every operator the least time counts: threads that have to wake up, and other processes, only ever add to it. All but
+large models run on one thread: on a busy machine, waiting for a second one takes a thousand times as long as a small
+operator.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ REST = ""
 _WARM_UP = 2
 _LEAST, _ENOUGH = 5, 50  # runs
 _BRIEF = 0.5  # seconds that runs are spread over, so that not all of them meet the same other process
-_SMALL = 500_000_000  # multiply-accumulates that one thread does in some ten milliseconds
+_LARGE = 5_000_000_000  # multiply-accumulates: one thread would take longer than there is time for
 
 
 def module_times(programs: Sequence[Program], seconds: float = 4.0) -> list[dict[str, float]]:
@@ -45,7 +46,7 @@ def module_times(programs: Sequence[Program], seconds: float = 4.0) -> list[dict
         the least time of each operator.
     """
     timed = [_Timed(program) for program in programs]
-    with _threads(1 if all(cost(program).macs <= _SMALL for program in programs) else torch.get_num_threads()):
+    with _threads(torch.get_num_threads() if any(cost(program).macs > _LARGE for program in programs) else 1):
         for item in timed:
             for _ in range(_WARM_UP):
                 item.once()
