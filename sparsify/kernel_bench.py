@@ -17,7 +17,7 @@ from sparsify.formats.bitmask import Bitmask
 from sparsify.formats.block import BlockRows
 from sparsify.formats.index import Index
 from sparsify.formats.nm import Nm
-from sparsify.kernels import _on_gpu
+from sparsify.kernels._on_gpu import tuning
 from sparsify.kernels._timing import least
 from sparsify.lowering.sites import product_with
 
@@ -87,7 +87,7 @@ def measure_kernels(
 def _row(kind: str, found: Format, dense: Tensor, x: Tensor) -> Row:
     sparse = partial(product_with(found), x)
     with torch.no_grad():
-        with _on_gpu.tuning() as taken:
+        with tuning() as taken:
             sparse()
         times = least({**_dense(dense, x), "sparse": sparse}, x.device)
     best = min(time for name, time in times.items() if name != "sparse")
