@@ -163,6 +163,8 @@ def execute(
         passed.program, method, passed.task, seed=seed, on_step=on_step, folder=work, listeners=listeners,
         parallel=parallel,
     )  # fmt: skip
+    if parallel is not None and not parallel.ranks.leads:
+        last = ()  # the first process measures alone, and its result is the one that is written
     return _result(passed, _lowered(retrained, last, passed, observer=observer, verify=verify))
 
 

@@ -49,6 +49,14 @@ def test_two_processes_write_one_model(model, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == ["one.log.jsonl"]  # the other is in its folder
 
 
+def test_what_lowers_runs_behind_their_training(model):
+    words = [*model, "--pass", "weight-prune:sparsity=0.7,scope=layer", "--pass", "lower-index",
+             "--retrain", "fine-tune:steps=4it", "-o", "low.pt2", "--parallel", "ddp"]  # fmt: skip
+    first, second = together(2, of_command, words)
+    assert first[0] == second[0] == 0
+    assert "sparsify.index_linear" in str(sp.load("low.pt2"))
+
+
 def test_what_the_first_process_refuses_ends_all(model, tmp_path):
     first, second = together(2, of_command, [*model, *RETRAIN, "--parallel", "fsdp", "-o", "no/where.onnx"])
     assert first[0] == 2
