@@ -11,6 +11,7 @@ from sparsify.formats.nm import unpacked
 from sparsify.kernels import _on_cpu, _on_gpu
 from sparsify.kernels._linear import check_rows, dense_linear, gradients, needed, operator, trimmed
 from sparsify.kernels._places import DAMAGED
+from sparsify.kernels._remembered import remembered
 
 __all__ = ["bitmask_linear"]
 
@@ -49,7 +50,7 @@ def bitmask_linear(
         )
     if _on_gpu.usable(x):
         return _on_gpu.bitmask(
-            x, (values, bits, offsets), lambda: _kept(bits, offsets, x.shape[-1])[0], bias, activation,
+            x, (values, bits, offsets), lambda: unpacked(bits, 1, x.shape[-1]).bool(), bias, activation,
             lambda: _written(values, bits, offsets, x.shape[-1]),
         )  # fmt: skip
     return dense_linear(
@@ -81,22 +82,23 @@ def _written(values: Tensor, bits: Tensor, offsets: Tensor, inputs: int) -> Tens
     columns, _ = _columns(bits, offsets, inputs)
     if values.shape != columns.shape:
         raise ValueError(DAMAGED)
-    return _dense(values, bits, offsets, inputs)
+    return _dense(values, bits, inputs)
 
 
-def _dense(values: Tensor, bits: Tensor, offsets: Tensor, inputs: int) -> Tensor:
+def _dense(values: Tensor, bits: Tensor, inputs: int) -> Tensor:
     """Return the weight as a matrix `[N, K]`."""
-    kept, places = _kept(bits, offsets, inputs)
-    if not values.shape[0]:
-        return values.new_zeros(kept.shape)
-    dense: Tensor = values[places.clamp(0, values.shape[0] - 1)].masked_fill(~kept, 0.0)
-    return dense
+    dense = values.new_zeros(bits.shape[0] * inputs)
+    return dense.index_put((_places(values, bits, inputs),), values).view(bits.shape[0], inputs)
 
 
-def _kept(bits: Tensor, offsets: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
-    """Return which weights are kept, and for each the place of its value, both `[N, K]`."""
-    kept = unpacked(bits, 1, inputs).bool()
-    return kept, offsets[:-1, None] + kept.cumsum(1) - 1
+def _places(values: Tensor, bits: Tensor, inputs: int) -> Tensor:
+    """Return where in the matrix, row by row, the values `[E]` are, `int64[E]`."""
+
+    def found() -> Tensor:
+        kept = unpacked(bits, 1, inputs).flatten()
+        return torch.nonzero_static(kept, size=values.shape[0])[:, 0]  # of a size that is known when this is compiled
+
+    return remembered(("places in the matrix", inputs), (bits,), found)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -108,17 +110,11 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
     """Return the gradients of x, of the values and of the bias."""
     x, values, bits, offsets, bias = ctx.saved_tensors
 
-    def of_kept(g: Tensor, rows: Tensor) -> Tensor:
-        kept, places = _kept(bits, offsets, x.shape[-1])
-        target = torch.where(kept, places, values.shape[0])  # all that is not kept goes behind the end
-        found: Tensor = values.new_zeros(values.shape[0] + 1)  # one more for those
-        return found.scatter(0, target.flatten(), (g.t() @ rows).flatten())[:-1]
-
     of_x, of_values, of_bias = gradients(
         upstream, x, values, ctx.activation, needed(ctx, (0, 1, 4)),
         before=lambda: bitmask_linear(x, values, bits, offsets, bias),
-        of_x=lambda g: g @ _dense(values, bits, offsets, x.shape[-1]),
-        of_values=of_kept,
+        of_x=lambda g: g @ _dense(values, bits, x.shape[-1]),
+        of_values=lambda g, rows: (g.t() @ rows).flatten()[_places(values, bits, x.shape[-1])],
     )  # fmt: skip
     return trimmed(ctx, of_x, of_values, None, None, of_bias, None, None)
 
