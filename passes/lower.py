@@ -88,7 +88,8 @@ class Lower(Pass):
                 told[site.name] |= described(weight, mask, choice.format)
         kinds = Counter(choice.kind for choice in choices.values())
         counts = ", ".join(f"{kind} x{count}" for kind, count in kinds.most_common())
-        before = sum(choice.measured["dense"] for choice in choices.values())
-        after = sum(choice.measured[choice.kind] for choice in choices.values())
-        gain = f"{before / after:.2f}x as fast" if self.by == "time" else f"{after / before:.0%} of the bytes"
-        return {"choices": told, "skipped": skipped, "done": f"{counts}; all these layers together: {gain}"}
+        if self.by == "bytes":
+            before = sum(choice.measured["dense"] for choice in choices.values())
+            after = sum(choice.measured[choice.kind] for choice in choices.values())
+            counts += f"; all these layers together: {after / before:.0%} of the bytes"
+        return {"choices": told, "skipped": skipped, "done": counts}
