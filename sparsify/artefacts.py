@@ -18,7 +18,7 @@ from sparsify.export.plain_state import save_plain
 from sparsify.export.storage import parse_storage
 from sparsify.freezing import frozen_draws
 from sparsify.loading.hugging_face import is_model_folder, read_folder
-from sparsify.lowering.raising import has_sparse_layers
+from sparsify.lowering.raising import sparse_layers
 from sparsify.pipeline import Result
 from sparsify.program import Program
 
@@ -94,7 +94,7 @@ class Artefacts:
     def notes(self, target: Path, checked: Mapping[str, Any]) -> list[str]:
         """Say what is otherwise in a file than one might think."""
         found = []
-        if target.suffix == ".onnx" and has_sparse_layers(self.result.program):
+        if target.suffix == ".onnx" and sparse_layers(self.result.program):
             found.append("Sparse layers compute in PyTorch (.pt2). ONNX files have dense layers with zeros in their "
                          "place: their size and latency are those of dense.")  # fmt: skip
         if note := _storage_note(self.result.program, target, self.storage, checked):

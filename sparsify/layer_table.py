@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from sparsify.errors import PassError
 from sparsify.layers import layers
 from sparsify.layout import Layout
-from sparsify.lowering.raising import has_sparse_layers
+from sparsify.lowering.raising import raised, sparse_layers
 from sparsify.module_times import REST, module_times
 from sparsify.modules import Modules, Side, in_order, written_out
 from sparsify.patterns import NofM, pattern_of
@@ -81,16 +81,19 @@ class LayerTable:
 def layer_table(before: Program, after: Program, task: Task | None = None, seed: int = 0) -> LayerTable:
     """Compare two programs module by module, and measure their times and the sensitivities of the first.
 
+    Layers that are lowered have the shapes and zeros of dense ones; multiply-accumulates and times are their own.
+
     Args:
         before: the model at the start.
         after: what a run made of it.
         task: gives the loss of the sensitivities; without one it is the change of the output.
         seed: of the data's order.
     """
-    first, second = Modules.of(before), Modules.of(after)
+    plain, computed = raised(after), Modules.of(after)
+    first, second = Modules.of(before), replace(Modules.of(plain), macs=computed.macs, rest=computed.rest)
     times = module_times([written_out(program) for program in (before, after)])  # masks take time in training alone
     found, text = _sensitivities(before, task, seed)
-    patterns = _patterns(after, second)
+    patterns = _patterns(plain, second)
     rows = [
         Row(
             name,
@@ -103,7 +106,7 @@ def layer_table(before: Program, after: Program, task: Task | None = None, seed:
         for name in in_order(list(first.values), list(second.values))
     ]
     rest = (times[0].get(REST, 0.0), times[1].get(REST, 0.0))
-    return LayerTable(rows, (first.rest, second.rest), rest, text, has_sparse_layers(after))
+    return LayerTable(rows, (first.rest, second.rest), rest, text, bool(sparse_layers(after)))
 
 
 def _patterns(program: Program, modules: Modules) -> dict[str, str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from sparsify.cost import macs_by_node
 from sparsify.freezing import thawed
 from sparsify.layers import layers
+from sparsify.lowering.raising import sparse_layers
 from sparsify.masking import baked
 from sparsify.naming import module_of
 from sparsify.program import Program
@@ -61,7 +62,9 @@ class Modules:
         for name, value in written_out(program).parameters.items():
             values.setdefault(module_of(name), {})[name] = value.detach()
         counted, macs = macs_by_node(program, batch=batch), dict[str, int]()
-        for node, module in {layer.node.name: layer.module for layer in layers(program)}.items():
+        owned = {layer.node.name: layer.module for layer in layers(program)}
+        owned |= {node.name: module_of(name) for node, name in sparse_layers(program)}
+        for node, module in owned.items():
             macs[module] = macs.get(module, 0) + counted.get(node, 0)
         return cls(values, macs, sum(counted.values()) - sum(macs.values()))
 

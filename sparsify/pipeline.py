@@ -214,9 +214,13 @@ def _lowered(
     observer: Observer | None = None,
     verify: bool = True,
 ) -> Retrained:
-    """Run passes behind a retraining."""
+    """Run passes behind a retraining; the report says that they are."""
+    before = len(passed.steps)
     manager = PassManager(specs, _recorder(passed.steps, observer), verify=verify)
-    return replace(retrained, program=manager.run(retrained.program, task=passed.task, seed=passed.seed))
+    program = manager.run(retrained.program, task=passed.task, seed=passed.seed)
+    for step in passed.steps[before:]:
+        step["behind_retraining"] = True
+    return replace(retrained, program=program)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,18 @@ def test_rows_add_up_to_the_cost_before_and_after(program):
     assert json.loads(json.dumps(found.as_dict()))["rows"][0]["module"] == found.rows[0].module
 
 
+def test_lowered_layers_have_the_shapes_and_zeros_of_dense_ones():
+    network = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+    program = sp.capture(network, (torch.randn(2, 16),))
+    after = sp.run(program, ["weight-prune:sparsity=0.5,scope=layer", "lower-index"]).program
+    found = layer_table(program, after)
+    assert [row.after.shape for row in found.rows] == [row.before.shape for row in found.rows] == [(32, 16), (4, 32)]
+    assert [row.pattern for row in found.rows] == ["unstructured"] * 2
+    assert sum(row.after.nonzero for row in found.rows) == cost(after).nonzero
+    assert [row.after.macs for row in found.rows] == [256, 64]
+    assert (found.rest_macs, found.sparse_layers) == ((0, 0), True)
+
+
 def test_attention_has_products_that_belong_to_no_module():
     model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
     program = sp.capture(model, (torch.randn(2, 5, 8),))

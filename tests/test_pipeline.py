@@ -168,6 +168,7 @@ def test_what_lowers_runs_behind_a_retraining(program, spec):
     assert cost(result.program).nonzero <= cost(kept).nonzero
     assert result.report["scores"]["after"]["value"] == pytest.approx(score(kept, resolve("digits"))["value"])
     assert [step["pass"] for step in result.report["passes"]] == result.report["pipeline"]
+    assert [step.get("behind_retraining", False) for step in result.report["passes"]] == [False, True]
     assert seen[2:] == [
         (passes[0], "verified", 0),
         *((spec, kind, 3) for kind in ("started", "transformed", "verified")),

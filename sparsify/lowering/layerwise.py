@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparsify.errors import PassError
 from sparsify.formats import Format
-from sparsify.lowering.raising import has_sparse_layers
+from sparsify.lowering.raising import sparse_layers
 from sparsify.lowering.rewriting import lowered
 from sparsify.lowering.sites import Site, sites
 from sparsify.naming import plural
@@ -92,7 +92,7 @@ def described(weight: Tensor, mask: Tensor, found: Format) -> dict[str, Any]:
 
 def nothing_to_lower(program: Program, skipped: dict[str, str]) -> PassError:
     """Return the error that says why there is nothing."""
-    if not skipped and has_sparse_layers(program):
+    if not skipped and sparse_layers(program):
         return PassError("Its layers are lowered already, and no other weight has a mask: nothing is left to lower.")
     reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:3])
     return PassError(

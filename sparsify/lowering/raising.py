@@ -16,7 +16,7 @@ from sparsify.lowering.sites import FORMS
 from sparsify.program import Program
 from sparsify.shapes import fake, fake_mode
 
-__all__ = ["has_sparse_layers", "raised"]
+__all__ = ["raised", "sparse_layers"]
 
 _RAISABLE = re.compile(r"sparsify::(index|bitmask|nm|block)_linear")
 
@@ -37,23 +37,25 @@ class _Convolution(NamedTuple):
     last: fx.Node
 
 
-def has_sparse_layers(program: Program) -> bool:
-    """Whether there is anything to raise."""
-    return any(_RAISABLE.fullmatch(getattr(_schema(node), "name", "")) for node in program.graph.nodes)
+def sparse_layers(program: Program) -> list[tuple[fx.Node, str]]:
+    """Return the sparse operators of a program, and the names of their values."""
+    found = [node for node in program.graph.nodes if _RAISABLE.fullmatch(getattr(_schema(node), "name", ""))]
+    return [(node, str(node.args[1].target)) for node in found]
 
 
 def raised(program: Program) -> Program:
     """Return the program with dense layers in the place of sparse operators, zeros where nothing is stored."""
-    graph = program.copy_graph()
-    nodes: list[fx.Node] = [n for n in graph.nodes if _RAISABLE.fullmatch(getattr(_schema(n), "name", ""))]
-    if not nodes:
+    known = sparse_layers(program)
+    if not known:
         return program
+    graph = program.copy_graph()
+    here = {node.name: node for node in graph.nodes}
     mode = fake_mode(program) or FakeTensorMode()
     parameters = dict(program.parameters)
-    for node in nodes:
+    for original, values in known:
+        node = here[original.name]
         x: Any = node.args[0]
         convolution = _convolution(node)
-        values = str(node.args[1].target)  # type: ignore[union-attr]
         weight = values.removesuffix("_values")
         if weight not in parameters:
             dense = _dense(program, node, int(x.meta["val"].shape[-1]))

@@ -104,10 +104,12 @@ def _totals(report: Mapping[str, Any]) -> dict[str, Any]:
         sum(row["milliseconds"][side] or 0.0 for row in table["rows"]) + table["rest_milliseconds"][side]
         for side in (0, 1)
     ]
+    held = [row["after"] for row in table["rows"] if row["after"] is not None]
+    parameters, nonzero = (sum(side[key] for side in held) for key in ("parameters", "nonzero"))
     return {
         "before": report["before"],
-        "after": report["after"],
-        "sparsity": 1 - report["after"]["nonzero"] / max(1, report["after"]["parameters"]),
+        "after": {**report["after"], "parameters": parameters},  # a sparse layer stores fewer than its row says
+        "sparsity": 1 - nonzero / max(1, parameters),
         "milliseconds": times,
         "rest_macs": table["rest_macs"],
         "rest_milliseconds": table["rest_milliseconds"],

@@ -46,7 +46,10 @@ def uses(report: Mapping[str, Any]) -> list[Use]:
 
 def _smaller(report: Mapping[str, Any]) -> list[Use]:
     before, after = report["before"], report["after"]
-    if after["parameters"] >= before["parameters"]:
+    left = after["parameters"]
+    if report["layers"]["sparse_layers"]:  # these store few values and are as large as they were
+        left = sum(row["after"]["parameters"] for row in report["layers"]["rows"] if row["after"] is not None)
+    if left >= before["parameters"]:
         return []
     text = "layers are gone or narrower, which needs no support"
     if after["macs"] >= before["macs"]:
@@ -92,9 +95,13 @@ def _core_ml() -> Use:
 
 
 def _pytorch(report: Mapping[str, Any]) -> Use:
+    measured = any(spec.partition(":")[0] == "lower" and "by=bytes" not in spec for spec in report["pipeline"])
     if report["layers"]["sparse_layers"]:
-        return Use("PyTorch", "faster", "the .pt2 has sparse kernels where they measured faster")
-    if any(spec.partition(":")[0] == "lower" for spec in report["pipeline"]):
+        if measured:
+            return Use("PyTorch", "faster", "the .pt2 has sparse kernels where they measured faster")
+        text = "the .pt2 has sparse kernels that nobody measured; --pass lower takes those that are faster"
+        return Use("PyTorch", "smaller", text)
+    if measured:
         return Use("PyTorch", "no use", "zeros are computed: the pass lower measured, and dense layers were as fast")
     return Use("PyTorch", "no use", "zeros are computed; --pass lower puts layers into sparse kernels where those are "
                "faster")  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any, Literal
 __all__ = ["Step", "proof", "timeline"]
 
 Proof = Literal["proven equal", "checked", "not verified", ""]
+_Part = tuple[str, float, float, Proof]
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,12 @@ class Step:
 
 def timeline(report: Mapping[str, Any]) -> list[Step]:
     """Return the parts of a run; scoring, writing and measuring are one, at the end."""
-    parts: list[tuple[str, float, float, Proof]] = [("load and capture", report.get("load_seconds") or 0.0, 0.0, "")]
-    parts += [
-        (item["pass"], item["seconds"], item.get("verify_seconds") or 0.0, proof(item)) for item in report["passes"]
-    ]
+    parts: list[_Part] = [("load and capture", report.get("load_seconds") or 0.0, 0.0, "")]
+    parts += _passes(report, behind=False)
     record = report.get("retrain")
     if record and "seconds" in record:
         parts.append((f"retrain {record.get('method', '')}".strip(), record["seconds"], 0.0, ""))
+    parts += _passes(report, behind=True)
     spent = sum(seconds + checking for _, seconds, checking, _ in parts)
     whole = max(report.get("seconds") or 0.0, spent)
     if whole > spent:
@@ -51,6 +51,15 @@ def timeline(report: Mapping[str, Any]) -> list[Step]:
         found.append(Step(name, seconds, checking, shown, start, width))
         start += width
     return found
+
+
+def _passes(report: Mapping[str, Any], *, behind: bool) -> list[_Part]:
+    """Return the passes before a retraining, or those behind it."""
+    return [
+        (item["pass"], item["seconds"], item.get("verify_seconds") or 0.0, proof(item))
+        for item in report["passes"]
+        if item.get("behind_retraining", False) == behind
+    ]
 
 
 def proof(item: Mapping[str, Any]) -> Proof:

@@ -34,11 +34,20 @@ def test_tensor_cores_take_two_of_four(pattern, verdict):
 
 def test_zeros_are_computed_unless_sparse_layers_are_there():
     assert made("unstructured")["PyTorch"].verdict == "no use"
-    assert made("unstructured", sparse=True)["PyTorch"].verdict == "faster"
+    assert made("unstructured", sparse=True)["PyTorch"].verdict == "smaller"
+    assert made("unstructured", sparse=True, pipeline=["lower:batch=1"])["PyTorch"].verdict == "faster"
+    assert made("unstructured", sparse=True, pipeline=["lower:by=bytes"])["PyTorch"].verdict == "smaller"
     assert made("unstructured")["onnxruntime, OpenVINO"].verdict == "no use"
     packed = made("unstructured", artefacts=[{"path": "a.onnx", "bytes": 1, "storage": "packed"}])
     assert packed["onnxruntime, OpenVINO"].verdict == "smaller"
     assert packed["Core ML"].verdict == "smaller"
+
+
+def test_sparse_layers_are_as_large_as_they_were():
+    whole = {**ROW, "after": {**ROW["after"], "parameters": 1000, "nonzero": 100}}
+    found = report(after={**BEFORE, "parameters": 100, "macs": 800}, layers={
+        **report()["layers"], "rows": [{**whole, "pattern": "unstructured"}], "sparse_layers": True})  # fmt: skip
+    assert [use.runtime for use in uses(found)] == ["onnxruntime, OpenVINO", "TensorRT", "Core ML", "PyTorch"]
 
 
 def test_masked_channels_want_to_be_removed():

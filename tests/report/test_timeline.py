@@ -20,6 +20,12 @@ def test_steps_follow_each_other_and_fill_the_run():
     assert sum(step.width for step in found) == pytest.approx(1)
 
 
+def test_what_ran_behind_a_retraining_stands_there():
+    passes = [{"pass": "lower", "seconds": 0.5, "behind_retraining": True}, {"pass": "shrink", "seconds": 0.25}]
+    found = timeline(report(passes=passes[::-1], retrain={"method": "fine-tune", "seconds": 1.0}))
+    assert [step.name for step in found][1:4] == ["shrink", "retrain fine-tune", "lower"]
+
+
 def test_what_was_not_verified_is_said():
     assert proof({"pass": "shrink", "seconds": 0.1}) == "not verified"
     (_, step, _) = timeline(report(passes=[{"pass": "shrink", "seconds": 0.1}]))
