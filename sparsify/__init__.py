@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from sparsify.export.hugging_face import save_hugging_face
     from sparsify.export.onnx import export_onnx
     from sparsify.groups import Group, groups
-    from sparsify.kernels._register import register_operators
     from sparsify.load import load
     from sparsify.loader_task import LoaderTask
+    from sparsify.operators import register_operators
     from sparsify.pass_manager import Contract, Pass
     from sparsify.pipeline import Result, retrain, run
     from sparsify.program import Program
@@ -50,7 +50,7 @@ _HOMES = {
     "export_onnx": "export.onnx",
     "groups": "groups",
     "load": "load",
-    "register_operators": "kernels._register",
+    "register_operators": "operators",
     "retrain": "pipeline",
     "run": "pipeline",
     "save": "export.archive",

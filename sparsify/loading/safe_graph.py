@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sparsify.kernels._register import register_operators
 from sparsify.loading.safe_expression import guard_problem, size_problem
+from sparsify.operators import register_operators
 
 __all__ = ["LABEL", "offences"]
 

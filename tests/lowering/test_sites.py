@@ -6,8 +6,8 @@ from helpers.lowered import LOWERINGS, mixed, operators
 from torch import nn
 
 import sparsify as sp
-from sparsify.kernels._register import OPERATORS
 from sparsify.lowering.sites import FORMS, operator_of, sites
+from sparsify.operators import OPERATORS
 
 
 def test_who_else_reads_a_weight_keeps_it_dense():
