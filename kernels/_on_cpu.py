@@ -18,10 +18,8 @@ from sparsify.kernels._windows import arrange_windows
 __all__ = ["kept_linear", "usable"]
 
 _ROWS = 8  # of x up to which windows are faster than a panel of x
-_FEW, _DENSE = (
-    2,
-    0.07,
-)  # rows of x, and share of weights that are kept, up to which and from which on they are in any case
+_FEW = 2  # rows of x up to which they are so however few weights are kept
+_DENSE = 0.07  # share that is kept from which on they are so for more rows
 _NUMBA = importlib.util.find_spec("numba") is not None
 
 

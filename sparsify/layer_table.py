@@ -13,7 +13,7 @@ from torch import Tensor
 from sparsify.errors import PassError
 from sparsify.layers import layers
 from sparsify.layout import Layout
-from sparsify.lowering.raising import raised, sparse_layers
+from sparsify.lowering.raising import raised
 from sparsify.module_times import REST, module_times
 from sparsify.modules import Modules, Side, in_order, written_out
 from sparsify.patterns import NofM, pattern_of
@@ -89,8 +89,11 @@ def layer_table(before: Program, after: Program, task: Task | None = None, seed:
         task: gives the loss of the sensitivities; without one it is the change of the output.
         seed: of the data's order.
     """
-    plain, computed = raised(after), Modules.of(after)
-    first, second = Modules.of(before), replace(Modules.of(plain), macs=computed.macs, rest=computed.rest)
+    plain = raised(after)
+    first, second, lowered = Modules.of(before), Modules.of(plain), plain is not after
+    if lowered:
+        own = Modules.of(after)
+        second = replace(second, macs=own.macs, rest=own.rest)
     times = module_times([written_out(program) for program in (before, after)])  # masks take time in training alone
     found, text = _sensitivities(before, task, seed)
     patterns = _patterns(plain, second)
@@ -106,7 +109,7 @@ def layer_table(before: Program, after: Program, task: Task | None = None, seed:
         for name in in_order(list(first.values), list(second.values))
     ]
     rest = (times[0].get(REST, 0.0), times[1].get(REST, 0.0))
-    return LayerTable(rows, (first.rest, second.rest), rest, text, bool(sparse_layers(after)))
+    return LayerTable(rows, (first.rest, second.rest), rest, text, lowered)
 
 
 def _patterns(program: Program, modules: Modules) -> dict[str, str]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from sparsify.cost import cost
+from sparsify.cost import macs_by_node
 from sparsify.inputs import with_batch
 from sparsify.naming import module_of
 from sparsify.program import Program
@@ -46,7 +46,8 @@ def module_times(programs: Sequence[Program], seconds: float = 4.0) -> list[dict
         the least time of each operator.
     """
     timed = [_Timed(program) for program in programs]
-    with _threads(torch.get_num_threads() if any(cost(program).macs > _LARGE for program in programs) else 1):
+    large = any(sum(macs_by_node(program).values()) > _LARGE for program in programs)
+    with _threads(torch.get_num_threads() if large else 1):
         for item in timed:
             for _ in range(_WARM_UP):
                 item.once()
